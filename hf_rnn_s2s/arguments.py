@@ -1,0 +1,217 @@
+"""What `train.py` can be told: the arguments of the model and of the training run, and how a recipe gives them."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+import yaml
+from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+
+from .configuration_rnn_s2s import CHOICES, RnnS2SConfig
+from .data import DataArguments
+
+USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
+
+
+def _switch(name: str, help: str) -> Any:
+    """A field for an argument of `RnnS2SConfig`: None, unless somebody asks for a value."""
+    metadata: dict[str, Any] = {"help": f"{help}; {getattr(RnnS2SConfig, name)} in a new model."}
+    if name in CHOICES:
+        metadata["choices"] = CHOICES[name]
+    return field(default=None, metadata=metadata)
+
+
+def _preset(name: str, value: Any) -> Any:
+    """An argument of `Seq2SeqTrainingArguments` that begins with another value here."""
+    return field(default=value, metadata=Seq2SeqTrainingArguments.__dataclass_fields__[name].metadata)
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained, with which vocabulary, and how it writes. `RnnS2SConfig` says more on each switch."""
+
+    _argument_group_name: ClassVar[str] = "model"
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Checkpoint to go on from: a folder or a name on the Hub. None: a new model."}
+    )
+    tokenizer_name: str | None = field(
+        default=None,
+        metadata={"help": "Tokenizer to use: a folder or a name on the Hub. None: the checkpoint's, or a new one."},
+    )
+    tokenizer_kind: Literal["bpe", "unigram"] = field(default="bpe", metadata={"help": "Kind of a new tokenizer."})
+    vocab_size: int = field(
+        default=8000,
+        metadata={"help": "Tokens of a new tokenizer, at most; of the source if both sides have their own."},
+    )
+    decoder_vocab_size: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of a separate target vocabulary, at most. None: one vocabulary for both sides."},
+    )
+    embedding_size: int | None = _switch("embedding_size", "Width of the token embeddings")
+    hidden_size: int | None = _switch("hidden_size", "Width of every recurrent layer, both directions together")
+    encoder_layers: int | None = _switch("encoder_layers", "Encoder layers; the first one reads in both directions")
+    decoder_layers: int | None = _switch("decoder_layers", "Decoder layers")
+    cell_type: str | None = _switch("cell_type", "Recurrent cell")
+    attention_type: str | None = _switch("attention_type", "How a query is compared with the encoder outputs")
+    attention_layer: str | None = _switch("attention_layer", "Decoder layer whose outputs are the queries")
+    context_fusion: str | None = _switch("context_fusion", "How a context joins a layer's input")
+    bridge: str | None = _switch("bridge", "How the final encoder state becomes the first decoder state")
+    dropout: float | None = _switch("dropout", "Dropout between recurrent layers, as a probability")
+    embedding_dropout: float | None = _switch("embedding_dropout", "Dropout of the embedded tokens (None: as dropout)")
+    attention_dropout: float | None = _switch("attention_dropout", "Dropout of the attention weights")
+    label_smoothing: float | None = _switch(
+        "label_smoothing", "Share of the target probability spread over the vocabulary in training"
+    )
+    share_encoder_decoder_embeddings: bool | None = _switch(
+        "share_encoder_decoder_embeddings", "One embedding matrix for both sides (None: if the vocabulary is joint)"
+    )
+    tie_word_embeddings: bool | None = _switch("tie_word_embeddings", "The output layer uses the target embeddings")
+    initializer_range: float | None = _switch("initializer_range", "Standard deviation of the initial embeddings")
+    num_beams: int = field(
+        default=5,
+        metadata={
+            "help": "Beams of the final translation; saved with the model. While training: generation_num_beams."
+        },
+    )
+    length_penalty: float = field(
+        default=1.0, metadata={"help": "Above 0, beam search prefers longer translations; saved with the model."}
+    )
+
+    license: str | None = field(
+        default=None, metadata={"help": "License of the trained model for its card, by its Hub name, e.g. apache-2.0."}
+    )
+
+    def architecture(self) -> dict[str, Any]:
+        """The arguments of `RnnS2SConfig` that somebody asked for."""
+        names = {switch.name for switch in fields(RnnS2SConfig)} - {"vocab_size", "decoder_vocab_size"}
+        given = {name: value for name, value in vars(self).items() if name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def check_architecture(self) -> None:
+        """Builds the configuration of a new model for its checks alone, so that they need not wait for a tokenizer."""
+        if self.model_name_or_path is None:
+            RnnS2SConfig(vocab_size=self.vocab_size, decoder_vocab_size=self.decoder_vocab_size, **self.architecture())
+
+
+@dataclass
+class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
+    """The training arguments of transformers, with values that suit a recurrent model, and a few of our own."""
+
+    _argument_group_name: ClassVar[str] = "training (transformers' Seq2SeqTrainingArguments)"
+
+    output_dir: str | None = _preset("output_dir", "outputs/demo")
+    num_train_epochs: float = _preset("num_train_epochs", 10.0)
+    per_device_train_batch_size: int = _preset("per_device_train_batch_size", 64)
+    per_device_eval_batch_size: int = _preset("per_device_eval_batch_size", 128)
+    learning_rate: float = _preset("learning_rate", 2e-3)
+    warmup_steps: float = _preset("warmup_steps", 0.05)
+    train_sampling_strategy: str = _preset("train_sampling_strategy", "group_by_length")
+    logging_steps: float = _preset("logging_steps", 50)
+    logging_first_step: bool = _preset("logging_first_step", True)
+    eval_strategy: str = _preset("eval_strategy", "epoch")
+    save_strategy: str = _preset("save_strategy", "epoch")
+    save_total_limit: int | None = _preset("save_total_limit", 2)
+    load_best_model_at_end: bool = _preset("load_best_model_at_end", True)
+    metric_for_best_model: str | None = _preset("metric_for_best_model", "loss")
+    restore_callback_states_from_checkpoint: bool = _preset("restore_callback_states_from_checkpoint", True)
+    predict_with_generate: bool = _preset("predict_with_generate", True)
+    generation_num_beams: int | None = _preset("generation_num_beams", 1)
+    # The Trainer writes this one into the model's configuration, and False there would slow generation down.
+    use_cache: bool = _preset("use_cache", True)
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "true: go on from the last checkpoint in output_dir; a folder: from that checkpoint."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Stop after so many evaluations in a row without a better metric_for_best_model. A run that is "
+            "resumed keeps the patience it was started with."
+        },
+    )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={"help": "Evaluate and save a moving average of the weights; 0.999 averages about 1,000 steps."},
+    )
+    sample_translations: int = field(
+        default=5, metadata={"help": "Translations to show at each evaluation; 0 shows none."}
+    )
+
+    def __post_init__(self) -> None:
+        # Without this, transformers refuses bfloat16 on a machine that has no accelerator.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        super().__post_init__()
+        if self.early_stopping_patience is not None and self.eval_strategy == "no":
+            raise ValueError("early_stopping_patience counts evaluations; set eval_strategy to epoch or steps.")
+
+
+Arguments = tuple[ModelArguments, DataArguments, RnnS2STrainingArguments]
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """
+    Reads `[recipe] [--argument value ...]`. The recipe, a YAML file that maps arguments to values, comes first if
+    there is one; what the command line says wins over it.
+
+    Raises:
+        SystemExit: with a message, for a recipe that cannot be read, an unknown argument or a value that does not fit.
+    """
+    parser = HfArgumentParser(
+        cast(Any, [ModelArguments, DataArguments, RnnS2STrainingArguments]),
+        usage=USAGE,
+        description="Trains a translation model and leaves it in output_dir with its scores, pictures and model card.",
+        allow_abbrev=False,
+    )
+    options = list(argv)
+    if options and not options[0].startswith("-"):
+        options = _read_recipe(parser, options.pop(0)) + options
+    *arguments, unknown = parser.parse_args_into_dataclasses(
+        options, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(_explain_unknown(parser, unknown[0], "on the command line"))
+    return cast(Arguments, tuple(arguments))
+
+
+def _read_recipe(parser: HfArgumentParser, path: str) -> list[str]:
+    """The recipe as command-line options, so that its values are checked as those of the command line are."""
+    try:
+        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        parser.error(f"there is no recipe {path!r}; a recipe is a YAML file such as recipes/demo.yaml")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        parser.error(f"the recipe {path} cannot be read: {error}")
+    if not isinstance(recipe, dict):
+        parser.error(f"the recipe {path} must map arguments to values, one `argument: value` a line")
+    options: list[str] = []
+    for name, value in recipe.items():
+        if name not in _names(parser):
+            parser.error(_explain_unknown(parser, str(name), f"in the recipe {path}"))
+        if value is None:
+            parser.set_defaults(**{name: None})
+        elif isinstance(value, list):
+            options += [f"--{name}", *map(str, value)]
+        else:
+            options.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+    return options
+
+
+def _explain_unknown(parser: HfArgumentParser, text: str, place: str) -> str:
+    if place == "on the command line" and not text.startswith("-"):
+        return f"{text!r} belongs to no argument; a recipe must be the first thing after train.py"
+    name = text.lstrip("-").split("=")[0].replace("-", "_")
+    similar = difflib.get_close_matches(name, _names(parser), n=3)
+    hint = f"did you mean {' or '.join(similar)}?" if similar else "--help lists all of them"
+    return f"unknown argument {name!r} {place}; {hint}"
+
+
+def _names(parser: HfArgumentParser) -> list[str]:
+    return [argument.name for group in parser.dataclass_types for argument in fields(group) if argument.init]
+
+
+__all__ = ["ModelArguments", "RnnS2STrainingArguments", "parse_arguments"]

@@ -1,0 +1,183 @@
+"""
+Attention over the memory: how a query is scored against the keys, and what becomes of the scores.
+
+Every score has one contract. `keys = prepare(memory)` is done once per sentence; `score(query, keys)` for any number of
+queries at a time. The decoder does not know which one it holds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class AttentionScore(nn.Module):
+    """
+    Args:
+        query_size: width of the decoder states that ask.
+        memory_size: width of the encoder outputs that are asked.
+    """
+
+    def __init__(self, query_size: int, memory_size: int) -> None:
+        super().__init__()
+        self.query_size = query_size
+        self.memory_size = memory_size
+
+    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+        """Keys `(batch, source, key)` of the memory `(batch, source, memory)`."""
+        return memory
+
+    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Scores `(batch, target, source)` of the queries `(batch, target, query)`."""
+        raise NotImplementedError
+
+
+class DotScore(AttentionScore):
+    """`q · m` (Luong et al. 2015, equation 8, dot)."""
+
+    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        return query @ keys.transpose(1, 2)
+
+
+class ScaledDotScore(DotScore):
+    """`q · m / sqrt(size)` (Vaswani et al. 2017, equation 1)."""
+
+    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        return super().score(query, keys) / math.sqrt(self.query_size)
+
+
+class GeneralScore(DotScore):
+    """`q · W m` (Luong et al. 2015, equation 8, general)."""
+
+    def __init__(self, query_size: int, memory_size: int) -> None:
+        super().__init__(query_size, memory_size)
+        self.key_projection = nn.Linear(memory_size, query_size, bias=False)
+
+    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+        return self.key_projection(memory)
+
+
+class AdditiveScore(AttentionScore):
+    """
+    `v · tanh(W q + U m)` (Bahdanau et al. 2015, appendix A.1.2).
+
+    Every query meets every key before the tanh, so scoring a whole target at once holds
+    `batch * target * source * query_size` numbers.
+    """
+
+    def __init__(self, query_size: int, memory_size: int) -> None:
+        super().__init__(query_size, memory_size)
+        self.query_projection = nn.Linear(query_size, query_size)
+        self.key_projection = nn.Linear(memory_size, query_size, bias=False)
+        self.score_projection = nn.Linear(query_size, 1, bias=False)
+
+    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+        return self.key_projection(memory)
+
+    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        met = torch.tanh(self.query_projection(query).unsqueeze(2) + keys.unsqueeze(1))
+        return self.score_projection(met).squeeze(-1)
+
+
+class CosineScore(AttentionScore):
+    """
+    `g cos(q, W m)`: the cosine of the angle between the query and a linear map of the memory.
+
+    Cosines lie between -1 and 1, and a softmax of such numbers cannot be sharp. The learned scale `g` starts at 1,
+    which is the plain cosine, and lets attention become as sharp as with the other scores.
+    """
+
+    def __init__(self, query_size: int, memory_size: int) -> None:
+        super().__init__(query_size, memory_size)
+        self.key_projection = nn.Linear(memory_size, query_size, bias=False)
+        self.scale = nn.Parameter(torch.empty(1))
+
+    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(self.key_projection(memory), dim=-1)
+
+    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        return self.scale * (functional.normalize(query, dim=-1) @ keys.transpose(1, 2))
+
+
+ATTENTION_SCORES: dict[str, type[AttentionScore]] = {
+    "dot": DotScore,
+    "scaled_dot": ScaledDotScore,
+    "general": GeneralScore,
+    "additive": AdditiveScore,
+    "cosine": CosineScore,
+}
+"""`attention_type` of the configuration, and the score it means; `"none"` has no attention at all."""
+
+
+class Attention(nn.Module):
+    """
+    Turns queries into contexts (Bahdanau et al. 2015, equations 5 and 6).
+
+    Args:
+        score: compares queries and keys.
+        dropout: probability of a weight to be dropped in training.
+    """
+
+    def __init__(self, score: AttentionScore, dropout: float) -> None:
+        super().__init__()
+        self.score = score
+        self.dropout = nn.Dropout(dropout)
+
+    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+        """Keys `(batch, source, key)` of the memory, needed once per sentence."""
+        return self.score.prepare(memory)
+
+    def forward(
+        self, query: torch.Tensor, keys: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            query: `(batch, target, query)`.
+            keys: what `prepare` made of the memory.
+            memory: `(batch, source, memory)`, zero at padding.
+            mask: `(batch, source)`, True at tokens; None if there is no padding.
+
+        Returns:
+            The contexts `(batch, target, memory)` and the weights `(batch, target, source)`, which are zero at
+            padding and sum to one. A row of only padding has equal weights over a memory of zeros, so its context is
+            zero.
+        """
+        scores = self.score.score(query, keys)
+        if mask is not None:
+            scores = scores.masked_fill(~mask.unsqueeze(1), torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=-1)
+        return self.dropout(weights) @ memory, weights
+
+
+class ConcatFusion:
+    """The context stands beside the other input."""
+
+    @staticmethod
+    def width(input_size: int, context_size: int) -> int:
+        return input_size + context_size
+
+    @staticmethod
+    def join(inputs: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        return torch.cat([inputs, context], dim=-1)
+
+
+class AddFusion:
+    """The context is added to the other input."""
+
+    @staticmethod
+    def width(input_size: int, context_size: int) -> int:
+        return input_size
+
+    @staticmethod
+    def join(inputs: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        return inputs + context
+
+
+CONTEXT_FUSIONS: dict[str, type[ConcatFusion] | type[AddFusion]] = {"concat": ConcatFusion, "add": AddFusion}
+"""`context_fusion` of the configuration, and how it joins `(batch, target, input)` and `(batch, target, context)`."""
+
+
+__all__ = ["ATTENTION_SCORES", "CONTEXT_FUSIONS", "Attention", "AttentionScore"]

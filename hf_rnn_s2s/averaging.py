@@ -1,0 +1,93 @@
+"""A moving average of the weights, which is evaluated and saved in the place of the weights themselves."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+LAST_WEIGHTS = "last_weights.safetensors"  # beside the averaged model.safetensors of a checkpoint
+
+
+class WeightAveraging(TrainerCallback):
+    """
+    Keeps `average = d · average + (1 - d) · weights` after every optimizer step (Polyak & Juditsky 1992 average
+    uniformly; the exponential form forgets the beginning of training). Step n uses `d = min(decay, n / (9 + n))`, so
+    that the first steps count less and less.
+
+    The average stands in the model whenever it is evaluated or saved and when training ends; the weights themselves
+    stand in it while it trains. A checkpoint also holds the latter, so that a resumed run goes on exactly.
+
+    Args:
+        decay: above 0, below 1; 0.999 remembers about the last 1,000 steps.
+        resume_from_checkpoint: the checkpoint the run goes on from. If it was made without averaging, the average
+            starts from its weights.
+
+    Raises:
+        ValueError: for a decay outside its range.
+    """
+
+    def __init__(self, decay: float, resume_from_checkpoint: str | None = None) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"ema_decay={decay} must lie between 0 and 1, e.g. 0.999.")
+        self.decay = decay
+        self.checkpoint = resume_from_checkpoint
+        # What does not stand in the model: the average while it trains, the last weights while it is evaluated.
+        self.stored: dict[str, torch.Tensor] = {}
+        self.model_is_averaged = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        self.stored = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        self.model_is_averaged = False
+        last_weights = None if self.checkpoint is None else Path(self.checkpoint, LAST_WEIGHTS)
+        if last_weights is not None and last_weights.is_file():
+            with torch.no_grad():
+                for name, weight in load_file(last_weights).items():
+                    model.get_parameter(name).copy_(weight)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        if self.model_is_averaged:
+            self._swap(model)
+
+    @torch.no_grad()
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        decay = min(self.decay, state.global_step / (9 + state.global_step))
+        for name, weight in model.named_parameters():
+            self.stored[name].lerp_(weight, 1 - decay)
+        self._average_if_needed(control, model)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        self._average_if_needed(control, model)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        folder = Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        if state.is_world_process_zero and folder.is_dir():
+            save_file(self.stored, folder / LAST_WEIGHTS)
+
+    def _average_if_needed(self, control: TrainerControl, model: nn.Module) -> None:
+        """What is due after a step is set before this is called: the Trainer's own callback stands first."""
+        due = control.should_evaluate or control.should_save or control.should_training_stop
+        if due and not self.model_is_averaged:
+            self._swap(model)
+
+    @torch.no_grad()
+    def _swap(self, model: nn.Module) -> None:
+        for name, weight in model.named_parameters():
+            outside = self.stored[name].clone()
+            self.stored[name].copy_(weight)
+            weight.copy_(outside)
+        self.model_is_averaged = not self.model_is_averaged
+
+
+__all__ = ["WeightAveraging"]

@@ -1,0 +1,158 @@
+"""The recurrent state that `generate()` carries from step to step, in the place of a key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from transformers import Cache
+
+from .recurrent_rnn_s2s import LayerState
+
+DecoderState = tuple[LayerState, ...]
+"""The states of all decoder layers, the bottom layer first."""
+
+
+class RnnS2SCache(Cache):
+    """
+    Holds the decoder's state after the tokens it has read, and the attention keys of the source.
+
+    Its size does not grow with the number of tokens. Beam search calls `reorder_cache`; assisted and prompt-lookup
+    decoding call `crop`, for which the past states must have been recorded.
+
+    Attributes:
+        state: the states of all decoder layers, each tensor `(batch, hidden)`; None before the first token.
+        keys: what the attention prepared of the memory, `(batch, source, key)`; None without attention.
+    """
+
+    is_compileable = False
+    is_croppable = True
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self.state: DecoderState | None = None
+        self.keys: torch.Tensor | None = None
+        self._token_count = 0
+        self._records_past = False
+        self._past: list[DecoderState | None] = []
+
+    def advance(self, state: DecoderState, keys: torch.Tensor | None, token_count: int) -> None:
+        """
+        Takes over the decoder's state after it has read `token_count` more tokens.
+
+        Raises:
+            ValueError: if past states are being recorded and there is more than one token: the states in between
+                would be lost.
+        """
+        if self._records_past:
+            if token_count != 1:
+                raise ValueError(f"While past states are recorded tokens come one by one, not {token_count} at once.")
+            self._past.append(self.state)
+        self.state = state
+        self.keys = keys
+        self._token_count += token_count
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether the decoder has read any token."""
+        return self.state is not None
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows; -1 before the first token."""
+        return -1 if self.state is None else self.state[0][0].shape[0]
+
+    @property
+    def records_past(self) -> bool:
+        """Whether `crop` can take back tokens that are read from now on."""
+        return self._records_past
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Number of tokens read."""
+        return self._token_count
+
+    def get_max_length(self, layer_idx: int | None = None) -> int:
+        """-1: there is no limit."""
+        return -1
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Sizes of a causal mask over everything read, as transformers asks for them: length and offset."""
+        return self._token_count + query_length, 0
+
+    def reset(self) -> None:
+        """Forgets everything but whether past states are recorded."""
+        self.state, self.keys, self._token_count = None, None, 0
+        self._past.clear()
+
+    def activate_past_recording(self) -> None:
+        """Keeps every state from now on, so that `crop` can go back to it."""
+        self._records_past = True
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """
+        Goes back to the state before the last tokens. Everything older is kept, so that it can be called again.
+
+        Args:
+            tokens_to_remove: their number, with either sign, as transformers passes it with both.
+
+        Raises:
+            ValueError: if more tokens are to be removed than were read while past states were recorded.
+        """
+        count = abs(tokens_to_remove)
+        if count > len(self._past):
+            raise ValueError(
+                f"Cannot take back {count} tokens: only {len(self._past)} were read since activate_past_recording(). "
+                "Call it before the decoder reads them."
+            )
+        if count:
+            self.state = self._past[-count]
+            del self._past[-count:]
+            self._token_count -= count
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """
+        Lets row `i` go on from the state of row `beam_idx[i]`, a beam of the same sentence. The keys stay: all beams
+        of a sentence have the same.
+        """
+        self._map_states(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keeps the given rows, in this order, with their keys."""
+        self._map_all(lambda tensor: tensor.index_select(0, indices.to(tensor.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeats every row, with its keys, `repeats` times."""
+        self._map_all(lambda tensor: tensor.repeat_interleave(repeats, dim=0))
+
+    def _map_all(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._map_states(change)
+        if self.keys is not None:
+            self.keys = change(self.keys)
+
+    def _map_states(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        def changed(state: DecoderState | None) -> DecoderState | None:
+            return None if state is None else tuple(tuple(change(part) for part in layer) for layer in state)
+
+        self.state = changed(self.state)
+        self._past = [changed(state) for state in self._past]
+
+    def __len__(self) -> int:
+        return 0 if self.state is None else len(self.state)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(tokens={self._token_count}, rows={self.batch_size}, layers={len(self)})"
+
+
+def require_cache(cache: object) -> None:
+    """
+    Raises:
+        TypeError: if a cache was passed that is not an `RnnS2SCache`.
+    """
+    if cache is not None and not isinstance(cache, RnnS2SCache):
+        raise TypeError(
+            f"past_key_values is a {type(cache).__name__}, which holds attention keys and values; a recurrent decoder "
+            "carries an RnnS2SCache. Leave past_key_values out and the model makes one."
+        )
+
+
+__all__ = ["DecoderState", "RnnS2SCache", "require_cache"]

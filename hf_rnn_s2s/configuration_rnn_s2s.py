@@ -1,0 +1,225 @@
+"""The configuration of an RNN sequence-to-sequence model: every architecture switch, checked when it is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .remote_code_rnn_s2s import CodeCarryingConfig
+
+CELL_TYPES = ("lstm", "gru")
+ATTENTION_TYPES = ("none", "dot", "scaled_dot", "general", "additive", "cosine")
+ATTENTION_LAYERS = ("bottom", "top")
+CONTEXT_FUSIONS = ("concat", "add")
+BRIDGES = ("dense", "copy", "zero")
+
+CHOICES = {
+    "cell_type": CELL_TYPES,
+    "attention_type": ATTENTION_TYPES,
+    "attention_layer": ATTENTION_LAYERS,
+    "context_fusion": CONTEXT_FUSIONS,
+    "bridge": BRIDGES,
+}
+POSITIVE_INTEGERS = ("vocab_size", "embedding_size", "hidden_size", "encoder_layers", "decoder_layers")
+PROBABILITIES = ("dropout", "embedding_dropout", "attention_dropout", "label_smoothing")
+SWITCHES = ("tie_word_embeddings", "share_encoder_decoder_embeddings", "use_cache")
+TOKEN_IDS = {
+    "pad_token_id": "both",
+    "unk_token_id": "both",
+    "bos_token_id": "target",
+    "eos_token_id": "both",
+    "decoder_start_token_id": "target",
+}
+
+
+class RnnS2SConfig(CodeCarryingConfig):
+    """
+    Describes an encoder-decoder of recurrent layers with attention (Bahdanau et al. 2015, Luong et al. 2015,
+    Wu et al. 2016). All arguments are keywords.
+
+    Args:
+        vocab_size: number of tokens of the source, and of the target too while `decoder_vocab_size` is None.
+        decoder_vocab_size: number of target tokens where source and target have separate vocabularies; None means
+            one joint vocabulary.
+        embedding_size: width of the token embeddings and of the output layer that is tied to them.
+        hidden_size: width of every recurrent layer; the two directions of the first encoder layer have half of it
+            each, so it is even. The encoder outputs (the memory) have this width too.
+        encoder_layers: 1 is one bidirectional layer; every further one runs forward and adds a residual.
+        decoder_layers: number of decoder layers.
+        cell_type: `"lstm"` (Hochreiter & Schmidhuber 1997) or `"gru"` (Cho et al. 2014).
+        attention_type: how a query is compared with the memory, see `attention_rnn_s2s`. `"none"` is the plain
+            encoder-decoder of Sutskever et al. 2014, which sees the source through the initial state only.
+        attention_layer: `"bottom"`: the outputs of the first decoder layer are the queries and the context joins the
+            input of every further layer and of the output layer (GNMT's second version); `"top"`: the outputs of the
+            last decoder layer are the queries and the context joins the output layer only (Luong et al. 2015).
+        context_fusion: how a context joins a layer's input: `"concat"` side by side, or `"add"` as a sum.
+        bridge: how the final encoder state becomes the first decoder state: `"dense"` a learned map and tanh,
+            `"copy"` as it is, `"zero"` not at all.
+        dropout: between recurrent layers and before the output layer, as a probability. One mask is drawn for a
+            whole sequence (Gal & Ghahramani 2016), which regularises recurrent layers better than a new one per step.
+        embedding_dropout: on the embedded tokens; None means the value of `dropout`.
+        attention_dropout: on the attention weights.
+        label_smoothing: share of the target probability that is spread over the whole vocabulary, in training mode
+            only; in evaluation mode the loss is the plain cross-entropy.
+        share_encoder_decoder_embeddings: one embedding matrix for source and target; None means yes while the
+            vocabulary is joint.
+        tie_word_embeddings: the output layer uses the decoder's embedding matrix (Press & Wolf 2017).
+        initializer_range: standard deviation of the initial embeddings.
+        pad_token_id, bos_token_id, eos_token_id, unk_token_id, decoder_start_token_id: the special tokens; decoding
+            starts from `decoder_start_token_id`.
+
+    Raises:
+        ValueError: for a value that is not allowed, or that contradicts another one. The message names the field.
+
+    The article this package set out to implement compares linearly mapped encoder outputs with the decoder state by
+    their cosine and adds the weighted sum to that state: `RnnS2SConfig(attention_type="cosine", context_fusion="add")`.
+
+    Example:
+
+    ```python
+    >>> from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+
+    >>> model = RnnS2SForConditionalGeneration(RnnS2SConfig(vocab_size=1000, hidden_size=64))
+    >>> model.config.attention_type
+    'general'
+    ```
+    """
+
+    model_type = "rnn_s2s"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - transformers reads it as a plain list
+    attribute_map = {"num_hidden_layers": "encoder_layers"}  # noqa: RUF012 - as above
+
+    vocab_size: int = 8000
+    decoder_vocab_size: int | None = None
+    embedding_size: int = 256
+    hidden_size: int = 512
+    encoder_layers: int = 1
+    decoder_layers: int = 2
+    cell_type: str = "lstm"
+    attention_type: str = "general"
+    attention_layer: str = "bottom"
+    context_fusion: str = "concat"
+    bridge: str = "dense"
+    dropout: float = 0.2
+    embedding_dropout: float | None = None
+    attention_dropout: float = 0.0
+    label_smoothing: float = 0.1
+    share_encoder_decoder_embeddings: bool | None = None
+    tie_word_embeddings: bool = True
+    initializer_range: float = 0.05
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    unk_token_id: int | None = 3
+    decoder_start_token_id: int | None = 1
+    is_encoder_decoder: bool = True
+    use_cache: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.embedding_dropout is None:
+            self.embedding_dropout = self.dropout
+        if self.share_encoder_decoder_embeddings is None:
+            self.share_encoder_decoder_embeddings = self.decoder_vocab_size is None
+        super().__post_init__(**kwargs)
+        self.check()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """
+        Builds a configuration from the content of a `config.json`.
+
+        Raises:
+            ValueError: if it is that of another model type.
+        """
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"This is a configuration of model_type {model_type!r}, but {cls.__name__} reads {cls.model_type!r}. Load "
+                "the checkpoint with the class of its own type, or with the Auto classes."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+    def check(self) -> None:
+        """
+        Checks all values against each other. The model does so again when it is built, for values that were
+        changed after the configuration was.
+
+        Raises:
+            ValueError: naming the field and the allowed values.
+        """
+        self._check_values()
+        self._check_token_ids()
+        self._check_contradictions()
+
+    @property
+    def target_vocab_size(self) -> int:
+        """Number of tokens that the decoder knows, whether or not the vocabulary is joint."""
+        return self.vocab_size if self.decoder_vocab_size is None else self.decoder_vocab_size
+
+    @property
+    def num_attention_heads(self) -> int:
+        """RNN attention has one head; the library asks for the number under this name."""
+        return 1
+
+    @num_attention_heads.setter
+    def num_attention_heads(self, value: int) -> None:
+        if value != 1:
+            raise ValueError(f"num_attention_heads={value!r}: the attention of this model has one head; leave it out.")
+
+    def _check_values(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not known; allowed are {', '.join(allowed)}.")
+        for name in POSITIVE_INTEGERS:
+            _require_positive_integer(name, getattr(self, name))
+        if self.decoder_vocab_size is not None:
+            _require_positive_integer("decoder_vocab_size", self.decoder_vocab_size)
+        for name in PROBABILITIES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+                raise ValueError(f"{name}={value!r} must be a number from 0 up to, but not including, 1.")
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
+        if not isinstance(self.initializer_range, (int, float)) or self.initializer_range <= 0:
+            raise ValueError(f"initializer_range={self.initializer_range!r} must be a number above 0.")
+
+    def _check_token_ids(self) -> None:
+        for name, side in TOKEN_IDS.items():
+            value = getattr(self, name)
+            limit = self.target_vocab_size if side == "target" else min(self.vocab_size, self.target_vocab_size)
+            for token_id in value if isinstance(value, (list, tuple)) else [value]:
+                if token_id is None:
+                    continue
+                if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < limit:
+                    raise ValueError(f"{name}={value!r} must be None or from 0 to {limit - 1}, inside the vocabulary.")
+        for name in ("pad_token_id", "decoder_start_token_id"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}=None: the model needs it to shift labels and to begin decoding; set an id.")
+
+    def _check_contradictions(self) -> None:
+        if self.hidden_size % 2:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be even: each direction of the first encoder layer has half of it."
+            )
+        if self.share_encoder_decoder_embeddings and self.decoder_vocab_size not in (None, self.vocab_size):
+            raise ValueError(
+                f"share_encoder_decoder_embeddings=True contradicts decoder_vocab_size={self.decoder_vocab_size} beside "
+                f"vocab_size={self.vocab_size}; set share_encoder_decoder_embeddings=False for separate vocabularies."
+            )
+        if self.attention_type == "none" and self.bridge == "zero":
+            raise ValueError(
+                "attention_type='none' contradicts bridge='zero': the decoder would never see the source. Choose another "
+                "bridge (dense, copy) or an attention."
+            )
+        if not self.is_encoder_decoder:
+            raise ValueError(
+                "is_encoder_decoder=False: an RNN sequence-to-sequence model is an encoder-decoder; leave it True."
+            )
+
+
+def _require_positive_integer(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+
+
+__all__ = ["RnnS2SConfig"]

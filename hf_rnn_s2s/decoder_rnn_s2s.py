@@ -1,0 +1,215 @@
+"""The decoder: recurrent layers, attention over the memory, and the context joined to what lies above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.utils.generic import can_return_tuple
+
+from .attention_rnn_s2s import ATTENTION_SCORES, CONTEXT_FUSIONS, Attention
+from .base_rnn_s2s import RnnS2SPreTrainedModel, embed
+from .bridge_rnn_s2s import BRIDGES
+from .cache_rnn_s2s import DecoderState, RnnS2SCache, require_cache
+from .configuration_rnn_s2s import RnnS2SConfig
+from .encoder_rnn_s2s import RnnS2SEncoderOutput
+from .recurrent_rnn_s2s import CELLS, LayerState, SequenceDropout
+
+
+@dataclass
+class _Reading:
+    """What the decoder computed of some target positions."""
+
+    layer_outputs: list[torch.Tensor]  # each (batch, time, hidden)
+    weights: torch.Tensor | None  # (batch, time, source)
+    last_hidden_state: torch.Tensor  # (batch, time, embedding)
+
+
+class RnnS2SDecoder(RnnS2SPreTrainedModel):
+    """
+    Writes the target with attention over the memory.
+
+    No layer waits for the context of the step before, so each runs a whole target in one fused call: with
+    `attention_layer="bottom"` the first layer reads embeddings only and its outputs are the queries (the attention
+    placement of GNMT's second version); with `"top"` the last layer's outputs are (Luong et al. 2015, section 3,
+    without input feeding).
+    """
+
+    def __init__(self, config: RnnS2SConfig) -> None:
+        super().__init__(config)
+        cell, size = CELLS[config.cell_type], config.hidden_size
+        self.embed_tokens = nn.Embedding(config.target_vocab_size, config.embedding_size, config.pad_token_id)
+        self.embedding_dropout = SequenceDropout(config.embedding_dropout)
+        self.bridge = BRIDGES[config.bridge](config)
+        self.attention: Attention | None = None
+        self.fusion = CONTEXT_FUSIONS[config.context_fusion]
+        fused_size = size
+        if config.attention_type != "none":
+            self.attention = Attention(ATTENTION_SCORES[config.attention_type](size, size), config.attention_dropout)
+            fused_size = self.fusion.width(size, size)
+        self.query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
+        input_sizes = [config.embedding_size] + [
+            fused_size if layer > self.query_layer else size for layer in range(1, config.decoder_layers)
+        ]
+        self.layers = nn.ModuleList(cell(input_size, size) for input_size in input_sizes)
+        self.dropout = SequenceDropout(config.dropout)
+        self.output_projection = nn.Linear(fused_size, config.embedding_size)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_outputs: RnnS2SEncoderOutput | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        past_key_values: RnnS2SCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """
+        Args:
+            input_ids: `(batch, target)`, the tokens that are not in the cache yet.
+            attention_mask: `(batch, target)` or `(batch, past + target)`; the state passes over positions with 0.
+            encoder_outputs: memory, mask and final states of the source.
+            encoder_attention_mask: `(batch, source)`; None takes the mask of `encoder_outputs`.
+            past_key_values: what an earlier call returned; it is changed.
+            inputs_embeds: `(batch, target, embedding)` instead of `input_ids`.
+            use_cache: whether to return a cache.
+            output_attentions: whether to return the attention weights.
+            output_hidden_states: whether to return the outputs of all layers.
+
+        Returns:
+            As last hidden state, `tanh(W [h; c])` `(batch, target, embedding)` (Luong et al. 2015, equation 5), which
+            the output layer turns into logits; hidden states are the embeddings and each layer's outputs.
+
+        Raises:
+            TypeError: if the cache is of another kind.
+            ValueError: if inputs are missing, or do not fit each other or the vocabulary.
+        """
+        require_cache(past_key_values)
+        embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
+        if encoder_outputs is None:
+            raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
+        memory = encoder_outputs.last_hidden_state
+        _check_rows(embedded, memory, past_key_values)
+        cache = RnnS2SCache() if past_key_values is None else past_key_values
+        if cache.is_initialized:
+            state, keys = cache.state, cache.keys
+        else:
+            state, keys = self.bridge(self._final_states(encoder_outputs)), self._prepare(memory)
+        memory_mask = (
+            encoder_outputs.attention_mask if encoder_attention_mask is None else encoder_attention_mask.bool()
+        )
+        keeps_cache = past_key_values is not None or bool(use_cache)
+        readings = []
+        for chunk, moves_on in self._chunks(embedded, attention_mask, cache.records_past, keeps_cache):
+            reading, new_state = self._read(chunk, state, keys, memory, memory_mask)
+            state = new_state if moves_on is None else _where(moves_on, new_state, state)
+            cache.advance(state, keys, chunk.shape[1])
+            readings.append(reading)
+        reading = _join(readings)
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=reading.last_hidden_state,
+            past_key_values=cache if keeps_cache else None,
+            hidden_states=(embedded, *reading.layer_outputs) if output_hidden_states else None,
+            cross_attentions=(reading.weights.unsqueeze(1),)
+            if output_attentions and reading.weights is not None
+            else None,
+        )
+
+    def _read(
+        self,
+        embedded: torch.Tensor,
+        state: DecoderState,
+        keys: torch.Tensor | None,
+        memory: torch.Tensor,
+        memory_mask: torch.Tensor | None,
+    ) -> tuple[_Reading, DecoderState]:
+        """Reads `(batch, time, embedding)` in one call per layer."""
+        context = weights = None
+        layer_outputs: list[torch.Tensor] = []
+        states: list[LayerState] = []
+        below = self.embedding_dropout(embedded)
+        for index, layer in enumerate(self.layers):
+            outputs, layer_state = layer(below, state[index])
+            if layer_outputs:
+                outputs = outputs + layer_outputs[-1]
+            layer_outputs.append(outputs)
+            states.append(layer_state)
+            if index == self.query_layer and self.attention is not None:
+                context, weights = self.attention(outputs, keys, memory, memory_mask)
+            below = self.dropout(outputs if context is None else self.fusion.join(outputs, context))
+        return _Reading(layer_outputs, weights, torch.tanh(self.output_projection(below))), tuple(states)
+
+    def _prepare(self, memory: torch.Tensor) -> torch.Tensor | None:
+        return None if self.attention is None else self.attention.prepare(memory)
+
+    def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, torch.Tensor]:
+        states = {}
+        for name in CELLS[self.config.cell_type].state_names:
+            states[name] = getattr(encoder_outputs, f"final_{name}", None)
+            if states[name] is None:
+                raise ValueError(
+                    f"encoder_outputs has no final_{name}, from which the decoder starts. Pass what `model.get_encoder()` "
+                    "returned, whole."
+                )
+        return states
+
+    def _chunks(
+        self, embedded: torch.Tensor, mask: torch.Tensor | None, records_past: bool, keeps_cache: bool
+    ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+        """What is read at once, and in which rows the state moves on: everything, or single steps where it has to be."""
+        length = embedded.shape[1]
+        if mask is not None:
+            if mask.dim() != 2 or mask.shape[0] != embedded.shape[0] or mask.shape[1] < length:
+                raise ValueError(
+                    f"decoder_attention_mask has the shape {tuple(mask.shape)}, but the target is "
+                    f"{tuple(embedded.shape[:2])}: (batch, target)."
+                )
+            mask = mask[:, -length:].bool()
+            # Padding after a row's last token reaches no token; it matters only to a state that is kept.
+            if mask.all() or (not keeps_cache and bool((mask[:, :-1] | ~mask[:, 1:]).all())):
+                mask = None
+        if mask is None and not records_past:
+            return [(embedded, None)]
+        moves_on = [None] * length if mask is None else mask.split(1, dim=1)
+        return list(zip(embedded.split(1, dim=1), moves_on, strict=True))
+
+
+def _join(readings: list[_Reading]) -> _Reading:
+    if len(readings) == 1:
+        return readings[0]
+    weights = [reading.weights for reading in readings if reading.weights is not None]
+    return _Reading(
+        [torch.cat(parts, dim=1) for parts in zip(*(reading.layer_outputs for reading in readings), strict=True)],
+        torch.cat(weights, dim=1) if weights else None,
+        torch.cat([reading.last_hidden_state for reading in readings], dim=1),
+    )
+
+
+def _check_rows(embedded: torch.Tensor, memory: torch.Tensor, cache: RnnS2SCache | None) -> None:
+    rows = embedded.shape[0]
+    if memory.shape[0] != rows:
+        raise ValueError(f"decoder_input_ids has {rows} rows, but the source has {memory.shape[0]}.")
+    if cache is not None and cache.is_initialized and cache.batch_size != rows:
+        raise ValueError(
+            f"past_key_values holds {cache.batch_size} rows, but decoder_input_ids has {rows} (sentences times beams). "
+            "Leave it out to begin anew."
+        )
+
+
+def _where(moves_on: torch.Tensor, new: DecoderState, old: DecoderState) -> DecoderState:
+    return tuple(
+        tuple(torch.where(moves_on, after, before) for after, before in zip(new_layer, old_layer, strict=True))
+        for new_layer, old_layer in zip(new, old, strict=True)
+    )
+
+
+__all__ = ["RnnS2SDecoder"]

@@ -1,0 +1,500 @@
+"""The embedded default corpus: one set of facts, said in two languages.
+
+Dates, times, durations, quantities and prices are drawn at random and rendered in both languages from the
+Unicode Common Locale Data Repository (CLDR) through Babel, so any two CLDR locales make a corpus::
+
+    >>> build_demo_corpus("en", "zh")["train"][4]
+    {'source': 'Monday, October 4, 1993, 3:10 – 5:45 AM', 'target': '1993年10月4日星期一 上午3:10至5:45'}
+
+Every word and every word order comes from CLDR. The source always carries all that the target says (a weekday, a
+year, a half of the day), so the translation is a function of the source and can be learnt to the last character.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import cached_property
+from random import Random
+from typing import Literal, TypeVar
+
+from babel import Locale, UnknownLocaleError, dates, lists, numbers, units
+
+__all__ = ["DEMO_KINDS", "build_demo_corpus"]
+
+Example = dict[str, str]
+Pair = tuple[str, str]
+DeltaUnit = Literal["day", "week", "month", "year"]
+ListStyle = Literal["standard", "or", "unit", "unit-short"]
+Length = Literal["long", "short", "narrow"]
+Choice = TypeVar("Choice", bound=str)
+Phrase = Callable[["_LocaleFormatter"], str]
+
+_LENGTHS: tuple[Length, ...] = ("long", "short", "narrow")
+_MISSES_BEFORE_GIVING_UP = 2000  # draws in a row that gave no new phrase
+
+_QUANTITY_UNITS = [
+    "length-kilometer",
+    "length-meter",
+    "length-centimeter",
+    "length-mile",
+    "length-foot",
+    "mass-kilogram",
+    "mass-gram",
+    "mass-tonne",
+    "volume-liter",
+    "volume-milliliter",
+    "volume-cubic-meter",
+    "area-square-meter",
+    "area-square-kilometer",
+    "area-hectare",
+    "temperature-celsius",
+    "energy-kilowatt-hour",
+    "power-watt",
+    "digital-megabyte",
+    "digital-gigabyte",
+]
+_PRICED_UNITS = [
+    "mass-kilogram",
+    "mass-gram",
+    "mass-tonne",
+    "volume-liter",
+    "length-meter",
+    "length-kilometer",
+    "area-square-meter",
+    "energy-kilowatt-hour",
+    "duration-hour",
+    "duration-day",
+    "duration-week",
+    "duration-month",
+    "duration-year",
+]
+_BOOKED_UNITS = ["duration-hour", "duration-day", "duration-week", "duration-month"]
+_RATES: list[Pair] = [
+    ("length-kilometer", "duration-hour"),
+    ("length-mile", "duration-hour"),
+    ("length-meter", "duration-second"),
+    ("volume-liter", "duration-minute"),
+    ("volume-liter", "length-kilometer"),
+    ("volume-cubic-meter", "duration-day"),
+    ("mass-kilogram", "duration-hour"),
+    ("mass-gram", "volume-liter"),
+    ("mass-tonne", "duration-year"),
+    ("digital-megabyte", "duration-second"),
+    ("digital-gigabyte", "duration-month"),
+]
+_CURRENCIES = ["USD", "EUR", "GBP", "CNY", "JPY", "INR", "CHF", "CAD", "AUD", "KRW", "MXN", "BRL"]
+# A larger and a smaller unit, with the most of the smaller one that people say.
+_DURATIONS: dict[Pair, int] = {
+    ("duration-year", "duration-month"): 11,
+    ("duration-week", "duration-day"): 6,
+    ("duration-day", "duration-hour"): 23,
+    ("duration-hour", "duration-minute"): 59,
+    ("duration-minute", "duration-second"): 59,
+}
+_CONNECTIVES: list[ListStyle] = ["standard", "or"]
+_DELTA_UNITS: list[DeltaUnit] = ["day", "week", "month", "year"]
+_DELTA_SECONDS = dict(dates.TIMEDELTA_UNITS)
+
+# Babel writes a unit's identifier where a locale has no pattern for it: "3.5 length-kilometer".
+_CATEGORIES = sorted({unit.split("-")[0] for unit in _QUANTITY_UNITS + _PRICED_UNITS} | {"speed", "consumption"})
+_UNIT_IDENTIFIER = re.compile(rf"(?:{'|'.join(_CATEGORIES)})-[a-z]")
+# One of every plural form of any CLDR language, whole and fractional.
+_PLURAL_SAMPLES = [Decimal(number) for number in ("1", "2", "3", "5", "11", "20", "21", "100", "1.5")]
+
+# Marks that only steer the display of right-to-left text. U+200C and U+200D are spelling (Persian, Hindi) and stay.
+_BIDI_CONTROLS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
+
+
+def _plain(text: str) -> str:
+    """The text as a person would type it: NFC, ordinary single spaces, no invisible direction marks.
+
+    CLDR puts no-break, narrow and thin spaces (U+00A0, U+202F, U+2009) where typesetters want them. They say nothing
+    that a plain space does not, keyboards do not have them, and a model trained on them would not know "3:05 PM".
+    """
+    return " ".join(unicodedata.normalize("NFC", text.translate(_BIDI_CONTROLS)).split())
+
+
+class _LocaleFormatter:
+    """Renders facts in one CLDR locale. Every method returns text that still holds CLDR's own spaces."""
+
+    def __init__(self, locale: Locale) -> None:
+        self.locale = locale
+        self._lengths: dict[str, Length | None] = {}
+
+    @cached_property
+    def names_weekday(self) -> bool:
+        """Whether the full date has the weekday (a few locales leave it out)."""
+        pattern = dates.get_date_format("full", self.locale).pattern
+        return "E" in pattern or "c" in pattern
+
+    @cached_property
+    def hour_skeleton(self) -> str:
+        """`hm` where the halves of the day are written ("3:05 PM", "下午3:05"), else `Hm` ("15:05").
+
+        That is: where the usual short time has them, or the language has words of its own for them.
+        """
+        morning, afternoon = (dates.format_time(time(hour), "a", locale=self.locale) for hour in (9, 15))
+        written = "a" in dates.get_time_format("short", self.locale).pattern or morning != "AM"
+        return "hm" if written and morning != afternoon else "Hm"
+
+    def calendar_date(self, day: date, weekday: bool) -> str:
+        return dates.format_date(day, "full" if weekday else "long", locale=self.locale)
+
+    def period(self, first: date, last: date, weekday: bool) -> str:
+        return dates.format_interval(first, last, "yMMMEd" if weekday else "yMMMd", locale=self.locale)
+
+    def clock_time(self, moment: datetime) -> str:
+        return dates.format_skeleton(self.hour_skeleton, moment, locale=self.locale)
+
+    def time_range(self, start: datetime, end: datetime) -> str:
+        try:
+            return dates.format_interval(start, end, self.hour_skeleton, locale=self.locale)
+        except NotImplementedError:  # Babel cannot compare parts of the day (zh_Hant: 清晨, 上午, 中午, …)
+            pattern = str(self.locale.interval_formats.get(None, "{0} – {1}"))
+            return pattern.replace("{0}", self.clock_time(start)).replace("{1}", self.clock_time(end))
+
+    def on_date(self, day: str, event: str) -> str:
+        """A date and what happens then, by the locale's pattern for a date with a time."""
+        pattern = str(dates.get_datetime_format("medium", locale=self.locale)).replace("'", "")
+        return pattern.replace("{0}", event).replace("{1}", day)
+
+    def relative(self, unit: DeltaUnit, count: int) -> str:
+        """ "in 3 weeks" for 3, "3 weeks ago" for -3."""
+        delta = timedelta(seconds=count * _DELTA_SECONDS[unit])
+        # The threshold keeps "45 days" from becoming "2 months".
+        return dates.format_timedelta(
+            delta, granularity=unit, threshold=math.inf, add_direction=True, locale=self.locale
+        )
+
+    def duration(self, parts: Iterable[tuple[int, str]]) -> str:
+        return self.listing([self.quantity(Decimal(count), unit) for count, unit in parts], "unit")
+
+    def quantity(self, number: Decimal, unit: str) -> str:
+        return units.format_unit(number, unit, length=self._length(unit) or "long", locale=self.locale)
+
+    def price(self, amount: Decimal, currency: str) -> str:
+        has_cents = amount != amount.to_integral_value()  # whole amounts without ".00"
+        return numbers.format_currency(
+            amount, currency, locale=self.locale, currency_digits=has_cents, format_type="name"
+        )
+
+    def rate(self, number: Decimal, numerator: str, denominator: str) -> str:
+        """ "120 kilometers per hour" """
+        text = units.format_compound_unit(number, numerator, denominator_unit=denominator, locale=self.locale)
+        if text is None or _UNIT_IDENTIFIER.search(text):
+            return self._per(self.quantity(number, numerator), denominator)
+        return text
+
+    def price_per(self, amount: Decimal, currency: str, denominator: str) -> str:
+        """ "12.50 US dollars per kilogram" """
+        price = self.price(amount, currency)
+        text = units.format_compound_unit(price, denominator_unit=denominator, locale=self.locale)
+        if text is None or _UNIT_IDENTIFIER.search(text):
+            return self._per(price, denominator)
+        return text
+
+    def listing(self, items: Sequence[str], style: ListStyle) -> str:
+        """ "A and B" ("standard"), "A or B" ("or"), "A, B" of parts that add up ("unit"): at most two items."""
+        return lists.format_list(items, self._list_style(style), locale=self.locale)
+
+    def can_say(self, unit: str) -> bool:
+        """Whether the locale has words for any number of the unit."""
+        return self._length(unit) is not None
+
+    def can_say_per(self, unit: str) -> bool:
+        """Whether the locale has words for "per" and the unit."""
+        return not _UNIT_IDENTIFIER.search(self.price_per(Decimal(2), "USD", unit))
+
+    def _per(self, amount: str, denominator: str) -> str:
+        """By the pattern for any two units, with the unit's name: what CLDR prescribes where it has nothing better."""
+        names = [units.format_unit("", denominator, length, locale=self.locale).strip() for length in _LENGTHS]
+        name = next((name for name in names if not _UNIT_IDENTIFIER.search(name)), denominator)
+        return str(units.format_compound_unit(amount, denominator_value=name, locale=self.locale))
+
+    def _length(self, unit: str) -> Length | None:
+        """The longest of CLDR's lengths in which this locale can say the unit with any number.
+
+        CLDR lets a length inherit from a shorter one; Babel's data leaves such a length empty (zh has few "long").
+        """
+        if unit not in self._lengths:
+            self._lengths[unit] = next((length for length in _LENGTHS if self._has_words(unit, length)), None)
+        return self._lengths[unit]
+
+    def _has_words(self, unit: str, length: Length) -> bool:
+        texts = (units.format_unit(number, unit, length, locale=self.locale) for number in _PLURAL_SAMPLES)
+        return not any(map(_UNIT_IDENTIFIER.search, texts))
+
+    def _list_style(self, style: ListStyle) -> ListStyle:
+        """The style, or the nearest one that has a pattern for two items.
+
+        CLDR inherits a missing pattern and Babel's data does not: it would say the second item twice, or fail.
+        """
+        styles: list[ListStyle] = ["unit", "unit-short"] if style == "unit" else [style]
+        return next((each for each in styles if "2" in self.locale.list_patterns.get(each, {})), "standard")
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """What both languages can say and the source says unmistakably."""
+
+    quantity_units: list[str]
+    priced_units: list[str]
+    booked_units: list[str]
+    rates: list[Pair]  # numerator, denominator
+    durations: list[Pair]  # of a larger and a smaller unit
+    currencies: list[str]
+    connectives: list[ListStyle]  # list styles of CLDR: "standard" is "A and B", "or" is "A or B"
+    names_weekday: bool
+
+
+def _shared_vocabulary(source: _LocaleFormatter, target: _LocaleFormatter) -> _Vocabulary:
+    formatters = (source, target)
+    candidates = dict.fromkeys(itertools.chain(_QUANTITY_UNITS, *_RATES, *_DURATIONS))
+    sayable = [unit for unit in candidates if all(speak.can_say(unit) for speak in formatters)]
+    known = set(_told_apart(sayable, lambda unit: source.quantity(Decimal(2), unit)))
+    denominators = dict.fromkeys(itertools.chain(_PRICED_UNITS, _BOOKED_UNITS, (unit for _, unit in _RATES)))
+    sayable = [unit for unit in denominators if all(speak.can_say_per(unit) for speak in formatters)]
+    per = set(_told_apart(sayable, lambda unit: source.price_per(Decimal(2), "USD", unit)))
+    return _Vocabulary(
+        quantity_units=[unit for unit in _QUANTITY_UNITS if unit in known],
+        priced_units=[unit for unit in _PRICED_UNITS if unit in per],
+        booked_units=[unit for unit in _BOOKED_UNITS if unit in per],
+        rates=[(unit, denominator) for unit, denominator in _RATES if unit in known and denominator in per],
+        durations=[pair for pair in _DURATIONS if known.issuperset(pair)],
+        currencies=_told_apart(_CURRENCIES, lambda currency: source.price(Decimal(2), currency)),
+        connectives=_told_apart(_CONNECTIVES, lambda style: source.listing(["1", "2"], style)),
+        names_weekday=source.names_weekday,
+    )
+
+
+def _told_apart(candidates: Iterable[Choice], say: Callable[[Choice], str]) -> list[Choice]:
+    """The candidates that have different words in the source: a second one with the same words has no translation."""
+    by_words: dict[str, Choice] = {}
+    for candidate in candidates:
+        by_words.setdefault(_plain(say(candidate)), candidate)
+    return list(by_words.values())
+
+
+# One function for each kind of phrase. It draws the facts once and returns the rendering of those facts in a locale.
+
+
+def _date(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    day, weekday = _day(random), _weekday(random, vocabulary)
+    return lambda speak: speak.calendar_date(day, weekday)
+
+
+def _appointment(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    moment, weekday = _moment(random), _weekday(random, vocabulary)
+    return lambda speak: speak.on_date(speak.calendar_date(moment, weekday), speak.clock_time(moment))
+
+
+def _opening(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    start, end = sorted(random.sample(range(24 * 12), 2))  # of the day's 5-minute steps
+    midnight = datetime.combine(_day(random), time())
+    first, last = midnight + timedelta(minutes=5 * start), midnight + timedelta(minutes=5 * end)
+    weekday = _weekday(random, vocabulary)
+    return lambda speak: speak.on_date(speak.calendar_date(first, weekday), speak.time_range(first, last))
+
+
+def _period(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    first, last = _first_and_last_day(random)
+    weekday = _weekday(random, vocabulary)
+    return lambda speak: speak.period(first, last, weekday)
+
+
+def _deadline(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    unit, moment = random.choice(_DELTA_UNITS), _moment(random)
+    count = random.choice([-1, 1]) * random.randint(1, 60)
+    return lambda speak: speak.on_date(speak.relative(unit, count), speak.clock_time(moment))
+
+
+def _duration(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    larger, smaller = pair = random.choice(vocabulary.durations)
+    parts = [(random.randint(1, 99), larger), (random.randint(1, _DURATIONS[pair]), smaller)]
+    return lambda speak: speak.duration(parts)
+
+
+def _quantity(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    count = min(random.choice([1, 2, 2]), len(vocabulary.quantity_units))
+    chosen = random.sample(vocabulary.quantity_units, count)
+    parts = [(_number(random), unit) for unit in chosen]
+    connective = random.choice(vocabulary.connectives)
+    return lambda speak: speak.listing([speak.quantity(number, unit) for number, unit in parts], connective)
+
+
+def _rate(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    chosen = random.sample(vocabulary.rates, min(random.choice([1, 2]), len(vocabulary.rates)))
+    parts = [(_number(random), *pair) for pair in chosen]
+    connective = random.choice(vocabulary.connectives)
+    return lambda speak: speak.listing([speak.rate(*part) for part in parts], connective)
+
+
+def _price(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    amount, currency = _price_tag(random, vocabulary)
+    return lambda speak: speak.price(amount, currency)
+
+
+def _unit_price(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    amount, currency = _price_tag(random, vocabulary)
+    unit = random.choice(vocabulary.priced_units)
+    return lambda speak: speak.price_per(amount, currency, unit)
+
+
+def _booking(random: Random, vocabulary: _Vocabulary) -> Phrase:
+    first, last = _first_and_last_day(random)
+    amount, currency = _price_tag(random, vocabulary)
+    unit = random.choice(vocabulary.booked_units)
+    return lambda speak: speak.on_date(speak.period(first, last, False), speak.price_per(amount, currency, unit))
+
+
+_KINDS: dict[str, Callable[[Random, _Vocabulary], Phrase]] = {
+    "date": _date,
+    "appointment": _appointment,
+    "opening": _opening,
+    "period": _period,
+    "deadline": _deadline,
+    "duration": _duration,
+    "quantity": _quantity,
+    "rate": _rate,
+    "price": _price,
+    "unit_price": _unit_price,
+    "booking": _booking,
+}
+DEMO_KINDS: tuple[str, ...] = tuple(_KINDS)
+
+
+def _day(random: Random) -> date:
+    return date(1980, 1, 1) + timedelta(days=random.randrange(60 * 365))
+
+
+def _moment(random: Random) -> datetime:
+    return datetime.combine(_day(random), time()) + timedelta(minutes=5 * random.randrange(24 * 12))
+
+
+def _first_and_last_day(random: Random) -> tuple[date, date]:
+    first = _day(random)
+    return first, first + timedelta(days=random.randint(1, random.choice([10, 60, 400])))
+
+
+def _weekday(random: Random, vocabulary: _Vocabulary) -> bool:
+    return vocabulary.names_weekday and random.random() < 0.5
+
+
+def _number(random: Random) -> Decimal:
+    whole = random.randint(1, random.choice([20, 100, 1000, 5000]))
+    return whole + Decimal(random.randint(1, 9)) / 10 if random.random() < 0.25 else Decimal(whole)
+
+
+def _price_tag(random: Random, vocabulary: _Vocabulary) -> tuple[Decimal, str]:
+    currency = random.choice(vocabulary.currencies)
+    whole = Decimal(random.randint(1, random.choice([20, 100, 1000, 5000])))
+    has_cents = numbers.get_currency_precision(currency) == 2 and random.random() < 0.5
+    return whole + Decimal(random.randint(1, 99)) / 100 if has_cents else whole, currency
+
+
+def build_demo_corpus(
+    source_locale: str = "en",
+    target_locale: str = "zh",
+    size: int = 20_000,
+    seed: int = 0,
+    *,
+    validation_size: int = 500,
+    test_size: int = 500,
+    kinds: Sequence[str] = DEMO_KINDS,
+) -> dict[str, list[Example]]:
+    """Make the corpus: `{"train": [{"source": …, "target": …}, …], "validation": […], "test": […]}`.
+
+    No source and no target occurs twice, so none is in two splits. The same arguments and the same Babel give the
+    same corpus in every process; the test and validation splits do not change with `size`.
+
+    Args:
+        source_locale, target_locale: CLDR locale identifiers such as `en`, `de`, `zh_Hant`, `pt-BR`.
+        size: number of training examples.
+        seed: of the random draws.
+        validation_size, test_size: number of examples of the other splits.
+        kinds: the kinds of phrases, each drawn equally often; see `DEMO_KINDS`.
+
+    Raises:
+        ValueError: a locale that CLDR does not know, two locales that say everything the same way, a size below 1,
+            an unknown kind, or more examples than the kinds have different phrases.
+    """
+    formatters = [
+        _LocaleFormatter(_parse_locale(name, value))
+        for name, value in (("source_locale", source_locale), ("target_locale", target_locale))
+    ]
+    _check_sizes(size=size, validation_size=validation_size, test_size=test_size)
+    _check_kinds(kinds)
+    if formatters[0].locale == formatters[1].locale:
+        raise ValueError(
+            f"target_locale: {target_locale!r} is the same locale as source_locale={source_locale!r}, so there is "
+            "nothing to translate; name another one, such as 'de'"
+        )
+    count = size + validation_size + test_size
+    examples = _draw_examples(count, kinds, Random(seed), *formatters)
+    if all(example["source"] == example["target"] for example in examples):
+        raise ValueError(
+            f"target_locale: {target_locale!r} writes all phrases as source_locale={source_locale!r} does, so there "
+            "is nothing to translate; name another language, such as 'de'"
+        )
+    held_out = test_size + validation_size
+    return {
+        "train": examples[held_out:],
+        "validation": examples[test_size:held_out],
+        "test": examples[:test_size],
+    }
+
+
+def _draw_examples(
+    count: int, kinds: Sequence[str], random: Random, source: _LocaleFormatter, target: _LocaleFormatter
+) -> list[Example]:
+    vocabulary = _shared_vocabulary(source, target)
+    examples: list[Example] = []
+    sources: set[str] = set()
+    targets: set[str] = set()
+    misses = 0
+    while len(examples) < count:
+        phrase = _KINDS[random.choice(kinds)](random, vocabulary)
+        example = {"source": _plain(phrase(source)), "target": _plain(phrase(target))}
+        if example["source"] in sources or example["target"] in targets:
+            misses += 1
+            if misses == _MISSES_BEFORE_GIVING_UP:
+                raise ValueError(
+                    f"size: no more than {len(examples)} different phrases were found for train, validation and test "
+                    f"together, of {count} asked for (kinds: {', '.join(kinds)}); lower size, validation_size or "
+                    "test_size, or allow more kinds"
+                )
+            continue
+        misses = 0
+        sources.add(example["source"])
+        targets.add(example["target"])
+        examples.append(example)
+    return examples
+
+
+def _parse_locale(argument: str, identifier: str) -> Locale:
+    try:
+        return Locale.parse(identifier.replace("-", "_"))
+    except (UnknownLocaleError, ValueError) as error:
+        raise ValueError(
+            f"{argument}: CLDR has no locale {identifier!r}; name one such as 'en', 'de', 'ja' or 'zh_Hant' "
+            "(all: babel.localedata.locale_identifiers())"
+        ) from error
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}: {size} examples make no split; ask for at least 1")
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    unknown = [kind for kind in kinds if kind not in _KINDS]
+    if unknown or not kinds:
+        raise ValueError(f"kinds: {', '.join(unknown) or 'none'} given; choose from {', '.join(_KINDS)}")

@@ -1,0 +1,124 @@
+"""The encoder, and what it hands to a decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .base_rnn_s2s import RnnS2SPreTrainedModel, embed
+from .configuration_rnn_s2s import RnnS2SConfig
+from .recurrent_rnn_s2s import CELLS, PaddedSource, SequenceDropout, UnpaddedSource
+
+
+@dataclass
+class RnnS2SEncoderOutput(ModelOutput):
+    """
+    Everything a decoder needs from an encoder, as tensors with the batch first, so that `generate()` can repeat them
+    for beams.
+
+    Args:
+        last_hidden_state: the memory `(batch, source, hidden)`, zero at padding.
+        final_hidden: hidden state of each layer after a row's last token, `(batch, layers, hidden)`.
+        final_cell: the same for the cell state; None for cells without one.
+        attention_mask: `(batch, source)`, 1 at tokens; None if no row is padded.
+        hidden_states: embeddings and the outputs of each layer, if asked for.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    final_hidden: torch.Tensor | None = None
+    final_cell: torch.Tensor | None = None
+    attention_mask: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+
+
+class RnnS2SEncoder(RnnS2SPreTrainedModel):
+    """
+    Reads the source: one bidirectional layer (Schuster & Paliwal 1997), then layers that run forward with residual
+    connections (Wu et al. 2016, section 3.1).
+    """
+
+    def __init__(self, config: RnnS2SConfig) -> None:
+        super().__init__(config)
+        cell = CELLS[config.cell_type]
+        size = config.hidden_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
+        self.embedding_dropout = SequenceDropout(config.embedding_dropout)
+        self.forward_layer = cell(config.embedding_size, size // 2)
+        self.backward_layer = cell(config.embedding_size, size // 2)
+        self.upper_layers = nn.ModuleList(cell(size, size) for _ in range(config.encoder_layers - 1))
+        self.dropout = SequenceDropout(config.dropout)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> RnnS2SEncoderOutput:
+        """
+        Args:
+            input_ids: `(batch, source)`.
+            attention_mask: `(batch, source)`, 1 at tokens and 0 at padding, which may stand anywhere. Without it,
+                padding is where `input_ids` has the padding id.
+            inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
+            output_hidden_states: whether to return the outputs of all layers.
+
+        Returns:
+            The memory `(batch, source, hidden)` in the order of the input, zero at padding, and the final states. A
+            row of only padding gives zeros.
+
+        Raises:
+            ValueError: if neither or both of `input_ids` and `inputs_embeds` are given, if they are empty, if an id is
+                outside the vocabulary or if the mask has another shape.
+        """
+        embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
+        mask = self._source_mask(input_ids, attention_mask, embedded)
+        source = UnpaddedSource() if mask is None else PaddedSource(mask)
+        dropped = self.embedding_dropout(embedded)
+        forward, forward_state = self.forward_layer(source.forward_order(dropped), padding=source.padding)
+        backward, backward_state = self.backward_layer(source.backward_order(dropped), padding=source.padding)
+        outputs = torch.cat([forward, source.backward_to_forward(backward)], dim=-1)
+        states = [tuple(torch.cat(parts, dim=-1) for parts in zip(forward_state, backward_state, strict=True))]
+        layer_outputs = [outputs]
+        for layer in self.upper_layers:
+            above, state = layer(self.dropout(outputs), padding=source.padding)
+            outputs = outputs + above
+            states.append(state)
+            layer_outputs.append(outputs)
+        hidden, *cell = (torch.stack(parts, dim=1) for parts in zip(*states, strict=True))
+        shown = [embedded] + [source.original_order(one) for one in layer_outputs] if output_hidden_states else None
+        return RnnS2SEncoderOutput(
+            last_hidden_state=source.original_order(outputs),
+            final_hidden=hidden,
+            final_cell=cell[0] if cell else None,
+            attention_mask=mask,
+            hidden_states=None if shown is None else tuple(shown),
+        )
+
+    def _source_mask(
+        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, embedded: torch.Tensor
+    ) -> torch.Tensor | None:
+        if attention_mask is None:
+            if input_ids is None:
+                return None
+            attention_mask = input_ids.ne(self.config.pad_token_id)
+        if attention_mask.shape != embedded.shape[:2]:
+            raise ValueError(
+                f"attention_mask has the shape {tuple(attention_mask.shape)}, but the source is "
+                f"{tuple(embedded.shape[:2])}: (batch, source)."
+            )
+        mask = attention_mask.bool()
+        # Worth a look on the CPU, where it costs nothing; elsewhere it would wait for the device.
+        unpadded = mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
+        return None if unpadded else mask
+
+
+__all__ = ["RnnS2SEncoder", "RnnS2SEncoderOutput"]

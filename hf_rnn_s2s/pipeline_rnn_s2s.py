@@ -1,0 +1,364 @@
+"""The translation pipeline: text in, text out, and the attention between the two on request."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import GeneratorType
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import Pipeline, PreTrainedModel
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+# What `generate()` would use where nobody has set a limit is 20 tokens, which cuts ordinary sentences without a word.
+DEFAULT_MAX_NEW_TOKENS = 256
+LENGTH_LIMITS = ("max_new_tokens", "max_length", "max_time", "stopping_criteria")
+
+
+class RnnTranslationPipeline(Pipeline):
+    """
+    Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
+
+    It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
+    `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
+
+    Example:
+
+    ```python
+    >>> translator = pipeline("translation", model="path/or/name", batch_size=16)
+    >>> translator("How are you?", num_beams=5)
+    [{'translation_text': 'Wie geht es dir?'}]
+    ```
+
+    Raises:
+        ValueError: if the model is no encoder-decoder that generates text, there is no tokenizer, or the tokenizer
+            wants to be told a language with each text, which this pipeline does not do.
+    """
+
+    # Looser types than those of the base class, where each of these may be None
+    model: Any
+    tokenizer: Any
+    _load_tokenizer: Any = True
+    _load_processor: Any = False
+    _load_feature_extractor: Any = False
+    _load_image_processor: Any = False
+    _load_video_processor: Any = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.tokenizer is None:
+            raise ValueError("The translation pipeline needs a tokenizer: pass tokenizer= beside model=.")
+        _require_translation_model(self.model, self.tokenizer)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """
+        Translates one text or many; what comes out is in the order of what went in.
+
+        Args:
+            inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
+                (`KeyDataset(dataset, "column")`).
+            batch_size: how many texts go through the model together; the translations do not depend on it.
+            return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
+            return_tensors: whether to give `translation_token_ids`, the generated ids `(target,)` from the start token
+                to the end token.
+            return_attentions: whether to give `source_tokens`, `target_tokens`, and `attention`, a float32 tensor
+                `(target, source)`: row `t` is where the model looked when it wrote target token `t`, and sums to 1.
+                Both lists of tokens contain the end token where the model saw or wrote one; the start token of the
+                decoder is not in them.
+            clean_up_tokenization_spaces: whether to take out spaces before punctuation; by default not.
+            truncation: whether to cut a text to the tokenizer's `model_max_length`, with a warning; by default yes.
+            stop_sequence: a text at which generation stops, the same as `stop_strings`.
+            generate_kwargs: anything else goes to `generate()`: `num_beams`, `num_return_sequences`, `max_new_tokens`…
+
+        Returns:
+            For one text, a list with one dictionary for each returned sequence. For a list of texts, a list of
+            dictionaries, or, with `num_return_sequences` above 1, of such lists. For an iterator, a generator or a
+            dataset, an iterator over such lists, which translates as it is read. A text that is empty or only white
+            space is translated by the empty text, and has no target tokens.
+
+        Raises:
+            TypeError: for an input that is not text.
+            ValueError: if nothing is to be returned, or attention is asked of a model that has none.
+        """
+        inputs = _list_or_iterator(inputs)
+        if isinstance(inputs, list):
+            for position, text in enumerate(inputs):
+                _require_text(text, f"input {position}")
+            if not inputs:
+                return []
+        records = super().__call__(inputs, *args, **kwargs)
+        if isinstance(inputs, list) and all(len(sequences) == 1 for sequences in records):
+            return [sequences[0] for sequences in records]
+        return records
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """
+        Saves model and tokenizer with the code they need, so that `pipeline("translation", model=save_directory,
+        trust_remote_code=True)` works where this package is not installed. The model itself does not change. A model
+        of another kind is saved without code.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.tokenizer.save_pretrained(save_directory, **kwargs)
+        config = copy.deepcopy(self.model.config)
+        if hasattr(config, "carry_code"):
+            config.carry_code()
+            config.save_pretrained(save_directory, **kwargs)
+
+    def _sanitize_parameters(
+        self,
+        return_text: bool | None = None,
+        return_tensors: bool | None = None,
+        return_attentions: bool | None = None,
+        clean_up_tokenization_spaces: bool | None = None,
+        truncation: bool | str | None = None,
+        stop_sequence: str | None = None,
+        **generate_kwargs: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        preprocess = {} if truncation is None else {"truncation": truncation}
+        forward = generate_kwargs
+        postprocess: dict[str, Any] = {}
+        if stop_sequence is not None:
+            forward["stop_strings"] = stop_sequence
+        if return_attentions is not None:
+            _require_attention(self.model, return_attentions)
+            forward["return_attentions"] = postprocess["return_attentions"] = return_attentions
+        if return_text is not None or return_tensors is not None:
+            postprocess["return_tensors"] = bool(return_tensors)
+            postprocess["return_text"] = not return_tensors if return_text is None else return_text
+            if not (postprocess["return_text"] or return_tensors or return_attentions):
+                raise ValueError("return_text=False leaves nothing to return; set return_tensors=True.")
+        if clean_up_tokenization_spaces is not None:
+            postprocess["clean_up_tokenization_spaces"] = clean_up_tokenization_spaces
+        return preprocess, forward, postprocess
+
+    def preprocess(self, input_: Any, truncation: bool | str = True) -> dict[str, Any]:  # type: ignore[override]
+        """One text to `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
+        _require_text(input_, "an input")
+        text = _prefix(self.model.config, self.task) + input_
+        options: dict[str, Any] = {"return_tensors": "pt", "return_attention_mask": True}
+        encoded = self.tokenizer(text, verbose=False, **options)
+        length, limit = encoded["input_ids"].shape[1], self.tokenizer.model_max_length
+        if truncation and length > limit:
+            logger.warning(
+                f"A text of {length} tokens is cut to {limit}, the model_max_length of the tokenizer, and only that "
+                f"part is translated: {input_[:60]!r}... Split long texts, or pass truncation=False."
+            )
+            encoded = self.tokenizer(text, truncation=truncation, max_length=limit, **options)
+        return {
+            "input_ids": encoded["input_ids"],
+            "attention_mask": encoded["attention_mask"],
+            "is_blank": torch.tensor([not input_.strip()]),
+        }
+
+    def _forward(  # type: ignore[override]
+        self, input_tensors: dict[str, torch.Tensor], return_attentions: bool = False, **generate_kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        """
+        Generates for the rows that are not blank.
+
+        Returns the inputs and `output_ids` `(batch, sequences, length)`, with `return_attentions` also `attention`
+        `(batch, sequences, target, source)`, where `target` is `length` without the decoder's prompt. Blank rows hold
+        padding.
+        """
+        is_blank = input_tensors["is_blank"]
+        rows = (~is_blank).nonzero().squeeze(1)
+        settings = self._settings(generate_kwargs)
+        if not len(rows):
+            return {**input_tensors, **self._blank_outputs(input_tensors, settings.get("num_return_sequences") or 1)}
+        with _evaluation_mode(self.model):
+            generated = self.model.generate(
+                input_ids=input_tensors["input_ids"][rows],
+                attention_mask=input_tensors["attention_mask"][rows],
+                **self._generate_arguments(generate_kwargs, settings, return_attentions),
+            )
+        sequences = generated.sequences.unflatten(0, (len(rows), -1))
+        outputs = {**input_tensors, "output_ids": _put_back(sequences, rows, is_blank, self._pad_token_id)}
+        if return_attentions:
+            attention = _attention_of_sequences(generated).unflatten(0, (len(rows), -1))
+            outputs["attention"] = _put_back(attention, rows, is_blank, 0)
+        return outputs
+
+    def postprocess(  # type: ignore[override]
+        self,
+        model_outputs: dict[str, torch.Tensor],
+        return_text: bool = True,
+        return_tensors: bool = False,
+        return_attentions: bool = False,
+        clean_up_tokenization_spaces: bool = False,
+    ) -> list[dict[str, Any]]:
+        """The outputs of one text, `(1, sequences, ...)`, to one dictionary for each returned sequence."""
+        is_blank = bool(model_outputs["is_blank"][0])
+        records = []
+        for number, padded in enumerate(model_outputs["output_ids"][0]):
+            token_ids = padded[:0] if is_blank else self._without_padding(padded)
+            record: dict[str, Any] = {}
+            if return_tensors:
+                record["translation_token_ids"] = token_ids
+            if return_text:
+                record["translation_text"] = self.tokenizer.decode(
+                    token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces
+                )
+            if return_attentions:
+                attention = model_outputs["attention"][0, number]
+                record.update(
+                    self._alignment(model_outputs, token_ids, attention, prompt=len(padded) - len(attention))
+                )
+            records.append(record)
+        return records
+
+    def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Every generation setting that somebody made: in the model, in a given `generation_config`, or by name."""
+        config = given.get("generation_config")
+        return {**self.model.generation_config.to_diff_dict(), **(config.to_diff_dict() if config else {}), **given}
+
+    def _generate_arguments(
+        self, given: dict[str, Any], settings: dict[str, Any], return_attentions: bool
+    ) -> dict[str, Any]:
+        """What the caller gave, a tokenizer for `stop_strings`, and what the pipeline needs."""
+        needed: dict[str, Any] = {"return_dict_in_generate": True}
+        if return_attentions:
+            needed["output_attentions"] = True
+        if all(settings.get(name) is None for name in LENGTH_LIMITS):
+            needed["max_new_tokens"] = DEFAULT_MAX_NEW_TOKENS
+        arguments = {"tokenizer": self._target_tokenizer, **given}
+        if given.get("generation_config") is None:
+            return {**arguments, **needed}
+        # generate() wants the settings in one place, and the caller's object is not ours to change
+        arguments["generation_config"] = copy.deepcopy(given["generation_config"])
+        arguments["generation_config"].update(**needed)
+        return arguments
+
+    def _blank_outputs(self, input_tensors: dict[str, torch.Tensor], sequences: int) -> dict[str, torch.Tensor]:
+        """What a batch of nothing but blank texts gives, without running the model."""
+        batch, source = input_tensors["input_ids"].shape
+        return {
+            "output_ids": input_tensors["input_ids"].new_full((batch, sequences, 1), self._pad_token_id),
+            "attention": torch.zeros(batch, sequences, 0, source),
+        }
+
+    @property
+    def _target_tokenizer(self) -> Any:
+        """The tokenizer of what the model writes, where source and target have separate vocabularies."""
+        return getattr(self.tokenizer, "target_tokenizer", self.tokenizer)
+
+    @property
+    def _pad_token_id(self) -> int:
+        for holder in (self.model.generation_config, self.model.config, self.tokenizer):
+            if getattr(holder, "pad_token_id", None) is not None:
+                return int(holder.pad_token_id)
+        raise ValueError(
+            "Neither the model nor the tokenizer has a pad_token_id; set model.generation_config.pad_token_id."
+        )
+
+    def _without_padding(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """`(length,)` up to and with the end token; the first token is the decoder's start, whatever its id is."""
+        is_token = token_ids != self._pad_token_id
+        is_token[0] = True
+        length = int(is_token.nonzero()[-1]) + 1
+        end_ids = self.model.generation_config.eos_token_id
+        pads_with_end = self._pad_token_id in (end_ids if isinstance(end_ids, list) else [end_ids])
+        return token_ids[: length + pads_with_end]
+
+    def _alignment(
+        self, model_outputs: dict[str, torch.Tensor], token_ids: torch.Tensor, attention: torch.Tensor, prompt: int
+    ) -> dict[str, Any]:
+        """Source tokens, target tokens and the attention `(target, source)` between them, all without padding."""
+        is_source = model_outputs["attention_mask"][0].bool()
+        target_ids = token_ids[prompt:]
+        return {
+            "source_tokens": self.tokenizer.convert_ids_to_tokens(model_outputs["input_ids"][0][is_source].tolist()),
+            "target_tokens": self._target_tokenizer.convert_ids_to_tokens(target_ids.tolist()),
+            "attention": attention[: len(target_ids), is_source],
+        }
+
+
+@contextmanager
+def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
+    """No dropout, also for a model that comes straight from training, which goes on in training mode afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _list_or_iterator(inputs: Any) -> Any:
+    """Brings every kind of input to one of those that the base class knows: text, list, generator, torch dataset."""
+    if isinstance(inputs, (str, list, GeneratorType)):
+        return inputs
+    if isinstance(inputs, Dataset):
+        return [] if hasattr(inputs, "__len__") and not len(inputs) else inputs
+    if isinstance(inputs, (bytes, Mapping)) or not isinstance(inputs, Iterable):
+        _require_text(inputs, "the input")
+    return list(inputs) if hasattr(inputs, "__len__") else (text for text in inputs)
+
+
+def _require_text(text: Any, name: str) -> None:
+    if not isinstance(text, str):
+        raise TypeError(
+            f"The translation pipeline takes text, but {name} is of type {type(text).__name__}: {str(text)[:60]!r}. "
+            "For a column of a dataset, pass dataset['column'] or KeyDataset(dataset, 'column')."
+        )
+
+
+def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
+    if not (model.can_generate() and model.config.is_encoder_decoder):
+        raise ValueError(
+            f"The translation pipeline needs an encoder-decoder that generates text; {type(model).__name__} is none. "
+            "Load the model with AutoModelForSeq2SeqLM."
+        )
+    if hasattr(tokenizer, "_build_translation_inputs"):
+        raise ValueError(
+            f"{type(tokenizer).__name__} belongs to a model of many languages, which has to be told the source and "
+            "the target language. This pipeline translates with models of one language pair; for this model, set "
+            "the languages on the tokenizer and call model.generate()."
+        )
+
+
+def _require_attention(model: PreTrainedModel, asked: bool) -> None:
+    if asked and getattr(model.config, "attention_type", None) == "none":
+        raise ValueError("return_attentions=True, but this model has no attention (attention_type='none').")
+
+
+def _prefix(config: Any, task: str) -> str:
+    """The text that some models, such as T5, want before every input."""
+    task_settings = (getattr(config, "task_specific_params", None) or {}).get(task, {})
+    return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
+
+
+def _attention_of_sequences(generated: Any) -> torch.Tensor:
+    """
+    The attention that each returned sequence was written with, `(sequences, target, source)` in float32.
+
+    `generate()` gives, for every step and layer, `(beams, heads, query, source)`. We read the last layer, the mean of
+    the heads, and the last query, which is the one that chose the step's token (without a cache, or with a prompt,
+    there are earlier ones). A beam search moves hypotheses between beams: `beam_indices` tells which one a token
+    came from.
+    """
+    if not generated.cross_attentions or any(step is None or step[-1] is None for step in generated.cross_attentions):
+        raise ValueError("return_attentions=True, but the model returned no cross-attentions.")
+    steps = torch.stack([layers[-1][:, :, -1].float().mean(dim=1) for layers in generated.cross_attentions])
+    beam_indices = generated.get("beam_indices")
+    if beam_indices is None:
+        return steps.transpose(0, 1)
+    # -1 stands behind the end of a sequence, where there is nothing to read: any row does
+    return steps[torch.arange(beam_indices.shape[1], device=steps.device), beam_indices.clamp(min=0)]
+
+
+def _put_back(values: torch.Tensor, rows: torch.Tensor, is_blank: torch.Tensor, fill: int) -> torch.Tensor:
+    """Puts `(len(rows), ...)` back in its places among the `(batch, ...)` rows, and `fill` in the blank ones."""
+    if not is_blank.any():
+        return values
+    full = values.new_full((len(is_blank), *values.shape[1:]), fill)
+    full[rows] = values
+    return full
+
+
+__all__ = ["RnnTranslationPipeline"]

@@ -1,0 +1,253 @@
+"""
+Recurrent layers that run a whole sequence in one fused call, padded rows included.
+
+A row's padding stands before its tokens (right alignment), where the layer is still in its zero state. An extra input
+column, one on padding and zero on tokens, shuts the gate through which anything could enter that state. So the
+state reaches the row's first token as exact zeros, the outputs at padding are exact zeros, and the last time step is
+every row's last token: nothing depends on the rest of the batch, and nothing needs packing, which keeps the fused
+kernels of the CPU from being used.
+
+Graph capture: `torch.compile` leaves the fused kernels as they are and compiles what is around them, since it would
+write out every time step. `torch.export` does write them out, so an exported encoder has a fixed source length; shorter
+sources are padded to it, which changes no result.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import initialization
+
+# Beyond any pre-activation that training reaches, and still a float16 number: the sigmoid is exactly 0 or 1.
+SHUT = 1e4
+
+LayerState = tuple[torch.Tensor, ...]
+"""What one recurrent layer carries from step to step: `(hidden,)` or `(hidden, cell)`, each `(batch, hidden)`."""
+
+
+class RecurrentLayer(nn.Module):
+    """
+    One layer in one direction. Subclasses say how many gates it has and which kernel computes it.
+
+    Args:
+        input_size: width of the inputs.
+        hidden_size: width of the outputs.
+    """
+
+    gate_count: int
+    state_names: tuple[str, ...]
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        rows = self.gate_count * hidden_size
+        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
+        self.bias_ih = nn.Parameter(torch.empty(rows))
+        self.bias_hh = nn.Parameter(torch.empty(rows))
+
+    def forward(
+        self, inputs: torch.Tensor, state: LayerState | None = None, padding: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, LayerState]:
+        """
+        Args:
+            inputs: `(batch, time, input)`.
+            state: the state before the first step; None for zeros.
+            padding: `(batch, time)`, True where a position before a row's first token is padding. Only together with
+                `state=None`.
+
+        Returns:
+            The outputs `(batch, time, hidden)`, zero at padding, and the state after the last step.
+        """
+        weight_ih = self.weight_ih
+        if padding is not None:
+            inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)
+            weight_ih = torch.cat([weight_ih, self._padding_column()], dim=-1)
+        if state is None:
+            zeros = inputs.new_zeros(inputs.shape[0], self.hidden_size)
+            state = (zeros,) * len(self.state_names)
+        weights = [weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+        device = inputs.device.type
+        if not torch.is_autocast_enabled(device):
+            return self._run(inputs, state, weights)
+        # Left to itself autocast picks a bfloat16 kernel for LSTMs that many processors do not have, and fails.
+        dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            state = tuple(part.to(dtype) for part in state)
+            return self._run(inputs.to(dtype), state, [weight.to(dtype) for weight in weights])
+
+    def initialize(self) -> None:
+        """
+        Draws the weights anew: input weights after Glorot & Bengio 2010, recurrent weights orthogonal per gate (Saxe
+        et al. 2014), biases zero. A parameter that was loaded from a checkpoint keeps its values.
+        """
+        gates = self.gate_count
+        for weight, draw in ((self.weight_ih, nn.init.xavier_uniform_), (self.weight_hh, nn.init.orthogonal_)):
+            if not is_loaded(weight):
+                drawn = [draw(torch.empty(weight.shape[0] // gates, weight.shape[1])) for _ in range(gates)]
+                weight.data.copy_(torch.cat(drawn))
+        initialization.zeros_(self.bias_hh)
+        initialization.zeros_(self.bias_ih)
+
+    def _gate_rows(self, gate: int) -> slice:
+        return slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
+
+    def _padding_column(self) -> torch.Tensor:
+        """Weights `(gates * hidden, 1)` of the input that is one on padding."""
+        raise NotImplementedError
+
+    def _run(
+        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, LayerState]:
+        raise NotImplementedError
+
+
+class LSTMLayer(RecurrentLayer):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997; with forget gates, Gers et al. 2000)."""
+
+    gate_count = 4  # input, forget, candidate, output: the order of torch's kernels
+    state_names = ("hidden", "cell")
+
+    def initialize(self) -> None:
+        super().initialize()
+        if not is_loaded(self.bias_ih):
+            # An open forget gate lets gradients reach far from the start (Jozefowicz et al. 2015).
+            self.bias_ih.data[self._gate_rows(1)] = 1.0
+
+    def _padding_column(self) -> torch.Tensor:
+        column = self.weight_ih.new_zeros(self.weight_ih.shape[0], 1)
+        column[self._gate_rows(0)] = -SHUT  # input gate 0: a zero cell stays zero, and tanh(0) makes the output zero
+        return column
+
+    @torch.compiler.disable
+    def _run(
+        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, LayerState]:
+        first = [part.unsqueeze(0).contiguous() for part in state]
+        outputs, hidden, cell = torch.lstm(inputs, first, weights, *_kernel_arguments())
+        return outputs, (hidden.squeeze(0), cell.squeeze(0))
+
+
+class GRULayer(RecurrentLayer):
+    """Gated recurrent unit (Cho et al. 2014, in the form of torch and cuDNN)."""
+
+    gate_count = 3  # reset, update, candidate: the order of torch's kernels
+    state_names = ("hidden",)
+
+    def _padding_column(self) -> torch.Tensor:
+        column = self.weight_ih.new_zeros(self.weight_ih.shape[0], 1)
+        column[self._gate_rows(1)] = SHUT  # update gate 1: the state stays as it is
+        return column
+
+    @torch.compiler.disable
+    def _run(
+        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, LayerState]:
+        first = state[0].unsqueeze(0).contiguous()
+        outputs, hidden = torch.gru(inputs, first, weights, *_kernel_arguments())
+        return outputs, (hidden.squeeze(0),)
+
+
+CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
+"""`cell_type` of the configuration, and the layer it means."""
+
+
+class SequenceDropout(nn.Module):
+    """
+    Dropout with one mask for all time steps of a row (Gal & Ghahramani 2016).
+
+    Args:
+        probability: of a feature to be dropped for a whole row.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Takes and returns `(batch, time, size)`; does nothing in evaluation mode."""
+        if not self.training or self.probability == 0:
+            return inputs
+        batch, _, size = inputs.shape
+        kept = torch.rand(batch, 1, size, device=inputs.device) >= self.probability
+        return inputs * (kept.to(inputs.dtype) / (1 - self.probability))
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability}"
+
+
+class UnpaddedSource:
+    """How a source without padding is laid out for the two directions; the contract is that of `PaddedSource`."""
+
+    padding = None
+
+    def forward_order(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
+    def backward_order(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.flip(1)
+
+    def backward_to_forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs.flip(1)
+
+    def original_order(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs
+
+
+class PaddedSource:
+    """
+    Moves each row's tokens to the end of the row, in reading order or reversed, and the results back.
+
+    Args:
+        mask: `(batch, source)`, True at tokens. Padding may stand anywhere.
+    """
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        time = mask.shape[1]
+        lengths = mask.sum(1, keepdim=True)
+        token_rank = mask.cumsum(1) - 1
+        padding_rank = (~mask).cumsum(1) - 1
+        forward_slot = torch.where(mask, time - lengths + token_rank, padding_rank)
+        backward_slot = torch.where(mask, time - 1 - token_rank, padding_rank)
+        self._forward_slot = forward_slot
+        self._forward_source = forward_slot.argsort(1)
+        self._backward_source = backward_slot.argsort(1)
+        self._backward_slot_of_forward = backward_slot.gather(1, self._forward_source)
+        self.padding = torch.arange(time, device=mask.device) < time - lengths
+
+    def forward_order(self, inputs: torch.Tensor) -> torch.Tensor:
+        """`(batch, source, ...)` in reading order, each row's tokens at its end."""
+        return _take_positions(inputs, self._forward_source)
+
+    def backward_order(self, inputs: torch.Tensor) -> torch.Tensor:
+        """`(batch, source, ...)` in reverse order, each row's tokens at its end."""
+        return _take_positions(inputs, self._backward_source)
+
+    def backward_to_forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        """From the layout of `backward_order` to that of `forward_order`."""
+        return _take_positions(outputs, self._backward_slot_of_forward)
+
+    def original_order(self, outputs: torch.Tensor) -> torch.Tensor:
+        """From the layout of `forward_order` to that of the input."""
+        return _take_positions(outputs, self._forward_slot)
+
+
+def is_loaded(parameter: torch.Tensor) -> bool:
+    """Whether transformers has filled the parameter from a checkpoint, so that it must not be drawn again."""
+    return getattr(parameter, "_is_hf_initialized", False)
+
+
+def _take_positions(tensor: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    # Whole rows of the flattened tensor move in one copy each; torch.gather would move single numbers.
+    batch, time = positions.shape
+    first_of_row = torch.arange(batch, device=positions.device).unsqueeze(1) * time
+    return tensor.flatten(0, 1).index_select(0, (positions + first_of_row).flatten()).view_as(tensor)
+
+
+def _kernel_arguments() -> tuple[bool, int, float, bool, bool, bool]:
+    # has_biases, num_layers, dropout, train, bidirectional, batch_first. The kernels keep what the backward pass needs
+    # only in training mode, and gradients may be wanted of a model in evaluation mode too.
+    return True, 1, 0.0, torch.is_grad_enabled(), False, True
+
+
+__all__ = ["CELLS", "GRULayer", "LSTMLayer", "LayerState", "PaddedSource", "RecurrentLayer", "SequenceDropout"]

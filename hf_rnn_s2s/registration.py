@@ -1,0 +1,65 @@
+"""Makes transformers know this package: the Auto classes, and `pipeline("translation")`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import transformers.pipelines
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from .configuration_rnn_s2s import RnnS2SConfig
+from .modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
+from .pipeline_rnn_s2s import RnnTranslationPipeline
+from .tokenization_rnn_s2s import RnnS2STokenizer
+
+TASK = "translation"
+TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_\w+_to_\w+")
+
+
+def register() -> None:
+    """Registers everything; doing so again changes nothing."""
+    register_auto_classes()
+    register_pipeline()
+
+
+def register_auto_classes() -> None:
+    """Makes the Auto classes read `model_type: rnn_s2s` with the classes of this package, whether or not a checkpoint
+    carries code of its own."""
+    AutoConfig.register(RnnS2SConfig.model_type, RnnS2SConfig, exist_ok=True)
+    AutoModel.register(RnnS2SConfig, RnnS2SModel, exist_ok=True)
+    AutoModelForSeq2SeqLM.register(RnnS2SConfig, RnnS2SForConditionalGeneration, exist_ok=True)
+    AutoTokenizer.register(RnnS2SConfig, tokenizer_class=RnnS2STokenizer, exist_ok=True)
+    # A tokenizer with one vocabulary is a plain one and has no code; this one is of no use without its own.
+    RnnS2STokenizer.register_for_auto_class()
+
+
+def register_pipeline() -> None:
+    """
+    Brings back the tasks `"translation"` and `"translation_XX_to_YY"`, which transformers 5 gave up.
+
+    A pipeline that somebody else has registered under the name stays.
+    """
+    # Newer versions refuse the names of former tasks before they look at what is registered. The table is private, so
+    # it may be gone one day, and the refusal with it.
+    getattr(transformers.pipelines, "REMOVED_TASKS", {}).pop(TASK, None)
+    registry = transformers.pipelines.PIPELINE_REGISTRY
+    if TASK not in registry.supported_tasks:
+        registry.register_pipeline(TASK, RnnTranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
+    if not isinstance(registry.task_aliases, _AliasesWithLanguagePairs):
+        registry.task_aliases = _AliasesWithLanguagePairs(registry.task_aliases)
+
+
+class _AliasesWithLanguagePairs(dict[str, str]):
+    """Other names of tasks; among them `translation_XX_to_YY` for any two languages, as in transformers 4."""
+
+    def __contains__(self, task: object) -> bool:
+        return super().__contains__(task) or (isinstance(task, str) and bool(TASK_OF_A_LANGUAGE_PAIR.fullmatch(task)))
+
+    def __missing__(self, task: Any) -> str:
+        if task in self:
+            return TASK
+        raise KeyError(task)
+
+
+__all__ = ["register", "register_auto_classes", "register_pipeline"]

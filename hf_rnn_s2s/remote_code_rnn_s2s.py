@@ -1,0 +1,81 @@
+"""How a checkpoint carries its own code, so that it loads on machines where this package is not installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+
+class CodeCarryingConfig(PreTrainedConfig):
+    """
+    A configuration that says whether what is saved with it also carries the Python files of this package.
+
+    It carries none until `carry_code()` is called. From then on `save_pretrained` and `push_to_hub` of the
+    configuration, of its model and of a trainer around it also write the `*_rnn_s2s.py` files that the model needs,
+    and name them in `config.json`: `auto_map` for the Auto classes and `custom_pipelines` for `pipeline()`. What was
+    loaded from a checkpoint with code goes on carrying it when it is saved again.
+    """
+
+    def carry_code(self) -> None:
+        """Carries the code from now on. Only this object changes: other models save as they did before."""
+        # transformers copies the file of any config with an `_auto_class`, and every file that is reached from it by
+        # relative imports. It normally stands on the class, where it would change what all other models save.
+        self._auto_class = "AutoConfig"  # type: ignore[misc]
+        self.auto_map = _auto_map()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """
+        Builds a configuration from the content of `config.json`, as the base class does.
+
+        The installed package is the code, so it drops the reference to the pipeline in the checkpoint: transformers
+        would ask to trust remote code that is not needed. A class that came with the checkpoint keeps the reference.
+        """
+        if cls.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            return super().from_dict(config_dict, **kwargs)
+        named_code = ("auto_map", "custom_pipelines")
+        loaded = super().from_dict({key: config_dict[key] for key in config_dict if key not in named_code}, **kwargs)
+        if "auto_map" in config_dict:
+            config = loaded[0] if isinstance(loaded, tuple) else loaded
+            config.carry_code()
+        return loaded
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `config.json`. Where a class was registered by transformers' own
+        `register_for_auto_class`, the references to the other classes and to the pipeline are filled in."""
+        content: dict[str, Any] = super().to_dict()
+        if content.get("auto_map"):
+            content["auto_map"] = {**content["auto_map"], **_auto_map()}
+            content["custom_pipelines"] = _custom_pipelines()
+        return content
+
+
+# The imports below stand in functions because the files import each other. They are also what transformers reads to
+# know which files belong together: from any of them, every other one is reached.
+
+
+def _auto_map() -> dict[str, str]:
+    from .configuration_rnn_s2s import RnnS2SConfig
+    from .modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
+
+    return {
+        "AutoConfig": _reference(RnnS2SConfig),
+        "AutoModel": _reference(RnnS2SModel),
+        "AutoModelForSeq2SeqLM": _reference(RnnS2SForConditionalGeneration),
+    }
+
+
+def _custom_pipelines() -> dict[str, dict[str, Any]]:
+    from .pipeline_rnn_s2s import RnnTranslationPipeline
+
+    return {"translation": {"impl": _reference(RnnTranslationPipeline), "pt": ["AutoModelForSeq2SeqLM"]}}
+
+
+def _reference(the_class: type) -> str:
+    """`"file.Class"`, the way transformers names a class beside a checkpoint."""
+    return f"{the_class.__module__.rpartition('.')[2]}.{the_class.__name__}"
+
+
+__all__ = ["CodeCarryingConfig"]

@@ -1,0 +1,380 @@
+"""Training a subword tokenizer from text.
+
+The result is a plain fast tokenizer: once saved, `AutoTokenizer.from_pretrained` loads it on a machine that has never
+heard of this package. How a text becomes tokens, in the order the library runs it:
+
+1. *Normalise*: Unicode NFC, then one space in front, so that a word is the same token at the start of a sentence and
+   inside it. Texts that begin with a digit or in a script without spaces get none: it would be an empty token there.
+2. *Split* into units that no token may cross: a word with its leading space, a stretch of a script without spaces, a
+   digit, a run of one punctuation mark or symbol with its leading space, any other character by itself.
+3. *Subwords* inside each unit: byte-pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) or a
+   unigram language model (Kudo 2018, https://arxiv.org/abs/1804.10959). A character that is not in the vocabulary is
+   spelled in its UTF-8 bytes, `<0x00>` to `<0xFF>`, so nothing is ever unknown.
+4. `</s>` is appended.
+
+Decoding joins the tokens, turns bytes back into characters and takes the leading space off again, which gives back
+exactly the NFC form of every text (NFC as the `tokenizers` library knows it: combining marks that Unicode added in the
+last few years keep the order they came in). Three choices make that hold, and keep tokens readable on a plot's axis:
+
+- Tokens hold characters ("日"), not a byte alphabet ("æĹ¥"); only rare characters fall back to bytes.
+- The space in a token is a space. The usual stand-in "▁" would turn a "▁" in the text into a space.
+- Text that reads `<s>` or `</s>` is text (`split_special_tokens=True`), not a control token. The splitting rule keeps
+  `<`, `s` and `>` apart, so subwords never spell a control token or a byte token either. To write control tokens in a
+  text on purpose, call the tokenizer with `split_special_tokens=False`.
+"""
+
+import json
+import logging
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, Literal, NamedTuple, get_args
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BatchEncoding, PreTrainedTokenizerFast
+
+__all__ = ["RnnS2STokenizer", "train_tokenizer"]
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["bpe", "unigram"]
+Digits = Literal["single", "whole"]
+
+SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0 to 3
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
+RESERVED_TOKENS = [*SPECIAL_TOKENS.values(), *BYTE_TOKENS]
+SMALLEST_VOCABULARY = len(RESERVED_TOKENS) + 2  # the space, and one token to learn
+BATCH_SIZE = 1000  # texts handed to the Rust trainer at a time
+
+# Scripts that put no space between words. "ー", the long-vowel mark, belongs to two Japanese scripts, thus to none.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+LEADING_SPACE = rf"\A(?=[^\p{{N}}{UNSPACED}])"
+# The joiners U+200C and U+200D shape letters inside words of Persian and of the scripts of India.
+WORD = rf" ?[\p{{L}}\p{{M}}\u200C\u200D&&[^{UNSPACED}]]+"
+PUNCTUATION = r" ?([\p{P}\p{S}])\1*"
+ANY_OTHER_CHARACTER = "(?m:.)"
+DIGIT_PATTERNS: dict[str, str] = {"single": r"\p{N}", "whole": r"\p{N}+"}
+
+
+class RnnS2STokenizer(PreTrainedTokenizerFast):
+    """Two fast tokenizers in one: a vocabulary for source texts and another for target texts.
+
+    A plain fast tokenizer has one vocabulary and cannot tell a source from a target, so this case, and only this one,
+    needs a class of its own. `tokenizer(text)` encodes sources; `tokenizer(text, text_target=...)` adds `labels` from
+    the target vocabulary; `decode` and `batch_decode` read *target* ids, because a model generates target text. All
+    other methods (`len`, `get_vocab`, `convert_ids_to_tokens`, ...) speak of the source vocabulary. The target side is
+    a plain fast tokenizer of its own, `tokenizer.target_tokenizer`: its length is the model's `decoder_vocab_size`,
+    and it is the one to pass to `generate(stop_strings=..., tokenizer=...)`.
+
+    Saved as `tokenizer.json` and `target_tokenizer.json`. Loading takes this package or, if the class was registered
+    with `register_for_auto_class()` before saving, `trust_remote_code=True`.
+
+    Args:
+        target_tokenizer_object: the target side, just trained.
+        target_tokenizer_file: the target side, as saved; filled in by `from_pretrained`.
+        kwargs: as for `PreTrainedTokenizerFast`; settings hold for both sides.
+
+    Raises:
+        ValueError: if there is no target side, or the two sides give a special token different ids.
+    """
+
+    vocab_files_names = {  # noqa: RUF012 (transformers reads it as a class attribute)
+        "tokenizer_file": "tokenizer.json",
+        "target_tokenizer_file": "target_tokenizer.json",
+    }
+
+    def __init__(
+        self,
+        *args: Any,
+        target_tokenizer_object: Tokenizer | None = None,
+        target_tokenizer_file: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if target_tokenizer_object is None:
+            if target_tokenizer_file is None:
+                raise ValueError(
+                    "RnnS2STokenizer found no target vocabulary: the folder has no target_tokenizer.json. "
+                    "A tokenizer with one vocabulary for both sides loads with PreTrainedTokenizerFast."
+                )
+            target_tokenizer_object = Tokenizer.from_file(target_tokenizer_file)
+        super().__init__(*args, **kwargs)
+        self.target_tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=target_tokenizer_object,
+            model_max_length=self.model_max_length,
+            model_input_names=self.model_input_names,
+            padding_side=self.padding_side,
+            truncation_side=self.truncation_side,
+            split_special_tokens=self.split_special_tokens,
+            clean_up_tokenization_spaces=self.clean_up_tokenization_spaces,
+            **self.special_tokens_map,
+        )
+        for name in SPECIAL_TOKENS:
+            source_id, target_id = getattr(self, f"{name}_id"), getattr(self.target_tokenizer, f"{name}_id")
+            if source_id != target_id:
+                raise ValueError(
+                    f"{name} has id {source_id} in the source vocabulary and {target_id} in the target's."
+                )
+
+    @classmethod
+    def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
+        """Leave `tokenizer_file` to `__init__`: rebuilding it from its vocabulary would lose the splitting rule."""
+        return kwargs
+
+    def __call__(
+        self,
+        text: Any = None,
+        text_pair: Any = None,
+        text_target: Any = None,
+        text_pair_target: Any = None,
+        **kwargs: Any,
+    ) -> BatchEncoding:
+        """Encode `text` with the source vocabulary and `text_target` with the target vocabulary.
+
+        Takes what every transformers tokenizer takes. With both, the target ids are in `labels`; with `text_target`
+        alone, in `input_ids`. `max_target_length` is the `max_length` of the target, where the two differ.
+        """
+        max_target_length = kwargs.pop("max_target_length", None)
+        if text_target is None:
+            return super().__call__(text, text_pair, **kwargs)
+        target_kwargs = kwargs if max_target_length is None else {**kwargs, "max_length": max_target_length}
+        target_encodings = self.target_tokenizer(text_target, text_pair_target, **target_kwargs)
+        if text is None:
+            return target_encodings
+        encodings = super().__call__(text, text_pair, **kwargs)
+        encodings["labels"] = target_encodings["input_ids"]
+        return encodings
+
+    def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> Any:
+        """Turn target ids, one sequence or a batch of them, into text; `batch_decode` comes here too."""
+        return self.target_tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
+
+    def _save_pretrained(
+        self,
+        save_directory: Any,
+        file_names: tuple[str, ...],
+        legacy_format: bool | None = None,
+        filename_prefix: str | None = None,
+    ) -> tuple[str, ...]:
+        file_names = super()._save_pretrained(save_directory, file_names, legacy_format, filename_prefix)
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        target_file = f"{save_directory}/{prefix}{self.vocab_files_names['target_tokenizer_file']}"
+        self.target_tokenizer.backend_tokenizer.save(target_file)
+        return (*file_names, target_file)
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int,
+    kind: Kind = "bpe",
+    *,
+    target_texts: Iterable[str] | None = None,
+    target_vocab_size: int | None = None,
+    digits: Digits = "single",
+    model_max_length: int | None = None,
+    show_progress: bool = False,
+) -> PreTrainedTokenizerFast:
+    """Train a tokenizer; the module's docstring says how it cuts a text.
+
+    One vocabulary for both languages is the default (give the texts of both sides as `texts`): names and numbers are
+    then the same tokens on both sides, and the model can share its embeddings. Texts are read once, in batches, and
+    kept in a temporary file, so a generator over a corpus larger than memory will do.
+
+    With "bpe" the same texts always give the same tokenizer. The unigram trainer of the `tokenizers` library breaks
+    ties at random: two runs give scores that differ in the third decimal, and may differ in a few rare tokens.
+
+    Args:
+        texts: sentences to learn from; the source side only, if `target_texts` is given.
+        vocab_size: the most tokens to make, all of them: 4 special tokens, 256 bytes, characters, subwords. A small
+            text may not have as many subwords that occur twice; use `len(tokenizer)` for the model. Single characters
+            take at most half of what the first 260 leave, the most frequent first; the rest are spelled in bytes.
+        kind: "bpe" or "unigram".
+        target_texts: if given, targets get a vocabulary of their own and the result is a `RnnS2STokenizer`.
+        target_vocab_size: its size; `vocab_size` if not given.
+        digits: "single" makes each digit a token, so that every number is made of pieces the model knows and copying
+            or converting one means doing so digit by digit. "whole" lets frequent numbers ("2024") become a token.
+        model_max_length: the most tokens the model reads, `</s>` included; None for no limit.
+        show_progress: draw the progress bars of the `tokenizers` library.
+
+    Returns:
+        A fast tokenizer with `<pad>` 0, `<s>` 1, `</s>` 2, `<unk>` 3.
+
+    Raises:
+        TypeError: if `texts` is a single string or holds something that is not a string.
+        ValueError: if `texts` is empty or not valid Unicode, `vocab_size` is below 262, or a name is unknown.
+    """
+    _check_choice("kind", kind, get_args(Kind))
+    _check_choice("digits", digits, get_args(Digits))
+    _check_vocab_size("vocab_size", vocab_size)
+    if target_texts is None and target_vocab_size is not None:
+        raise ValueError("target_vocab_size needs target_texts: without them both sides share one vocabulary.")
+    if target_vocab_size is not None:
+        _check_vocab_size("target_vocab_size", target_vocab_size)
+
+    settings: dict[str, Any] = {
+        **SPECIAL_TOKENS,
+        "model_input_names": ["input_ids", "attention_mask"],  # an RNN has no token types
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,
+        "model_max_length": model_max_length,
+    }
+    backend = _train_backend("texts", texts, vocab_size, kind, digits, show_progress)
+    if target_texts is None:
+        return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
+    target_backend = _train_backend(
+        "target_texts", target_texts, target_vocab_size or vocab_size, kind, digits, show_progress
+    )
+    return RnnS2STokenizer(tokenizer_object=backend, target_tokenizer_object=target_backend, **settings)
+
+
+def _train_backend(
+    name: str, texts: Iterable[str], vocab_size: int, kind: Kind, digits: Digits, show_progress: bool
+) -> Tokenizer:
+    """One trained `tokenizers.Tokenizer`; `name` is what error messages call `texts`."""
+    model_kind = MODEL_KINDS[kind]
+    # The library's trainers know nothing of bytes: they learn the rest, and `build` puts the bytes in.
+    learned_size = vocab_size - len(BYTE_TOKENS)
+    with tempfile.TemporaryFile() as spool:
+        number_of_texts, characters = _spool(name, texts, spool)
+        rare = _rare_characters(characters, limit=(vocab_size - len(RESERVED_TOKENS)) // 2)
+        trained = _pipeline(model_kind.empty_model(), digits)
+        trained.train_from_iterator(
+            _batches(spool, rare), trainer=model_kind.trainer(learned_size, show_progress), length=number_of_texts
+        )
+    backend = _pipeline(model_kind.build(json.loads(trained.to_str())["model"]), digits)
+    backend.add_special_tokens(list(SPECIAL_TOKENS.values()))
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    eos = SPECIAL_TOKENS["eos_token"]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, backend.token_to_id(eos))]
+    )
+    return backend
+
+
+def _pipeline(model: models.Model, digits: Digits) -> Tokenizer:
+    """A tokenizer that normalises and splits as the module's docstring says, around `model`."""
+    units = [f"[{UNSPACED}]+", WORD, DIGIT_PATTERNS[digits], PUNCTUATION, ANY_OTHER_CHARACTER]
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(LEADING_SPACE), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(units)), behavior="isolated")
+    return tokenizer
+
+
+class _ModelKind(NamedTuple):
+    """What `kind` stands for: the model to train, its trainer, and the final model with bytes from the trained one."""
+
+    empty_model: Callable[[], models.Model]
+    trainer: Callable[[int, bool], trainers.Trainer]
+    build: Callable[[dict[str, Any]], models.Model]
+
+
+def _bpe_trainer(vocab_size: int, show_progress: bool) -> trainers.Trainer:
+    return trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,  # a subword seen once teaches nothing
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        show_progress=show_progress,
+    )
+
+
+def _build_bpe(trained: dict[str, Any]) -> models.Model:
+    learned = sorted(trained["vocab"], key=trained["vocab"].__getitem__)[len(SPECIAL_TOKENS) :]
+    vocab = {token: index for index, token in enumerate([*RESERVED_TOKENS, *learned])}
+    merges = [tuple(merge) for merge in trained["merges"]]
+    return models.BPE(vocab=vocab, merges=merges, unk_token=SPECIAL_TOKENS["unk_token"], byte_fallback=True)
+
+
+def _unigram_trainer(vocab_size: int, show_progress: bool) -> trainers.Trainer:
+    return trainers.UnigramTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        unk_token=SPECIAL_TOKENS["unk_token"],
+        show_progress=show_progress,
+    )
+
+
+def _build_unigram(trained: dict[str, Any]) -> models.Model:
+    learned = trained["vocab"][len(SPECIAL_TOKENS) :]
+    vocab = [*((token, 0.0) for token in RESERVED_TOKENS), *((piece, score) for piece, score in learned)]
+    return models.Unigram(vocab, unk_id=RESERVED_TOKENS.index(SPECIAL_TOKENS["unk_token"]), byte_fallback=True)
+
+
+MODEL_KINDS: dict[str, _ModelKind] = {
+    "bpe": _ModelKind(models.BPE, _bpe_trainer, _build_bpe),
+    "unigram": _ModelKind(models.Unigram, _unigram_trainer, _build_unigram),
+}
+
+
+def _spool(name: str, texts: Iterable[str], spool: IO[bytes]) -> tuple[int, Counter[str]]:
+    """Write the NFC form of every text to `spool`, one JSON string a line; return how many, and all their characters.
+
+    Which characters get a token must be known before training starts, and a generator can be read only once.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"{name} is a single string; give an iterable of strings, for one text [{name}].")
+    characters: Counter[str] = Counter()
+    count = 0
+    for count, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must hold strings only; item {count - 1} (from 0) is {text!r:.50}.")
+        text = unicodedata.normalize("NFC", text)
+        try:
+            spool.write(json.dumps(text, ensure_ascii=False).encode() + b"\n")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{name} must be valid Unicode; item {count - 1} (from 0) has half a surrogate pair "
+                f"at character {error.start - 1}."
+            ) from error
+        characters.update(text)
+    if not characters:
+        raise ValueError(f"{name} holds no text to learn from: {count} items, not one character.")
+    return count, characters
+
+
+def _rare_characters(characters: Counter[str], limit: int) -> dict[int, str]:
+    """Table for `str.translate` that takes out all but the `limit` most frequent characters.
+
+    The library's own limit breaks ties between equally frequent characters at random. A newline stands in for what is
+    taken out: it is a unit by itself, so no subword is learned across the gap.
+    """
+    most_frequent = sorted(characters, key=lambda character: (-characters[character], character))
+    stand_ins = {" ", "\n"}  # the space begins nearly every word, seen in the text or not
+    kept = [character for character in most_frequent if character not in stand_ins][: max(limit - len(stand_ins), 0)]
+    rare = characters.keys() - set(kept) - stand_ins
+    if rare:
+        occurrences = sum(characters[character] for character in rare)
+        logger.warning(
+            "%d of %d characters, %.3f %% of the text, are spelled in bytes: vocab_size leaves no room for more.",
+            len(rare),
+            len(characters),
+            100 * occurrences / characters.total(),
+        )
+    return {ord(character): "\n" for character in rare}
+
+
+def _batches(spool: IO[bytes], rare: dict[int, str]) -> Iterator[list[str]]:
+    spool.seek(0)
+    batch: list[str] = []
+    for line in spool:
+        text = json.loads(line)
+        batch.append(text.translate(rare) if rare else text)
+        if len(batch) == BATCH_SIZE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
+
+
+def _check_vocab_size(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}.")
+    if value < SMALLEST_VOCABULARY:
+        raise ValueError(
+            f"{name}={value} is too small: 4 special tokens and 256 bytes come first, "
+            f"so the smallest that works is {SMALLEST_VOCABULARY}, and a useful one has some thousands."
+        )

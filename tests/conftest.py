@@ -1,0 +1,41 @@
+"""What the tests share: a tokenizer, a configuration and a model small enough for a moment's work."""
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, train_tokenizer
+
+TINY_TEXTS = [
+    "a small dog runs fast",
+    "the big cat sleeps on a red mat",
+    "one two three four five six seven",
+    "ein kleiner Hund läuft schnell",
+    "die große Katze schläft auf einer roten Matte",
+    "我们在三点见面",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_texts() -> list[str]:
+    """Six short sentences in three languages."""
+    return list(TINY_TEXTS)
+
+
+@pytest.fixture
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of at most 300 tokens, new for each test: a tokenizer keeps its padding side and its limits."""
+    return train_tokenizer(TINY_TEXTS, vocab_size=300)
+
+
+@pytest.fixture
+def tiny_config(tiny_tokenizer: PreTrainedTokenizerFast) -> RnnS2SConfig:
+    """The default architecture, 16 units wide. Its large initial weights make a random model decide firmly."""
+    return RnnS2SConfig(vocab_size=len(tiny_tokenizer), embedding_size=16, hidden_size=16, initializer_range=1.0)
+
+
+@pytest.fixture
+def tiny_model(tiny_config: RnnS2SConfig) -> RnnS2SForConditionalGeneration:
+    """A random model, always the same one, in evaluation mode."""
+    torch.manual_seed(0)
+    return RnnS2SForConditionalGeneration(tiny_config).eval()

@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    config = RnnS2SConfig()
+    assert (config.cell_type, config.attention_type, config.attention_layer) == ("lstm", "general", "bottom")
+    assert (config.context_fusion, config.bridge) == ("concat", "dense")
+    assert config.is_encoder_decoder
+    assert config.share_encoder_decoder_embeddings
+    assert config.embedding_dropout == config.dropout
+
+
+def test_the_names_that_the_library_asks_for_mean_something() -> None:
+    config = RnnS2SConfig(hidden_size=64, num_hidden_layers=3)
+    assert config.encoder_layers == config.num_hidden_layers == 3
+    assert config.num_attention_heads == 1
+    assert config.hidden_size == 64
+    config.num_hidden_layers = 2
+    assert config.encoder_layers == 2
+
+
+def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
+    config = RnnS2SConfig(vocab_size=100, decoder_vocab_size=70)
+    assert config.target_vocab_size == 70
+    assert not config.share_encoder_decoder_embeddings
+    assert RnnS2SConfig(vocab_size=100).target_vocab_size == 100
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cell_type": "rnn"}, "cell_type='rnn'.*lstm, gru"),
+        ({"attention_type": "dott"}, "attention_type='dott'.*none, dot, scaled_dot, general, additive, cosine"),
+        ({"attention_layer": 1}, "attention_layer=1.*bottom, top"),
+        ({"context_fusion": "sum"}, "context_fusion='sum'.*concat, add"),
+        ({"bridge": None}, "bridge=None.*dense, copy, zero"),
+        ({"vocab_size": 0}, "vocab_size=0 .*at least 1"),
+        ({"decoder_vocab_size": -5}, "decoder_vocab_size=-5 .*at least 1"),
+        ({"encoder_layers": 1.5}, "encoder_layers=1.5 .*whole number"),
+        ({"decoder_layers": True}, "decoder_layers=True .*whole number"),
+        ({"hidden_size": "512"}, "hidden_size='512' .*whole number"),
+        ({"hidden_size": 7}, "hidden_size=7 must be even"),
+        ({"dropout": 1}, "dropout=1 must be a number from 0"),
+        ({"attention_dropout": -0.1}, "attention_dropout=-0.1 must be"),
+        ({"label_smoothing": None}, "label_smoothing=None must be"),
+        ({"initializer_range": 0}, "initializer_range=0 must be"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings='yes' must be True or False"),
+        ({"eos_token_id": 8000}, "eos_token_id=8000 must be None or from 0 to 7999"),
+        ({"eos_token_id": [2, -1]}, r"eos_token_id=\[2, -1\] must be None or from 0 to 7999"),
+        ({"pad_token_id": None}, "pad_token_id=None"),
+        ({"decoder_start_token_id": None}, "decoder_start_token_id=None"),
+        ({"decoder_vocab_size": 5, "decoder_start_token_id": 5}, "decoder_start_token_id=5 .*from 0 to 4"),
+        ({"decoder_vocab_size": 5, "share_encoder_decoder_embeddings": True}, "share_encoder_decoder_embeddings=True"),
+        ({"attention_type": "none", "bridge": "zero"}, "attention_type='none' contradicts bridge='zero'"),
+        ({"num_attention_heads": 4}, "num_attention_heads=4: .*one head"),
+        ({"is_encoder_decoder": False}, "is_encoder_decoder=False"),
+    ],
+)
+def test_wrong_and_contradictory_values_name_the_field_and_the_way_out(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RnnS2SConfig(**values)
+
+
+def test_a_value_that_is_changed_later_is_checked_by_the_model() -> None:
+    config = RnnS2SConfig(vocab_size=20, hidden_size=8, embedding_size=8)
+    config.attention_type = "dott"
+    with pytest.raises(ValueError, match="attention_type='dott'"):
+        RnnS2SForConditionalGeneration(config)
+
+
+def test_saving_and_loading_keeps_every_value(tmp_path: Path) -> None:
+    config = RnnS2SConfig(
+        vocab_size=100,
+        decoder_vocab_size=70,
+        embedding_size=12,
+        hidden_size=14,
+        encoder_layers=3,
+        decoder_layers=4,
+        cell_type="gru",
+        attention_type="cosine",
+        attention_layer="top",
+        context_fusion="add",
+        bridge="copy",
+        dropout=0.11,
+        embedding_dropout=0.12,
+        attention_dropout=0.13,
+        label_smoothing=0.14,
+        tie_word_embeddings=False,
+        initializer_range=0.15,
+        eos_token_id=[2, 4],
+        use_cache=False,
+    )
+    config.save_pretrained(tmp_path)
+    assert RnnS2SConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["model_type"] == "rnn_s2s"
+    assert written["attention_type"] == "cosine"
+    assert "auto_map" not in written

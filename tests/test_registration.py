@@ -1,0 +1,84 @@
+"""What importing the package does to transformers. `test_hub.py` shows the same from fresh processes."""
+
+import logging
+from typing import Any
+
+import pytest
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    Pipeline,
+    PreTrainedTokenizerFast,
+    pipelines,
+)
+
+import hf_rnn_s2s
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel, RnnTranslationPipeline
+from hf_rnn_s2s.registration import register, register_pipeline
+
+pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
+
+
+def test_auto_classes_know_the_model_type(tiny_config: RnnS2SConfig) -> None:
+    assert type(AutoConfig.for_model("rnn_s2s")) is RnnS2SConfig
+    assert type(AutoModel.from_config(tiny_config)) is RnnS2SModel
+    assert type(AutoModelForSeq2SeqLM.from_config(tiny_config)) is RnnS2SForConditionalGeneration
+
+
+@pytest.mark.parametrize("task", ["translation", "translation_en_to_de", "translation_zh_CN_to_en"])
+def test_translation_is_a_task_again(
+    task: str, tiny_model: RnnS2SForConditionalGeneration, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    translator = pipeline(task, model=tiny_model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=4)
+    assert type(translator) is RnnTranslationPipeline
+    assert translator.task == task
+    assert list(translator("a dog")[0]) == ["translation_text"]
+
+
+@pytest.mark.parametrize("task", ["summarization", "translation_en", "sentiment"])
+def test_other_tasks_are_refused_as_before(task: str, tiny_model: RnnS2SForConditionalGeneration) -> None:
+    with pytest.raises(KeyError, match=task):
+        pipeline(task, model=tiny_model)
+
+
+def test_aliases_of_transformers_still_work() -> None:
+    registry = pipelines.PIPELINE_REGISTRY
+    assert registry.check_task("ner")[0] == "token-classification"
+    assert "ner" in registry.get_supported_tasks()
+    assert registry.get_supported_tasks().count("translation") == 1
+    with pytest.raises(KeyError, match="no-such-task"):
+        registry.check_task("no-such-task")
+    with pytest.raises(KeyError, match="no-such-task"):
+        registry.task_aliases["no-such-task"]
+
+
+def test_registering_again_changes_nothing_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    registry = pipelines.PIPELINE_REGISTRY
+    before = (dict(registry.supported_tasks), registry.task_aliases)
+    with caplog.at_level(logging.WARNING):
+        register()
+    assert (registry.supported_tasks, registry.task_aliases) == before
+    assert registry.task_aliases is before[1]
+    assert not caplog.records
+
+
+def test_somebody_elses_translation_pipeline_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OtherPipeline(Pipeline):
+        pass
+
+    tasks = pipelines.PIPELINE_REGISTRY.supported_tasks
+    monkeypatch.setitem(tasks, "translation", {"impl": OtherPipeline, "pt": ()})
+    register_pipeline()
+    assert tasks["translation"]["impl"] is OtherPipeline
+
+
+def test_transformers_without_the_private_table_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(pipelines, "REMOVED_TASKS", raising=False)
+    monkeypatch.delitem(pipelines.PIPELINE_REGISTRY.supported_tasks, "translation")
+    register_pipeline()
+    assert pipelines.PIPELINE_REGISTRY.check_task("translation")[1]["impl"] is RnnTranslationPipeline
+
+
+def test_public_names_exist() -> None:
+    assert [name for name in hf_rnn_s2s.__all__ if not hasattr(hf_rnn_s2s, name)] == []

@@ -1,0 +1,84 @@
+"""Which saved folders carry code, and what their `config.json` says about it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig
+
+import hf_rnn_s2s
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_rnn_s2s.RnnS2SConfig",
+    "AutoModel": "modeling_rnn_s2s.RnnS2SModel",
+    "AutoModelForSeq2SeqLM": "modeling_rnn_s2s.RnnS2SForConditionalGeneration",
+}
+CUSTOM_PIPELINES = {
+    "translation": {"impl": "pipeline_rnn_s2s.RnnTranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}
+}
+
+
+def code_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.glob("*.py")}
+
+
+def expected_code() -> set[str]:
+    """Every travelling file except the one that only a tokenizer with two vocabularies needs."""
+    files = {path.name for path in Path(hf_rnn_s2s.__file__).parent.glob("*_rnn_s2s.py")}
+    return files - {"tokenization_rnn_s2s.py"}
+
+
+def content_of(directory: Path) -> dict:
+    return json.loads((directory / "config.json").read_text(encoding="utf-8"))
+
+
+def test_plain_saving_has_no_code(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    assert code_in(tmp_path) == set()
+    assert not content_of(tmp_path).keys() & {"auto_map", "custom_pipelines"}
+
+
+def test_carried_code_is_complete_and_exact(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    tiny_model.config.carry_code()
+    tiny_model.save_pretrained(tmp_path)
+    assert code_in(tmp_path) == expected_code()
+    source = Path(hf_rnn_s2s.__file__).parent
+    for name in expected_code():
+        assert (tmp_path / name).read_bytes() == (source / name).read_bytes()
+    content = content_of(tmp_path)
+    assert content["auto_map"] == AUTO_MAP
+    assert content["custom_pipelines"] == CUSTOM_PIPELINES
+    assert "_auto_class" not in content
+
+
+def test_carrying_code_is_the_choice_of_one_config(tiny_config: RnnS2SConfig, tmp_path: Path) -> None:
+    carrying = RnnS2SConfig()
+    carrying.carry_code()
+    carrying.save_pretrained(tmp_path / "with_code")
+    tiny_config.save_pretrained(tmp_path / "without_code")
+    assert code_in(tmp_path / "with_code") == expected_code()
+    assert code_in(tmp_path / "without_code") == set()
+
+
+def test_what_came_with_code_is_saved_with_code(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    tiny_model.config.carry_code()
+    tiny_model.save_pretrained(tmp_path / "first")
+    loaded, unused = AutoConfig.from_pretrained(tmp_path / "first", return_unused_kwargs=True, no_such_setting=1)
+    assert type(loaded) is RnnS2SConfig
+    assert unused == {"no_such_setting": 1}
+    assert not hasattr(loaded, "custom_pipelines")
+    RnnS2SForConditionalGeneration.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    assert code_in(tmp_path / "second") == expected_code()
+    assert content_of(tmp_path / "second") == content_of(tmp_path / "first")
+
+
+def test_the_way_of_transformers_gives_the_same_folder(
+    tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "_auto_class", None)  # undone after the test
+    RnnS2SForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
+    tiny_model.save_pretrained(tmp_path)
+    assert code_in(tmp_path) == expected_code()
+    assert content_of(tmp_path)["auto_map"] == AUTO_MAP
+    assert content_of(tmp_path)["custom_pipelines"] == CUSTOM_PIPELINES
