@@ -1,8 +1,8 @@
 """
 Attention over the memory: how a query is scored against the keys, and what becomes of the scores.
 
-Every score has one contract. `keys = prepare(memory)` is done once per sentence; `score(query, keys)` for any number of
-queries at a time. The decoder does not know which one it holds.
+Every score has one contract. `keys = prepare(memory)` is done once per sentence; `score(query, keys)` for any number
+of queries at a time. The decoder does not know which one it holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the encoder, the decoder and the models share: initialisation, tied weights, and the checked embedding of ids."""
+"""What the encoder, the decoder and the models share: initial and tied weights, and the checked embedding of ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
     config_class = RnnS2SConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    _no_split_modules = ["RnnS2SEncoder", "RnnS2SDecoder"]  # noqa: RUF012 - transformers reads plain lists
+    _no_split_modules = ["RnnS2SEncoder", "RnnS2SDecoder"]
 
     def __init__(self, config: RnnS2SConfig, *args: Any, **kwargs: Any) -> None:
         config.check()
@@ -49,7 +49,8 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
         return dict(self._tied_weights_keys)
 
     @property
-    def _tied_weights_keys(self) -> dict[str, str]:
+    def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
+        # A plain attribute in transformers; here it follows the switches of the configuration.
         return {}
 
 
@@ -68,16 +69,20 @@ def embed(
     """
     if (ids is None) == (embeds is None):
         raise ValueError(f"Pass either {ids_name} or {embeds_name}, and not both.")
-    given, name = (embeds, embeds_name) if ids is None else (ids, ids_name)
-    if given.dim() != (3 if ids is None else 2):
-        expected = "(batch, length, embedding)" if ids is None else "(batch, length)"
-        raise ValueError(f"{name} has the shape {tuple(given.shape)}; it must be {expected}.")
-    if given.shape[1] == 0:
+    if ids is not None:
+        _check_shape(ids, "(batch, length)", ids_name)
+        check_ids(ids, embedding.num_embeddings, ids_name)
+        return embedding(ids)
+    assert embeds is not None  # the first check says so
+    _check_shape(embeds, "(batch, length, embedding)", embeds_name)
+    return embeds
+
+
+def _check_shape(inputs: torch.Tensor, expected: str, name: str) -> None:
+    if inputs.dim() != len(expected.split(",")):
+        raise ValueError(f"{name} has the shape {tuple(inputs.shape)}; it must be {expected}.")
+    if inputs.shape[1] == 0:
         raise ValueError(f"{name} has no tokens: its length is 0. Give every row at least one, such as the end token.")
-    if ids is None:
-        return given
-    check_ids(ids, embedding.num_embeddings, ids_name)
-    return embedding(ids)
 
 
 def check_ids(ids: torch.Tensor, vocabulary_size: int, name: str) -> None:
@@ -91,8 +96,8 @@ def check_ids(ids: torch.Tensor, vocabulary_size: int, name: str) -> None:
     least, most = (int(one) for one in ids.aminmax())
     if least < 0 or most >= vocabulary_size:
         raise ValueError(
-            f"{name} has the id {least if least < 0 else most}, outside the vocabulary of {vocabulary_size} tokens. Use "
-            "the tokenizer that belongs to the model."
+            f"{name} has the id {least if least < 0 else most}, outside the vocabulary of {vocabulary_size} tokens. "
+            "Use the tokenizer that belongs to the model."
         )
 
 

@@ -71,7 +71,8 @@ class RnnS2SConfig(CodeCarryingConfig):
         ValueError: for a value that is not allowed, or that contradicts another one. The message names the field.
 
     The article this package set out to implement compares linearly mapped encoder outputs with the decoder state by
-    their cosine and adds the weighted sum to that state: `RnnS2SConfig(attention_type="cosine", context_fusion="add")`.
+    their cosine and adds the weighted sum to that state:
+    `RnnS2SConfig(attention_type="cosine", context_fusion="add")`.
 
     Example:
 
@@ -85,8 +86,8 @@ class RnnS2SConfig(CodeCarryingConfig):
     """
 
     model_type = "rnn_s2s"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - transformers reads it as a plain list
-    attribute_map = {"num_hidden_layers": "encoder_layers"}  # noqa: RUF012 - as above
+    keys_to_ignore_at_inference = ["past_key_values"]
+    attribute_map = {"num_hidden_layers": "encoder_layers"}
 
     vocab_size: int = 8000
     decoder_vocab_size: int | None = None
@@ -106,11 +107,11 @@ class RnnS2SConfig(CodeCarryingConfig):
     share_encoder_decoder_embeddings: bool | None = None
     tie_word_embeddings: bool = True
     initializer_range: float = 0.05
-    pad_token_id: int | None = 0
+    pad_token_id: int = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
     unk_token_id: int | None = 3
-    decoder_start_token_id: int | None = 1
+    decoder_start_token_id: int = 1
     is_encoder_decoder: bool = True
     use_cache: bool = True
 
@@ -133,8 +134,8 @@ class RnnS2SConfig(CodeCarryingConfig):
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"This is a configuration of model_type {model_type!r}, but {cls.__name__} reads {cls.model_type!r}. Load "
-                "the checkpoint with the class of its own type, or with the Auto classes."
+                f"This is a configuration of model_type {model_type!r}, but {cls.__name__} reads {cls.model_type!r}. "
+                "Load the checkpoint with the class of its own type, or with the Auto classes."
             )
         return super().from_dict(config_dict, **kwargs)
 
@@ -199,17 +200,18 @@ class RnnS2SConfig(CodeCarryingConfig):
     def _check_contradictions(self) -> None:
         if self.hidden_size % 2:
             raise ValueError(
-                f"hidden_size={self.hidden_size} must be even: each direction of the first encoder layer has half of it."
+                f"hidden_size={self.hidden_size} must be even: each direction of the first encoder layer has half."
             )
         if self.share_encoder_decoder_embeddings and self.decoder_vocab_size not in (None, self.vocab_size):
             raise ValueError(
-                f"share_encoder_decoder_embeddings=True contradicts decoder_vocab_size={self.decoder_vocab_size} beside "
-                f"vocab_size={self.vocab_size}; set share_encoder_decoder_embeddings=False for separate vocabularies."
+                f"share_encoder_decoder_embeddings=True contradicts decoder_vocab_size={self.decoder_vocab_size} "
+                f"beside vocab_size={self.vocab_size}; for separate vocabularies set "
+                "share_encoder_decoder_embeddings=False."
             )
         if self.attention_type == "none" and self.bridge == "zero":
             raise ValueError(
-                "attention_type='none' contradicts bridge='zero': the decoder would never see the source. Choose another "
-                "bridge (dense, copy) or an attention."
+                "attention_type='none' contradicts bridge='zero': the decoder would never see the source. Choose "
+                "another bridge (dense, copy) or an attention."
             )
         if not self.is_encoder_decoder:
             raise ValueError(

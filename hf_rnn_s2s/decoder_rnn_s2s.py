@@ -42,7 +42,7 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
         super().__init__(config)
         cell, size = CELLS[config.cell_type], config.hidden_size
         self.embed_tokens = nn.Embedding(config.target_vocab_size, config.embedding_size, config.pad_token_id)
-        self.embedding_dropout = SequenceDropout(config.embedding_dropout)
+        self.embedding_dropout = SequenceDropout(config.embedding_dropout or 0.0)
         self.bridge = BRIDGES[config.bridge](config)
         self.attention: Attention | None = None
         self.fusion = CONTEXT_FUSIONS[config.context_fusion]
@@ -95,15 +95,15 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
         """
         require_cache(past_key_values)
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
-        if encoder_outputs is None:
+        memory = None if encoder_outputs is None else encoder_outputs.last_hidden_state
+        if encoder_outputs is None or memory is None:
             raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
-        memory = encoder_outputs.last_hidden_state
         _check_rows(embedded, memory, past_key_values)
         cache = RnnS2SCache() if past_key_values is None else past_key_values
-        if cache.is_initialized:
-            state, keys = cache.state, cache.keys
-        else:
+        if cache.state is None:
             state, keys = self.bridge(self._final_states(encoder_outputs)), self._prepare(memory)
+        else:
+            state, keys = cache.state, cache.keys
         memory_mask = (
             encoder_outputs.attention_mask if encoder_attention_mask is None else encoder_attention_mask.bool()
         )
@@ -154,18 +154,19 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
     def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, torch.Tensor]:
         states = {}
         for name in CELLS[self.config.cell_type].state_names:
-            states[name] = getattr(encoder_outputs, f"final_{name}", None)
-            if states[name] is None:
+            part = getattr(encoder_outputs, f"final_{name}", None)
+            if part is None:
                 raise ValueError(
-                    f"encoder_outputs has no final_{name}, from which the decoder starts. Pass what `model.get_encoder()` "
-                    "returned, whole."
+                    f"encoder_outputs has no final_{name}, from which the decoder starts. Pass what "
+                    "`model.get_encoder()` returned, whole."
                 )
+            states[name] = part
         return states
 
     def _chunks(
         self, embedded: torch.Tensor, mask: torch.Tensor | None, records_past: bool, keeps_cache: bool
     ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-        """What is read at once, and in which rows the state moves on: everything, or single steps where it has to be."""
+        """What is read at once, everything or single steps if it must be, and in which rows the state moves on."""
         length = embedded.shape[1]
         if mask is not None:
             if mask.dim() != 2 or mask.shape[0] != embedded.shape[0] or mask.shape[1] < length:
@@ -200,7 +201,7 @@ def _check_rows(embedded: torch.Tensor, memory: torch.Tensor, cache: RnnS2SCache
         raise ValueError(f"decoder_input_ids has {rows} rows, but the source has {memory.shape[0]}.")
     if cache is not None and cache.is_initialized and cache.batch_size != rows:
         raise ValueError(
-            f"past_key_values holds {cache.batch_size} rows, but decoder_input_ids has {rows} (sentences times beams). "
+            f"past_key_values holds {cache.batch_size} rows, but decoder_input_ids has {rows}: sentences times beams. "
             "Leave it out to begin anew."
         )
 

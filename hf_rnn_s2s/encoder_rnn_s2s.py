@@ -47,7 +47,7 @@ class RnnS2SEncoder(RnnS2SPreTrainedModel):
         cell = CELLS[config.cell_type]
         size = config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
-        self.embedding_dropout = SequenceDropout(config.embedding_dropout)
+        self.embedding_dropout = SequenceDropout(config.embedding_dropout or 0.0)
         self.forward_layer = cell(config.embedding_size, size // 2)
         self.backward_layer = cell(config.embedding_size, size // 2)
         self.upper_layers = nn.ModuleList(cell(size, size) for _ in range(config.encoder_layers - 1))

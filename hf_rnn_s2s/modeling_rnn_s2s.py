@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers import GenerationMixin
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
-from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids
@@ -19,6 +18,8 @@ from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput
 
 IGNORED_LABEL = -100
+# What stands in the tuple that the encoder returns with `return_dict=False`; a GRU has no cell state.
+ENCODER_TUPLE = ("last_hidden_state", "final_hidden", "final_cell")
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):
@@ -31,15 +32,16 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         self.post_init()
 
     @property
-    def _tied_weights_keys(self) -> dict[str, str]:
+    def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
         if not self.config.share_encoder_decoder_embeddings:
             return {}
         return {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Module:
         return self.encoder.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        value = cast(nn.Embedding, value)
         self.encoder.embed_tokens = value
         if self.config.share_encoder_decoder_embeddings:
             self.decoder.embed_tokens = value
@@ -85,20 +87,19 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             output_attentions = self.config.output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(
+        encoded = _whole_encoder_outputs(encoder_outputs)
+        if encoded is None:
+            encoded = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 inputs_embeds=inputs_embeds,
                 output_hidden_states=output_hidden_states,
                 return_dict=True,
             )
-        elif not isinstance(encoder_outputs, ModelOutput):
-            encoder_outputs = RnnS2SEncoderOutput(*encoder_outputs)
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_outputs=encoder_outputs,
+            encoder_outputs=encoded,
             encoder_attention_mask=attention_mask,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
@@ -112,8 +113,8 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             past_key_values=decoded.past_key_values,
             decoder_hidden_states=decoded.hidden_states,
             cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
         )
 
 
@@ -127,7 +128,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         self.post_init()
 
     @property
-    def _tied_weights_keys(self) -> dict[str, str]:
+    def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
         source, target = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
         shared = self.config.share_encoder_decoder_embeddings
         tied = {target: source} if shared else {}
@@ -212,10 +213,10 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         )
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
-        """The labels `(batch, target)` moved right by one, behind the start token, with padding in the place of -100."""
+        """The labels `(batch, target)` moved right by one, behind the start token, with padding in place of -100."""
         start = labels.new_full((labels.shape[0], 1), self.config.decoder_start_token_id)
         shifted = torch.cat([start, labels[:, :-1]], dim=1)
-        return shifted.masked_fill(shifted == IGNORED_LABEL, self.config.pad_token_id)
+        return cast(torch.LongTensor, shifted.masked_fill(shifted == IGNORED_LABEL, self.config.pad_token_id))
 
     def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
         """
@@ -233,7 +234,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         self.tie_weights()
         return decoder.embed_tokens
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # type: ignore[override]
         self,
         input_ids: torch.LongTensor,
         next_sequence_length: int | None = None,
@@ -241,8 +242,8 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """
-        What `generate()` passes to `forward`: of the target `input_ids` `(batch, past + target)`, only what the cache has
-        not read. A `decoder_attention_mask` that is longer than `input_ids` says that they are all new.
+        What `generate()` passes to `forward`: of the target `input_ids` `(batch, past + target)`, only what the cache
+        has not read. A `decoder_attention_mask` that is longer than `input_ids` says that they are all new.
 
         Raises:
             ValueError: if there is nothing new.
@@ -252,10 +253,10 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
             next_sequence_length = input_ids.shape[1] - read
             if next_sequence_length <= 0:
                 raise ValueError(
-                    f"decoder_input_ids has {input_ids.shape[1]} tokens, but the cache has read {read}. Pass the whole "
-                    "target, the tokens that the cache has read included."
+                    f"decoder_input_ids has {input_ids.shape[1]} tokens, but the cache has read {read}. Pass the "
+                    "whole target, the tokens that the cache has read included."
                 )
-        return super().prepare_inputs_for_generation(
+        return super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
         )
 
@@ -296,16 +297,27 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
 
-    def _prepare_cache_for_generation(
+    def _prepare_cache_for_generation(  # type: ignore[override]
         self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None:
         require_cache(model_kwargs.get("past_key_values"))
-        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        super()._prepare_cache_for_generation(  # type: ignore[misc]
+            generation_config, model_kwargs, *args, **kwargs
+        )
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             cache = RnnS2SCache()
             if generation_config.is_assistant:
                 cache.activate_past_recording()
             model_kwargs["past_key_values"] = cache
+
+
+def _whole_encoder_outputs(
+    outputs: RnnS2SEncoderOutput | tuple[torch.Tensor, ...] | None,
+) -> RnnS2SEncoderOutput | None:
+    if not isinstance(outputs, tuple):
+        return outputs
+    named: dict[str, Any] = dict(zip(ENCODER_TUPLE, outputs, strict=False))
+    return RnnS2SEncoderOutput(**named)
 
 
 __all__ = ["RnnS2SForConditionalGeneration", "RnnS2SModel", "RnnS2SPreTrainedModel"]

@@ -8,8 +8,8 @@ every row's last token: nothing depends on the rest of the batch, and nothing ne
 kernels of the CPU from being used.
 
 Graph capture: `torch.compile` leaves the fused kernels as they are and compiles what is around them, since it would
-write out every time step. `torch.export` does write them out, so an exported encoder has a fixed source length; shorter
-sources are padded to it, which changes no result.
+write out every time step. `torch.export` does write them out, so an exported encoder has a fixed source length;
+shorter sources are padded to it, which changes no result.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RecurrentLayer(nn.Module):
         Returns:
             The outputs `(batch, time, hidden)`, zero at padding, and the state after the last step.
         """
-        weight_ih = self.weight_ih
+        weight_ih: torch.Tensor = self.weight_ih
         if padding is not None:
             inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)
             weight_ih = torch.cat([weight_ih, self._padding_column()], dim=-1)

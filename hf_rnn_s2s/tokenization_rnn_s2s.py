@@ -79,7 +79,7 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         ValueError: if there is no target side, or the two sides give a special token different ids.
     """
 
-    vocab_files_names = {  # noqa: RUF012 (transformers reads it as a class attribute)
+    vocab_files_names = {
         "tokenizer_file": "tokenizer.json",
         "target_tokenizer_file": "target_tokenizer.json",
     }

@@ -19,7 +19,7 @@ def logits_of(model: torch.nn.Module, source: list[int], target: list[int]) -> t
         target: ids the decoder reads.
 
     Returns:
-        Logits `(target, vocabulary)` and attention weights `(target, source)`; the weights are empty without attention.
+        Logits `(target, vocabulary)` and attention weights `(target, source)`, which are empty without attention.
     """
     weights = {name: tensor.detach().double() for name, tensor in model.state_dict().items()}
     memory, final_states = encode(model.config, weights, source)

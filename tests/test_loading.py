@@ -1,4 +1,4 @@
-"""Saving and loading: weights come back as they were, whatever is missing, and are drawn only where they have to be."""
+"""Saving and loading: weights come back as they were, whatever is missing, and are drawn only where they must be."""
 
 import json
 import subprocess
