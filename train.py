@@ -1,6 +1,6 @@
 """Trains a translation model and leaves it, with its scores and pictures, in a folder.
 
-    python train.py                                            the embedded demo corpus
+    python train.py                                            recipes/demo.yaml, on the embedded corpus
     python train.py recipes/NAME.yaml [--argument value ...]   a recipe; the command line wins over it
     torchrun --nproc_per_node 2 train.py ...                   two processes, or `accelerate launch` for several GPUs
     python train.py --help                                     every argument
@@ -39,13 +39,14 @@ from hf_rnn_s2s.plots import plot_training_curves
 from hf_rnn_s2s.reports import draw_attention, informative_example, translations_table, write_predictions
 from hf_rnn_s2s.trainer import RnnS2STrainer
 
+DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
 CARD_TEMPLATE = Path(__file__).parent / "model_card.md"
 # What may change when training goes on from a checkpoint; everything else is built into its weights.
 CHANGEABLE = {"dropout", "embedding_dropout", "attention_dropout", "label_smoothing"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv, DEMO_RECIPE)
     model_arguments, data_arguments, training_arguments = arguments
     checkpoint = find_checkpoint(training_arguments)
     extras = callbacks(training_arguments, checkpoint)

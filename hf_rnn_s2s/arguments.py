@@ -15,6 +15,8 @@ from .configuration_rnn_s2s import CHOICES, RnnS2SConfig
 from .data import DataArguments
 
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
+# Whoever gives one of these wants something else than the demo.
+NOT_THE_DEMO = {"dataset_name", "train_file", "model_name_or_path", "tokenizer_name"}
 
 
 def _switch(name: str, help: str) -> Any:
@@ -153,10 +155,14 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
 Arguments = tuple[ModelArguments, DataArguments, RnnS2STrainingArguments]
 
 
-def parse_arguments(argv: Sequence[str]) -> Arguments:
+def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None) -> Arguments:
     """
     Reads `[recipe] [--argument value ...]`. The recipe, a YAML file that maps arguments to values, comes first if
     there is one; what the command line says wins over it.
+
+    Args:
+        argv: the command line without the name of the script.
+        demo_recipe: the recipe of a command line that has none and names neither data nor a model to go on from.
 
     Raises:
         SystemExit: with a message, for a recipe that cannot be read, an unknown argument or a value that does not fit.
@@ -168,6 +174,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         allow_abbrev=False,
     )
     options = list(argv)
+    if demo_recipe is not None and _asks_for_the_demo(options):
+        options.insert(0, str(demo_recipe))
     if options and not options[0].startswith("-"):
         options = _read_recipe(parser, options.pop(0)) + options
     *arguments, unknown = parser.parse_args_into_dataclasses(
@@ -176,6 +184,13 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     if unknown:
         parser.error(_explain_unknown(parser, unknown[0], "on the command line"))
     return cast(Arguments, tuple(arguments))
+
+
+def _asks_for_the_demo(options: Sequence[str]) -> bool:
+    if options and not options[0].startswith("-"):
+        return False
+    given = {option.lstrip("-").split("=")[0].replace("-", "_") for option in options if option.startswith("--")}
+    return not given & NOT_THE_DEMO
 
 
 def _read_recipe(parser: HfArgumentParser, path: str) -> list[str]:

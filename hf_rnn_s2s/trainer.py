@@ -11,11 +11,13 @@ import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 from transformers.utils import logging
 
 from .arguments import RnnS2STrainingArguments
 from .reports import translations_table
+from .sampling import ShuffledLengthGroups
 
 logger = logging.get_logger(__name__)
 
@@ -33,6 +35,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
       it returns some twice, from the last batch that was filled up.
     - `eval_loss` and `predict_loss` are means over target tokens; the Trainer's is a mean over batches, which changes
       with the batch size. (With several processes the examples that fill up the last batch count in its own mean.)
+    - Batches of like length come in random order, see `ShuffledLengthGroups`.
     - It counts the target tokens it trains on, without padding.
     - Label smoothing happens in the model (`config.label_smoothing`), so that evaluation losses are not smoothed.
     - It shows some translations at each evaluation.
@@ -137,6 +140,15 @@ class RnnS2STrainer(Seq2SeqTrainer):
         missing = [name for name in load_result.missing_keys if name not in self.model.all_tied_weights_keys]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        dataset = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
+        return ShuffledLengthGroups(
+            _lengths(dataset, "input_ids"), _lengths(dataset, "labels"), self.args.train_batch_size
+        )
+
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
         return _longest_first(eval_dataset)  # to a DataLoader, a list of rows is a sampler
 
@@ -168,9 +180,12 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return {**scores, "token_loss": token_loss, "perplexity": perplexity}
 
 
+def _lengths(dataset: Dataset, column: str) -> list[int]:
+    return [len(ids) for ids in dataset[column]]
+
+
 def _longest_first(dataset: Dataset) -> list[int]:
-    lengths = np.array([len(ids) for ids in dataset["input_ids"]])
-    return np.argsort(-lengths, kind="stable").tolist()
+    return np.argsort(-np.array(_lengths(dataset, "input_ids")), kind="stable").tolist()
 
 
 def _require_complete_predictions(args: RnnS2STrainingArguments) -> None:

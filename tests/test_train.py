@@ -334,14 +334,20 @@ def test_recipes_take_every_kind_of_value(tmp_path: Path) -> None:
     assert training.lr_scheduler_kwargs == {"min_lr": 0.5}
 
 
-def test_the_demo_recipe_says_what_the_defaults_are() -> None:
-    def plain(argv: list[str]) -> list[dict[str, object]]:
-        return [
-            {field.name: getattr(group, field.name) for field in fields(group) if field.name != "accelerator_config"}
-            for group in parse_arguments(argv)
-        ]
+def test_the_demo_recipe_is_taken_where_nothing_else_is_asked_for() -> None:
+    def hidden_size(*argv: str) -> int | None:
+        return parse_arguments(argv, ROOT / "recipes" / "demo.yaml")[0].hidden_size
 
-    assert plain([str(ROOT / "recipes" / "demo.yaml")]) == plain([])
+    recipe = hidden_size(str(ROOT / "recipes" / "demo.yaml"))
+    assert recipe is not None
+    assert hidden_size() == recipe
+    assert hidden_size("--demo_locales", "en", "de", "--num_train_epochs=1") == recipe
+    assert hidden_size("--hidden_size", "10") == 10
+    assert hidden_size("--model_name_or_path", "somewhere") is None
+    assert hidden_size(str(ROOT / "recipes" / "multi30k-en-de.yaml")) is None
+    assert parse_arguments([])[0].hidden_size is None
+    text = ["--source_lang", "en", "--target_lang", "de", "--validation_split_percentage", "5"]
+    assert hidden_size("--train-file=data/train", *text) is None
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
