@@ -1,10 +1,11 @@
-"""Run where only the wheel is installed: trains a tokenizer, saves a model, and loads and uses both the ordinary way."""
+"""Run where only the wheel is installed: trains a tokenizer, saves a model, and uses both the ordinary way."""
 
 import importlib.util
 import tempfile
 
-import hf_rnn_s2s
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
+
+import hf_rnn_s2s
 
 assert importlib.util.find_spec("datasets") is None, "the wheel alone needs none of the training extras"
 texts = ["a small dog runs", "ein kleiner Hund läuft"]
