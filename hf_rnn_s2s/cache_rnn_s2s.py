@@ -155,4 +155,16 @@ def require_cache(cache: object) -> None:
         )
 
 
-__all__ = ["DecoderState", "RnnS2SCache", "require_cache"]
+def require_rows(cache: RnnS2SCache | None, rows: int) -> None:
+    """
+    Raises:
+        ValueError: if the cache holds the states of another number of rows than the target has.
+    """
+    if cache is not None and cache.is_initialized and cache.batch_size != rows:
+        raise ValueError(
+            f"past_key_values holds {cache.batch_size} rows, but decoder_input_ids has {rows}: sentences times beams. "
+            "Leave it out to begin anew."
+        )
+
+
+__all__ = ["DecoderState", "RnnS2SCache", "require_cache", "require_rows"]

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from datasets import Dataset, Features, IterableDataset, Translation, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
@@ -62,6 +62,8 @@ class DataArguments:
     Raises:
         DataError: if options contradict each other, or a number is out of its range.
     """
+
+    _argument_group_name: ClassVar[str] = "data"
 
     dataset_name: str | None = _option("Data set on the Hugging Face Hub, or a local folder that `datasets` can load.")
     dataset_config_name: str | None = _option("Configuration of the data set, often a language pair such as de-en.")

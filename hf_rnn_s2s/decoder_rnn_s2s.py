@@ -13,7 +13,7 @@ from transformers.utils.generic import can_return_tuple
 from .attention_rnn_s2s import ATTENTION_SCORES, CONTEXT_FUSIONS, Attention
 from .base_rnn_s2s import RnnS2SPreTrainedModel, embed
 from .bridge_rnn_s2s import BRIDGES
-from .cache_rnn_s2s import DecoderState, RnnS2SCache, require_cache
+from .cache_rnn_s2s import DecoderState, RnnS2SCache, require_cache, require_rows
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput
 from .recurrent_rnn_s2s import CELLS, LayerState, SequenceDropout
@@ -98,7 +98,9 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
         memory = None if encoder_outputs is None else encoder_outputs.last_hidden_state
         if encoder_outputs is None or memory is None:
             raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
-        _check_rows(embedded, memory, past_key_values)
+        if memory.shape[0] != embedded.shape[0]:
+            raise ValueError(f"decoder_input_ids has {embedded.shape[0]} rows, but the source has {memory.shape[0]}.")
+        require_rows(past_key_values, embedded.shape[0])
         cache = RnnS2SCache() if past_key_values is None else past_key_values
         if cache.state is None:
             state, keys = self.bridge(self._final_states(encoder_outputs)), self._prepare(memory)
@@ -193,17 +195,6 @@ def _join(readings: list[_Reading]) -> _Reading:
         torch.cat(weights, dim=1) if weights else None,
         torch.cat([reading.last_hidden_state for reading in readings], dim=1),
     )
-
-
-def _check_rows(embedded: torch.Tensor, memory: torch.Tensor, cache: RnnS2SCache | None) -> None:
-    rows = embedded.shape[0]
-    if memory.shape[0] != rows:
-        raise ValueError(f"decoder_input_ids has {rows} rows, but the source has {memory.shape[0]}.")
-    if cache is not None and cache.is_initialized and cache.batch_size != rows:
-        raise ValueError(
-            f"past_key_values holds {cache.batch_size} rows, but decoder_input_ids has {rows}: sentences times beams. "
-            "Leave it out to begin anew."
-        )
 
 
 def _where(moves_on: torch.Tensor, new: DecoderState, old: DecoderState) -> DecoderState:

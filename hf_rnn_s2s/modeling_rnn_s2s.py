@@ -12,7 +12,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids
-from .cache_rnn_s2s import RnnS2SCache, require_cache
+from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput
@@ -248,6 +248,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if there is nothing new.
         """
+        require_rows(past_key_values, input_ids.shape[0])
         read = 0 if past_key_values is None else past_key_values.get_seq_length()
         if read and next_sequence_length is None and kwargs.get("decoder_attention_mask") is None:
             next_sequence_length = input_ids.shape[1] - read
