@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_arguments_parse_beside_the_trainers() -> None:
 
 
 def test_every_argument_has_a_help() -> None:
-    assert all(field.metadata["help"].endswith(".") for field in DataArguments.__dataclass_fields__.values())
+    assert all(field.metadata["help"].endswith(".") for field in fields(DataArguments))
 
 
 @pytest.mark.parametrize(
