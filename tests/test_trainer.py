@@ -1,6 +1,7 @@
 """The trainer: results in the order of the examples and by token, whatever the batches, and honest counts."""
 
 import copy
+import itertools
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -300,3 +301,27 @@ def test_a_card_in_the_output_folder_is_kept(
     (tmp_path / "README.md").write_text("our own", encoding="utf-8")
     trainer.create_model_card()
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "our own"
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "sequential"])
+def test_batches_of_like_length_come_in_random_order(
+    strategy: str, tiny_model: RnnS2SForConditionalGeneration, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    lengths = [1 + row % 20 for row in range(200)]
+    rows = [{"source": "", "target": "", "input_ids": [5, 2], "labels": [5] * length} for length in lengths]
+    trainer = make_trainer(
+        tiny_model,
+        tiny_tokenizer,
+        Dataset.from_list(rows),
+        tmp_path,
+        train_sampling_strategy=strategy,
+        per_device_train_batch_size=4,
+    )
+    labels = [batch["labels"].ne(-100).sum(1) for batch in trainer.get_train_dataloader()]
+    spread = [int(one.max() - one.min()) for one in labels]
+    longest = [int(one.max()) for one in labels]
+    if strategy == "sequential":
+        assert set(spread) == {3}
+        return
+    assert sum(spread) / len(spread) < 3  # rows drawn at random spread over 12 on average
+    assert sum(after > before for before, after in itertools.pairwise(longest)) > 10
