@@ -31,7 +31,10 @@ from transformers.trainer_utils import get_last_checkpoint
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2STokenizer, train_tokenizer
 from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments, parse_arguments
 from hf_rnn_s2s.averaging import WeightAveraging
-from hf_rnn_s2s.data import DataArguments, Examples, load_examples, tokenize_examples, training_texts
+from hf_rnn_s2s.data import load_examples, training_texts
+from hf_rnn_s2s.data_arguments import DataArguments
+from hf_rnn_s2s.data_columns import Examples
+from hf_rnn_s2s.data_tokens import tokenize_examples
 from hf_rnn_s2s.metrics import TranslationMetric
 from hf_rnn_s2s.model_card import build_model_card, language_pair
 from hf_rnn_s2s.pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS

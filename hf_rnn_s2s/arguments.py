@@ -12,7 +12,7 @@ import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
 from .configuration_rnn_s2s import CHOICES, RnnS2SConfig
-from .data import DataArguments
+from .data_arguments import DataArguments
 
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
 # Whoever gives one of these wants something else than the demo.

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
 from .arguments import ModelArguments, RnnS2STrainingArguments
-from .data import DataArguments
+from .data_arguments import DataArguments
 
 # metric of sacreBLEU or ours: what people call it, and how many decimals it has
 METRICS = {

@@ -1,5 +1,8 @@
 """What the tests share: a tokenizer, a configuration and a model small enough for a moment's work."""
 
+import logging
+
+import datasets
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -39,3 +42,10 @@ def tiny_model(tiny_config: RnnS2SConfig) -> RnnS2SForConditionalGeneration:
     """A random model, always the same one, in evaluation mode."""
     torch.manual_seed(0)
     return RnnS2SForConditionalGeneration(tiny_config).eval()
+
+
+@pytest.fixture
+def own_datasets_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache for `datasets`, and the package's log messages where `caplog` sees them."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+    monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration
 from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments
-from hf_rnn_s2s.data import DataArguments
+from hf_rnn_s2s.data_arguments import DataArguments
 from hf_rnn_s2s.model_card import build_model_card, describe_data, language_pair
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"

@@ -21,7 +21,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_rnn_s2s import RnnTranslationPipeline
 from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments, parse_arguments
-from hf_rnn_s2s.data import DataArguments
+from hf_rnn_s2s.data_arguments import DataArguments
 from hf_rnn_s2s.metrics import TranslationMetric
 from hf_rnn_s2s.reports import SEPARATORS
 

@@ -1,0 +1,163 @@
+"""Local files of sentence pairs: parallel text and tables, checked from end to end before one is loaded."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, IterableDataset, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError
+
+from .data_arguments import DataArguments, DataError
+from .data_columns import PAIR, Examples, as_pairs
+
+__all__ = ["FORMATS", "check_parallel_text", "check_table"]
+
+FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> Callable[[], Examples]:
+    if Path(prefix).is_file():
+        raise DataError(
+            f"{option} {prefix} has no suffix that says how to read it ({', '.join(FORMATS)}); "
+            "of a parallel text give what its two files have in common, without the dot and the language."
+        )
+    source_lang, target_lang = arguments.source_lang, arguments.target_lang
+    if not source_lang or not target_lang:
+        raise DataError(
+            f"{option} {prefix} is not a file. If it is the prefix of a parallel text, "
+            "name its two languages with source_lang and target_lang."
+        )
+    if source_lang == target_lang:
+        raise DataError(
+            f"source_lang and target_lang are both {source_lang!r}: {prefix} would be its own translation."
+        )
+    source_file, target_file = Path(f"{prefix}.{source_lang}"), Path(f"{prefix}.{target_lang}")
+    source, target = _check_text(source_file), _check_text(target_file)
+    if source.lines != target.lines:
+        raise DataError(
+            f"{source_file} has {source.lines} lines and {target_file} has {target.lines}: "
+            "line n of one must translate line n of the other."
+        )
+    # The digest is there for the cache of `datasets`, which otherwise would not see that a file has changed.
+    content = {
+        "source_file": str(source_file),
+        "target_file": str(target_file),
+        "digest": source.digest + target.digest,
+    }
+    build = IterableDataset.from_generator if arguments.streaming else Dataset.from_generator
+    return partial(build, _read_parallel_text, features=PAIR, gen_kwargs=content)
+
+
+def _read_parallel_text(source_file: str, target_file: str, digest: str) -> Iterator[dict[str, str]]:
+    with open(source_file, "rb") as source, open(target_file, "rb") as target:
+        for number, (source_line, target_line) in enumerate(zip(source, target, strict=True)):
+            first = number == 0
+            yield {"source": _line_text(source_line, first), "target": _line_text(target_line, first)}
+
+
+def _line_text(line: bytes, first: bool) -> str:
+    text = line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    return text.removeprefix("\ufeff") if first else text  # some editors mark UTF-8 files with it
+
+
+@dataclass
+class _TextFile:
+    lines: int
+    digest: str
+
+
+def _check_text(path: Path) -> _TextFile:
+    """Count the lines of a UTF-8 file, reading it once from end to end."""
+    _check_exists(path)
+    digest = hashlib.sha256()
+    lines = offset = 0
+    with path.open("rb") as file:
+        for lines, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}, line {lines}, byte offset {offset + error.start}: 0x{line[error.start]:02x} is not "
+                    "valid UTF-8. Save the file as UTF-8."
+                ) from error
+            offset += len(line)
+            digest.update(line)
+    if lines == 0:
+        raise DataError(f"{path} is empty.")
+    return _TextFile(lines, digest.hexdigest())
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        siblings = (
+            sorted(sibling.name for sibling in path.parent.glob(f"{path.stem}*")) if path.parent.is_dir() else []
+        )
+        there = f"; beside it: {', '.join(siblings)}" if siblings else ""
+        raise DataError(f"{path} does not exist{there}.")
+
+
+def check_table(path: Path, arguments: DataArguments) -> Callable[[], Examples]:
+    options: dict[str, Any] = {}
+    if path.suffix == ".parquet":
+        _check_exists(path)
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty.")
+    else:
+        _check_text(path)
+    if FORMATS[path.suffix] == "csv":
+        options = _csv_options(path)
+    return partial(_load_table, path, options, arguments)
+
+
+def _csv_options(path: Path) -> dict[str, Any]:
+    """Check that each row has a field for each column; return how to keep every field ("NA", "007") the text it is."""
+    dialect: dict[str, Any] = {"delimiter": ",", "quoting": csv.QUOTE_MINIMAL}
+    if path.suffix == ".tsv":
+        dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        table = csv.reader(file, **dialect)
+        try:
+            columns, empty = next(table), True
+            for row in filter(None, table):
+                empty = False
+                if len(row) != len(columns):
+                    raise DataError(
+                        f"{path}, line {table.line_num}: {len(row)} fields, but the first line names {len(columns)} "
+                        f"columns: {', '.join(columns)}."
+                    )
+        except csv.Error as error:
+            raise DataError(f"{path}, line {table.line_num}: {error}.") from error
+    if len(set(columns)) != len(columns):
+        raise DataError(f"{path}: the first line must name each column once; it reads {', '.join(columns)}.")
+    if empty:
+        raise DataError(f"{path} is empty: it has a line of column names and no rows.")
+    features = Features({column: Value("string") for column in columns})
+    return {**dialect, "keep_default_na": False, "features": features}
+
+
+def _load_table(path: Path, options: dict[str, Any], arguments: DataArguments) -> Examples:
+    try:
+        dataset = load_dataset(
+            FORMATS[path.suffix], data_files=str(path), split="train", streaming=arguments.streaming, **options
+        )
+        return as_pairs(dataset, str(path), arguments)
+    except DataError:
+        raise
+    except (DatasetGenerationError, ValueError, OSError) as error:
+        reason = _first_bad_json_line(path) if FORMATS[path.suffix] == "json" else None
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason or error.__cause__ or error}") from error
+
+
+def _first_bad_json_line(path: Path) -> str | None:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                json.loads(line)
+            except json.JSONDecodeError as error:
+                return f"line {number} is not a JSON object: {error}."
+    return None

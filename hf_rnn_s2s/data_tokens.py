@@ -1,0 +1,98 @@
+"""How pairs of texts become token ids.
+
+A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split with a logged
+count; elsewhere its source is cut, with a warning, and the reference is left alone.
+"""
+
+import logging
+from functools import partial
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from .data_arguments import DataArguments, DataError
+from .data_columns import Examples, filter_examples, map_examples
+
+__all__ = ["tokenize_examples"]
+
+logger = logging.getLogger(__name__)
+
+
+def tokenize_examples(
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, training: bool
+) -> Examples:
+    """Encode pairs as columns `input_ids` and `labels`; the result is cached by `datasets`, or a stream again.
+
+    No attention mask is kept, as nothing is padded yet: the collator makes it. The module's docstring says what
+    happens to pairs that are too long, which depends on `training`.
+
+    Raises:
+        DataError: if every training pair is too long.
+    """
+    encode = partial(_encode, tokenizer=tokenizer)
+    encoded = map_examples(examples, encode, arguments, remove_columns=["source", "target"])
+    limits = {"input_ids": arguments.max_source_length, "labels": arguments.max_target_length}
+    if training:
+        return _drop_long_pairs(encoded, limits, arguments)
+    return _cut_long_sources(encoded, limits["input_ids"], tokenizer.eos_token_id, arguments)
+
+
+def _encode(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[list[int]]]:
+    encodings = tokenizer(batch["source"], text_target=batch["target"], return_attention_mask=False, verbose=False)
+    return {"input_ids": encodings["input_ids"], "labels": encodings["labels"]}
+
+
+def _drop_long_pairs(encoded: Examples, limits: dict[str, int | None], arguments: DataArguments) -> Examples:
+    kept = filter_examples(encoded, partial(_fits, limits=limits), arguments)
+    if not isinstance(encoded, Dataset):
+        logger.info("Training pairs longer than %s tokens are left out as the stream passes.", limits)
+        return kept
+    dropped = len(encoded) - len(kept)
+    if dropped:
+        logger.warning(
+            "%d of %d training pairs are longer than max_source_length=%s or max_target_length=%s tokens: left out.",
+            dropped,
+            len(encoded),
+            limits["input_ids"],
+            limits["labels"],
+        )
+    if len(kept) == 0:
+        raise DataError(
+            f"All {len(encoded)} training pairs are longer than max_source_length={limits['input_ids']} or "
+            f"max_target_length={limits['labels']} tokens. Raise the limits."
+        )
+    return kept
+
+
+def _fits(batch: dict[str, list[list[int]]], limits: dict[str, int | None]) -> list[bool]:
+    fits = [True] * len(batch["input_ids"])
+    for column, limit in limits.items():
+        if limit is not None:
+            fits = [fit and len(ids) <= limit for fit, ids in zip(fits, batch[column], strict=True)]
+    return fits
+
+
+def _cut_long_sources(encoded: Examples, limit: int | None, eos_token_id: int, arguments: DataArguments) -> Examples:
+    if limit is None:
+        return encoded
+    if isinstance(encoded, Dataset):
+        too_long = sum(len(ids) > limit for ids in encoded["input_ids"])
+        if too_long:
+            logger.warning(
+                "%d of %d sources are longer than max_source_length=%d tokens: what exceeds it is not translated.",
+                too_long,
+                len(encoded),
+                limit,
+            )
+    return map_examples(encoded, partial(_cut, limit=limit, eos_token_id=eos_token_id), arguments)
+
+
+def _cut(batch: dict[str, list[list[int]]], limit: int, eos_token_id: int) -> dict[str, list[list[int]]]:
+    """Cut here, not in the tokenizer: its truncation setting would stay on it, and change the cache's fingerprint."""
+
+    def cut(ids: list[int]) -> list[int]:
+        if len(ids) <= limit:
+            return ids
+        return [*ids[: limit - 1], eos_token_id] if ids[-1] == eos_token_id else ids[:limit]
+
+    return {"input_ids": [cut(ids) for ids in batch["input_ids"]]}

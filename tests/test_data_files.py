@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, IterableDataset
+
+from hf_rnn_s2s.data import load_examples
+from hf_rnn_s2s.data_arguments import DataError
+
+from .data_examples import (
+    FULL_PAIRS,
+    NO_TABS,
+    PAIRS,
+    files,
+    parallel,
+    rows,
+    write_parallel,
+    write_table,
+)
+
+pytestmark = pytest.mark.usefixtures("own_datasets_cache")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_parallel_text(tmp_path: Path, streaming: bool, newline: str) -> None:
+    prefix = write_parallel(tmp_path / "data" / "train.v1", PAIRS, newline=newline)
+    examples = load_examples(parallel(prefix, streaming=streaming))
+    assert isinstance(examples["train"], IterableDataset if streaming else Dataset)
+    assert rows(examples["train"]) == FULL_PAIRS
+    assert rows(examples["validation"]) == PAIRS  # an empty side is kept where leaving it out would change the score
+    assert "test" not in examples
+
+
+def test_parallel_text_drops_a_byte_order_mark_and_needs_no_last_newline(tmp_path: Path) -> None:
+    (tmp_path / "t.en").write_bytes(b"\xef\xbb\xbfone\ntwo")
+    (tmp_path / "t.de").write_bytes(b"eins\nzwei\n")
+    assert rows(load_examples(parallel(str(tmp_path / "t")))["train"]) == [
+        {"source": "one", "target": "eins"},
+        {"source": "two", "target": "zwei"},
+    ]
+
+
+def test_changed_parallel_text_is_read_again(tmp_path: Path) -> None:
+    prefix = write_parallel(tmp_path / "t", PAIRS[:1])
+    assert rows(load_examples(parallel(prefix))["train"]) == PAIRS[:1]
+    write_parallel(tmp_path / "t", PAIRS[1:2])
+    assert rows(load_examples(parallel(prefix))["train"]) == PAIRS[1:2]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+def test_tables_keep_every_field_as_it_is(tmp_path: Path, suffix: str, streaming: bool) -> None:
+    pairs = NO_TABS if suffix == ".tsv" else PAIRS
+    path = write_table(tmp_path / f"pairs{suffix}", [{"id": str(i), **pair} for i, pair in enumerate(pairs)])
+    examples = load_examples(files(path, streaming=streaming))
+    assert rows(examples["validation"]) == pairs
+    assert rows(examples["train"]) == pairs[:-1]
+
+
+def test_unequal_line_counts(tmp_path: Path) -> None:
+    prefix = write_parallel(tmp_path / "t", PAIRS)
+    (tmp_path / "t.de").write_text("eins\nzwei\n")
+    with pytest.raises(DataError, match=r"t\.en has 6 lines and .*t\.de has 2: line n of one must translate line n"):
+        load_examples(parallel(prefix))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(("name", "options"), [("t", {}), ("t.jsonl", {}), ("t.csv", {}), ("t.tsv", {})])
+def test_undecodable_bytes(tmp_path: Path, name: str, options: dict[str, Any], streaming: bool) -> None:
+    write_parallel(tmp_path / "t", PAIRS[:2])
+    bad_file = tmp_path / ("t.de" if name == "t" else name)
+    bad_file.write_bytes(b"gut\nschl\xe4ft\n")
+    message = r"line 2, byte offset 8: 0xe4 is not valid UTF-8. Save the file as UTF-8"
+    with pytest.raises(DataError, match=message) as error:
+        load_examples(parallel(str(tmp_path / name), streaming=streaming))
+    assert str(bad_file) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.tsv", "t.parquet", "t"])
+def test_empty_and_missing_files(tmp_path: Path, name: str) -> None:
+    given = str(tmp_path / name)
+    with pytest.raises(DataError, match=r"t(\.\w+)? does not exist"):
+        load_examples(parallel(given))
+    write_parallel(tmp_path / "t", PAIRS)
+    empty = tmp_path / ("t.en" if name == "t" else name)
+    empty.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"{empty.name} is empty"):
+        load_examples(parallel(given))
+
+
+def test_header_without_rows_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("source,target\n")
+    with pytest.raises(DataError, match=r"t\.csv is empty"):
+        load_examples(files(str(tmp_path / "t.csv")))
+
+
+def test_missing_side_lists_what_is_there(tmp_path: Path) -> None:
+    prefix = write_parallel(tmp_path / "t", PAIRS)
+    with pytest.raises(DataError, match=r"t\.fr does not exist; beside it: t\.de, t\.en"):
+        load_examples(parallel(prefix, target_lang="fr"))
+    with pytest.raises(DataError, match="name its two languages with source_lang and target_lang"):
+        load_examples(files(prefix))
+    with pytest.raises(DataError, match="would be its own translation"):
+        load_examples(parallel(prefix, target_lang="en"))
+    with pytest.raises(DataError, match=r"t\.en has no suffix that says how to read it"):
+        load_examples(parallel(f"{prefix}.en"))
+
+
+def test_broken_tables(tmp_path: Path) -> None:
+    broken = tmp_path / "t.jsonl"
+    broken.write_text('{"source": "a", "target": "b"}\n{"source": "a", \n')
+    with pytest.raises(DataError, match=r"t\.jsonl cannot be read as jsonl: line 2 is not a JSON object"):
+        load_examples(files(str(broken)))
+    long_row = tmp_path / "t.csv"
+    long_row.write_text("source,target\na,b\na,b,c\n")
+    with pytest.raises(DataError, match=r"t\.csv, line 3: 3 fields, but the first line names 2 columns: source, t"):
+        load_examples(files(str(long_row)))
+    short_row = tmp_path / "s.tsv"
+    short_row.write_text("source\ttarget\na\tb\nc\n")
+    with pytest.raises(DataError, match=r"s\.tsv, line 3: 1 fields, but the first line names 2 columns"):
+        load_examples(files(str(short_row)))
+    twice = tmp_path / "d.csv"
+    twice.write_text("source,source\na,b\n")
+    with pytest.raises(DataError, match="must name each column once; it reads source, source"):
+        load_examples(files(str(twice)))
+    no_rows = tmp_path / "e.json"
+    no_rows.write_text("[]")
+    with pytest.raises(DataError, match=r"e\.json (is empty|cannot be read as json)"):
+        load_examples(files(str(no_rows)))
+    not_parquet = tmp_path / "t.parquet"
+    not_parquet.write_text("text")
+    with pytest.raises(DataError, match=r"t\.parquet cannot be read as parquet"):
+        load_examples(files(str(not_parquet)))
