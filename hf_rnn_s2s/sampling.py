@@ -14,8 +14,7 @@ class ShuffledLengthGroups(Sampler[int]):
     The examples are shuffled and cut into pieces of 50 batches, and each piece is sorted by length, as
     `LengthGroupedSampler` of transformers does. But that one hands out a piece from its longest batch to its shortest,
     over and over, so that lengths go up and down in step with the updates. Here the batches are shuffled, too, and the
-    target's length counts before the source's. On the demo corpus, one run each, the two changes together took exact
-    match from 0.272 to 0.914 in the same number of steps.
+    target's length counts before the source's.
 
     Each pass draws a new order from torch's global random state, so a run is repeatable by its seed and resumable.
 
