@@ -157,10 +157,12 @@ class ConcatFusion:
 
     @staticmethod
     def width(input_size: int, context_size: int) -> int:
+        """Width of what `join` returns."""
         return input_size + context_size
 
     @staticmethod
     def join(inputs: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """`(batch, target, input)` and `(batch, target, context)` side by side."""
         return torch.cat([inputs, context], dim=-1)
 
 
@@ -169,10 +171,12 @@ class AddFusion:
 
     @staticmethod
     def width(input_size: int, context_size: int) -> int:
+        """Width of what `join` returns."""
         return input_size
 
     @staticmethod
     def join(inputs: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """The sum of `(batch, target, input)` and `(batch, target, context)`, which must be equally wide."""
         return inputs + context
 
 

@@ -21,6 +21,12 @@ FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".pa
 
 
 def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> Callable[[], Examples]:
+    """
+    Reads both files of a parallel text once from end to end, and returns what loads them as pairs.
+
+    Raises:
+        DataError: if a language or a file is missing, a file is empty or not UTF-8, or line counts differ.
+    """
     if Path(prefix).is_file():
         raise DataError(
             f"{option} {prefix} has no suffix that says how to read it ({', '.join(FORMATS)}); "
@@ -102,6 +108,13 @@ def _check_exists(path: Path) -> None:
 
 
 def check_table(path: Path, arguments: DataArguments) -> Callable[[], Examples]:
+    """
+    Looks at a table as far as its format allows without parsing it all, and returns what loads it as pairs.
+
+    Raises:
+        DataError: if the file is missing, empty or not UTF-8, or the rows of a CSV or TSV file differ in their
+            fields. What only parsing shows is raised when the file is loaded.
+    """
     options: dict[str, Any] = {}
     if path.suffix == ".parquet":
         _check_exists(path)

@@ -38,9 +38,11 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         return {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
 
     def get_input_embeddings(self) -> nn.Module:
+        """The source embeddings, which are the target's too if the two share one matrix."""
         return self.encoder.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the source embeddings, and with them the target's if the two share one matrix."""
         value = cast(nn.Embedding, value)
         self.encoder.embed_tokens = value
         if self.config.share_encoder_decoder_embeddings:

@@ -182,15 +182,19 @@ class UnpaddedSource:
     padding = None
 
     def forward_order(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The inputs `(batch, source, ...)` as they are."""
         return inputs
 
     def backward_order(self, inputs: torch.Tensor) -> torch.Tensor:
+        """`(batch, source, ...)` in reverse order."""
         return inputs.flip(1)
 
     def backward_to_forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        """From the layout of `backward_order` to that of `forward_order`."""
         return outputs.flip(1)
 
     def original_order(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The outputs as they are: both layouts are one."""
         return outputs
 
 
