@@ -14,8 +14,8 @@ Four sources, one result: a dictionary from split ("train", "validation", "test"
 What happens to rows that cannot be used as they are:
 
 - a null or a value that is not text: an error that names the row, in every split;
-- an empty side: left out of the training split with a logged count; kept in the others, where leaving a row out would
-  change the score.
+- an empty side: left out of the training split, with a logged count unless it is a stream; kept in the others, where
+  leaving a row out would change the score.
 
 What becomes of long ones is said in `data_tokens.py`.
 """

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-__all__ = ["DataArguments", "DataError"]
+__all__ = ["NO_VALIDATION_WAY_OUT", "DataArguments", "DataError"]
 
 
 NO_VALIDATION_WAY_OUT = (

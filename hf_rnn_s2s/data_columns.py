@@ -1,4 +1,7 @@
-"""From the columns of a dataset to pairs of texts: which columns, and what is refused in them."""
+"""From the columns of a dataset to pairs of texts: which columns, and what is refused in them.
+
+Also what all handling of data shares: the type of a split, the columns of a pair, and `map` and `filter` in batches.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial

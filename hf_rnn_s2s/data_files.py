@@ -1,4 +1,4 @@
-"""Local files of sentence pairs: parallel text and tables, checked from end to end before one is loaded."""
+"""Local files of sentence pairs, parallel text and tables: all are looked at before the first is loaded."""
 
 import csv
 import hashlib
@@ -21,11 +21,11 @@ FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".pa
 
 
 def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> Callable[[], Examples]:
-    """
-    Reads both files of a parallel text once from end to end, and returns what loads them as pairs.
+    """Read both files of a parallel text once from end to end; return what loads them as pairs.
 
     Raises:
-        DataError: if a language or a file is missing, a file is empty or not UTF-8, or line counts differ.
+        DataError: if `prefix` is itself a file, a language is missing or both are the same, a file is missing,
+            empty or not UTF-8, or line counts differ.
     """
     if Path(prefix).is_file():
         raise DataError(
@@ -108,12 +108,11 @@ def _check_exists(path: Path) -> None:
 
 
 def check_table(path: Path, arguments: DataArguments) -> Callable[[], Examples]:
-    """
-    Looks at a table as far as its format allows without parsing it all, and returns what loads it as pairs.
+    """Look at a table, a CSV or TSV file row by row; return what loads it as pairs.
 
     Raises:
-        DataError: if the file is missing, empty or not UTF-8, or the rows of a CSV or TSV file differ in their
-            fields. What only parsing shows is raised when the file is loaded.
+        DataError: if the file is missing, empty or, being text, not UTF-8; if a CSV or TSV file names a column
+            twice, has no rows or rows of other lengths. What is wrong inside JSON and Parquet is raised in loading.
     """
     options: dict[str, Any] = {}
     if path.suffix == ".parquet":

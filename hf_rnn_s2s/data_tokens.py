@@ -1,7 +1,8 @@
 """How pairs of texts become token ids.
 
-A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split with a logged
-count; elsewhere its source is cut, with a warning, and the reference is left alone.
+A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split; elsewhere a
+source longer than `max_source_length` is cut, and references are left alone. Both are counted in a warning, unless the
+data is a stream, whose length nobody knows.
 """
 
 import logging

@@ -270,6 +270,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         self.model.encoder.embed_tokens = self._get_resized_embeddings(
             self.model.encoder.embed_tokens, new_num_tokens, *args, **kwargs
         )
+        self.config.vocab_size = self.model.encoder.embed_tokens.num_embeddings
         self.config.decoder_vocab_size = target_size
         return self.model.encoder.embed_tokens
 

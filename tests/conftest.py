@@ -1,8 +1,7 @@
-"""What the tests share: a tokenizer, a configuration and a model small enough for a moment's work."""
+"""What the tests share: a tokenizer, a configuration and a model small enough for a moment's work, a cache."""
 
 import logging
 
-import datasets
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -47,5 +46,7 @@ def tiny_model(tiny_config: RnnS2SConfig) -> RnnS2SForConditionalGeneration:
 @pytest.fixture
 def own_datasets_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache for `datasets`, and the package's log messages where `caplog` sees them."""
+    import datasets
+
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
     monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)

@@ -14,6 +14,14 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert config.is_encoder_decoder
     assert config.share_encoder_decoder_embeddings
     assert config.embedding_dropout == config.dropout
+    assert config.initializer_range == 0.3
+
+
+def test_the_vocabulary_that_generation_asks_for_is_the_targets() -> None:
+    config = RnnS2SConfig(vocab_size=30, decoder_vocab_size=20)
+    assert config.get_text_config().vocab_size == config.get_text_config(decoder=True).vocab_size == 20
+    assert config.get_text_config(encoder=True).vocab_size == config.vocab_size == 30
+    assert RnnS2SConfig(vocab_size=30).get_text_config().vocab_size == 30
 
 
 def test_the_names_that_the_library_asks_for_mean_something() -> None:

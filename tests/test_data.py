@@ -1,3 +1,5 @@
+"""Which split comes from where: the embedded corpus, datasets, shares set aside, limits."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,14 +15,7 @@ from hf_rnn_s2s.data_arguments import DataArguments, DataError
 from hf_rnn_s2s.demo_corpus import build_demo_corpus
 from hf_rnn_s2s.tokenization_rnn_s2s import train_tokenizer
 
-from .data_examples import (
-    FULL_PAIRS,
-    PAIRS,
-    files,
-    pairs_dataset,
-    rows,
-    write_table,
-)
+from .data_examples import FULL_PAIRS, PAIRS, files, pairs_dataset, rows, write_table
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 

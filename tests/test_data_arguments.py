@@ -1,3 +1,5 @@
+"""What the data arguments accept and refuse."""
+
 from __future__ import annotations
 
 from dataclasses import fields

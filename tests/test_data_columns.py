@@ -1,3 +1,5 @@
+"""Which columns become source and target, and what is refused in them."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,12 +10,7 @@ import pytest
 from hf_rnn_s2s.data import load_examples
 from hf_rnn_s2s.data_arguments import DataError
 
-from .data_examples import (
-    PAIRS,
-    files,
-    rows,
-    write_table,
-)
+from .data_examples import PAIRS, files, rows, write_table
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 

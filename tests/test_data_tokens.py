@@ -1,3 +1,5 @@
+"""Texts become token ids; long ones are left out or cut."""
+
 from __future__ import annotations
 
 import os
@@ -15,14 +17,7 @@ from hf_rnn_s2s.data_arguments import DataArguments, DataError
 from hf_rnn_s2s.data_tokens import tokenize_examples
 from hf_rnn_s2s.tokenization_rnn_s2s import train_tokenizer
 
-from .data_examples import (
-    FULL_PAIRS,
-    PAIRS,
-    files,
-    pairs_dataset,
-    rows,
-    write_table,
-)
+from .data_examples import FULL_PAIRS, PAIRS, files, pairs_dataset, rows, write_table
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 

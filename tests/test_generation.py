@@ -411,6 +411,24 @@ def test_separate_vocabularies() -> None:
     generated = model.generate(SOURCES, attention_mask=MASK, max_new_tokens=8, num_beams=2)
     assert generated.max() < 5
     assert model.get_output_embeddings().out_features == 5
+    for options in ({"num_beams": 3}, {"do_sample": True, "top_k": 0}):
+        generated = model.generate(
+            SOURCES,
+            attention_mask=MASK,
+            max_new_tokens=6,
+            length_penalty=0.0,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **options,
+        )
+        transitions = model.compute_transition_scores(
+            generated.sequences, generated.scores, getattr(generated, "beam_indices", None), normalize_logits=True
+        )
+        for row in range(3):
+            target = stripped(generated.sequences[row])
+            following = log_probabilities(model, row, target)[: len(target)]
+            expected = following[torch.arange(len(target)), torch.tensor(target)]
+            torch.testing.assert_close(transitions[row, : len(target)], expected, rtol=0, atol=1e-5)
 
 
 def test_bfloat16_generates(model: RnnS2SForConditionalGeneration) -> None:

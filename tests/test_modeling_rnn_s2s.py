@@ -300,3 +300,14 @@ def test_label_smoothing_is_in_the_loss_of_torch() -> None:
     output = model(source, labels=labels)
     expected = functional.cross_entropy(output.logits[0], labels[0], label_smoothing=0.2)
     torch.testing.assert_close(output.loss, expected)
+
+
+@pytest.mark.parametrize("spread", [None, 0.05])
+def test_embeddings_begin_as_wide_as_the_configuration_says(spread: float | None) -> None:
+    torch.manual_seed(0)
+    config = RnnS2SConfig(vocab_size=2000, embedding_size=32, hidden_size=8)
+    if spread is not None:
+        config.initializer_range = spread
+    weight = RnnS2SForConditionalGeneration(config).get_input_embeddings().weight
+    assert weight[1:].std().item() == pytest.approx(spread or 0.3, rel=0.02)
+    assert not weight[config.pad_token_id].any()
