@@ -96,10 +96,16 @@ class CosineScore(AttentionScore):
         self.scale = nn.Parameter(torch.empty(1))
 
     def prepare(self, memory: torch.Tensor) -> torch.Tensor:
-        return functional.normalize(self.key_projection(memory), dim=-1)
+        return _unit_length(self.key_projection(memory))
 
     def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        return self.scale * (functional.normalize(query, dim=-1) @ keys.transpose(1, 2))
+        return self.scale * (_unit_length(query) @ keys.transpose(1, 2))
+
+
+def _unit_length(vectors: torch.Tensor) -> torch.Tensor:
+    """The vectors `(..., size)` at length 1, and zeros as zeros."""
+    # The least length that torch divides by is 0 in float16, where the zeros at padding would become NaN.
+    return functional.normalize(vectors, dim=-1, eps=max(1e-12, torch.finfo(vectors.dtype).tiny))
 
 
 ATTENTION_SCORES: dict[str, type[AttentionScore]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -42,11 +42,34 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
         elif isinstance(module, CosineScore):
             initialization.ones_(module.scale)
 
+    @property
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+        """Two short rows, the second one padded, for source and target."""
+        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
+        ids = torch.tensor([[start, start, start], [start, start, pad]], device=self.device)
+        return {"input_ids": ids, "attention_mask": ids.ne(self.config.pad_token_id), "decoder_input_ids": ids}
+
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Which parameters are one tensor. The two switches of the configuration act independently of each other."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         return dict(self._tied_weights_keys)
+
+    def _resize_token_embeddings(self, new_num_tokens: int | None, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Both sides where they share their embeddings, else the source; the configuration follows."""
+        config = self.config
+        if config.share_encoder_decoder_embeddings:
+            embeddings = super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
+            if config.decoder_vocab_size is not None:
+                config.decoder_vocab_size = embeddings.num_embeddings
+        else:
+            # Not the output layer, which belongs to the target
+            source = cast(nn.Embedding, self.get_input_embeddings())
+            embeddings = self._get_resized_embeddings(source, new_num_tokens, *args, **kwargs)
+            self.set_input_embeddings(embeddings)
+            config.decoder_vocab_size = config.target_vocab_size
+        config.vocab_size = embeddings.num_embeddings
+        return embeddings
 
     @property
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
@@ -65,6 +88,7 @@ def embed(
     Looks up ids `(batch, length)`, or takes `(batch, length, embedding)` as it is.
 
     Raises:
+        TypeError: for ids that are no integers, or embeddings of another dtype than the model.
         ValueError: if both or neither are given, if the shape is wrong, or for an id outside the vocabulary.
     """
     if (ids is None) == (embeds is None):
@@ -75,6 +99,16 @@ def embed(
         return embedding(ids)
     assert embeds is not None  # the first check says so
     _check_shape(embeds, "(batch, length, embedding)", embeds_name)
+    if embeds.shape[-1] != embedding.embedding_dim:
+        raise ValueError(
+            f"{embeds_name} has embeddings of {embeds.shape[-1]} numbers; those of this model have "
+            f"{embedding.embedding_dim}, its embedding_size."
+        )
+    dtype = embedding.weight.dtype
+    if embeds.dtype != dtype and not torch.is_autocast_enabled(embeds.device.type):
+        raise TypeError(
+            f"{embeds_name} is of {embeds.dtype} and the model of {dtype}: pass {embeds_name}.to({dtype})."
+        )
     return embeds
 
 
@@ -88,9 +122,12 @@ def _check_shape(inputs: torch.Tensor, expected: str, name: str) -> None:
 def check_ids(ids: torch.Tensor, vocabulary_size: int, name: str) -> None:
     """
     Raises:
+        TypeError: if the ids are no integers.
         ValueError: for an id below 0 or outside the vocabulary. Only for tensors on the CPU: on other devices every
             look at the numbers would wait for the device, which reports a wrong id itself.
     """
+    if ids.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{name} is of {ids.dtype}; token ids are integers: pass {name}.long().")
     if ids.device.type != "cpu" or torch.compiler.is_compiling() or not ids.numel():
         return
     least, most = (int(one) for one in ids.aminmax())
@@ -101,4 +138,23 @@ def check_ids(ids: torch.Tensor, vocabulary_size: int, name: str) -> None:
         )
 
 
-__all__ = ["RnnS2SPreTrainedModel", "check_ids", "embed"]
+def to_boolean(mask: torch.Tensor, name: str) -> torch.Tensor:
+    """
+    A mask of 1 at tokens and 0 at padding, as True and False.
+
+    Raises:
+        ValueError: for a mask of numbers to add to scores, 0 at tokens and very low at padding. Only on the CPU.
+    """
+    if (
+        mask.is_floating_point()
+        and mask.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and (mask < 0).any()
+    ):
+        raise ValueError(
+            f"{name} has numbers below 0; it is 1 at tokens and 0 at padding, not a number to add to scores."
+        )
+    return mask.bool()
+
+
+__all__ = ["RnnS2SPreTrainedModel", "check_ids", "embed", "to_boolean"]

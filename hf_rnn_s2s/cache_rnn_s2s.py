@@ -93,7 +93,7 @@ class RnnS2SCache(Cache):
         Goes back to the state before the last tokens. Everything older is kept, so that it can be called again.
 
         Args:
-            tokens_to_remove: their number, with either sign, as transformers passes it with both.
+            tokens_to_remove: their number; its sign does not matter.
 
         Raises:
             ValueError: if more tokens are to be removed than were read while past states were recorded.
@@ -167,4 +167,43 @@ def require_rows(cache: RnnS2SCache | None, rows: int) -> None:
         )
 
 
-__all__ = ["DecoderState", "RnnS2SCache", "require_cache", "require_rows"]
+def require_form(cache: RnnS2SCache, layers: int, parts: int, size: int, keys: tuple[int, ...] | None) -> None:
+    """
+    Args:
+        cache: of which nothing is said as long as nothing was read.
+        layers: number of the decoder's layers.
+        parts: number of tensors in the state of a layer.
+        size: width of the layers.
+        keys: `(source, key)` of the sources at hand; None without attention.
+
+    Raises:
+        ValueError: if the cache holds a state of other layers or sizes, or keys of sources of another length.
+    """
+    if cache.state is None:
+        return
+    found_keys = None if cache.keys is None else tuple(cache.keys.shape[1:])
+    found = (len(cache.state), len(cache.state[0]), cache.state[0][0].shape[-1], found_keys)
+    if found != (layers, parts, size, keys):
+        raise ValueError(
+            "past_key_values was made by another model or for other sources: its layers, tensors per layer, their "
+            f"width and the shape of the keys are {found}, but must be {(layers, parts, size, keys)}. Leave it out to "
+            "begin anew."
+        )
+
+
+def require_same_keys(cache: RnnS2SCache, keys: torch.Tensor | None) -> None:
+    """
+    Raises:
+        ValueError: if the cache holds keys of other sources than the given keys `(batch, source, key)`.
+    """
+    if cache.keys is None or keys is None or cache.keys.shape != keys.shape:
+        return
+    # Roundings differ between batches; other sources have other keys altogether.
+    if (cache.keys - keys).abs().max() > 0.05 * keys.abs().max():
+        raise ValueError(
+            "past_key_values was made for other sources than those passed with it. Leave it out to begin anew, or "
+            "pass the sources it belongs to, in their order."
+        )
+
+
+__all__ = ["DecoderState", "RnnS2SCache", "require_cache", "require_form", "require_rows", "require_same_keys"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 from .remote_code_rnn_s2s import CodeCarryingConfig
@@ -118,10 +119,14 @@ class RnnS2SConfig(CodeCarryingConfig):
     use_cache: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.embedding_dropout is None:
-            self.embedding_dropout = self.dropout
         if self.share_encoder_decoder_embeddings is None:
             self.share_encoder_decoder_embeddings = self.decoder_vocab_size is None
+        layers = kwargs.get("num_hidden_layers", self.encoder_layers)
+        if self.encoder_layers not in (layers, type(self).encoder_layers):
+            raise ValueError(
+                f"num_hidden_layers={layers!r} contradicts encoder_layers={self.encoder_layers!r}: they are two names "
+                "of one thing; leave num_hidden_layers out."
+            )
         super().__post_init__(**kwargs)
         self.check()
 
@@ -170,6 +175,11 @@ class RnnS2SConfig(CodeCarryingConfig):
         return self.vocab_size if self.decoder_vocab_size is None else self.decoder_vocab_size
 
     @property
+    def dropout_of_embeddings(self) -> float:
+        """`embedding_dropout`, or `dropout` where that is None."""
+        return self.dropout if self.embedding_dropout is None else self.embedding_dropout
+
+    @property
     def num_attention_heads(self) -> int:
         """RNN attention has one head; the library asks for the number under this name."""
         return 1
@@ -188,24 +198,27 @@ class RnnS2SConfig(CodeCarryingConfig):
         if self.decoder_vocab_size is not None:
             _require_positive_integer("decoder_vocab_size", self.decoder_vocab_size)
         for name in PROBABILITIES:
-            value = getattr(self, name)
+            value = self.dropout_of_embeddings if name == "embedding_dropout" else getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise ValueError(f"{name}={value!r} must be a number from 0 up to, but not including, 1.")
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
-        if not isinstance(self.initializer_range, (int, float)) or self.initializer_range <= 0:
-            raise ValueError(f"initializer_range={self.initializer_range!r} must be a number above 0.")
+        spread = self.initializer_range
+        if isinstance(spread, bool) or not isinstance(spread, (int, float)) or not 0 < spread < math.inf:
+            raise ValueError(f"initializer_range={spread!r} must be a finite number above 0.")
 
     def _check_token_ids(self) -> None:
         for name, side in TOKEN_IDS.items():
             value = getattr(self, name)
             limit = self.target_vocab_size if side == "target" else min(self.vocab_size, self.target_vocab_size)
-            for token_id in value if isinstance(value, (list, tuple)) else [value]:
-                if token_id is None:
+            several = name == "eos_token_id" and isinstance(value, (list, tuple)) and len(value) > 0
+            for token_id in value if several else [value]:
+                if token_id is None and not several:
                     continue
                 if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < limit:
-                    raise ValueError(f"{name}={value!r} must be None or from 0 to {limit - 1}, inside the vocabulary.")
+                    kind = "ids" if several else "None or one id"
+                    raise ValueError(f"{name}={value!r} must be {kind} from 0 to {limit - 1}, inside the vocabulary.")
         for name in ("pad_token_id", "decoder_start_token_id"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name}=None: the model needs it to shift labels and to begin decoding; set an id.")

@@ -11,9 +11,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from transformers.utils.generic import can_return_tuple
 
 from .attention_rnn_s2s import ATTENTION_SCORES, CONTEXT_FUSIONS, Attention
-from .base_rnn_s2s import RnnS2SPreTrainedModel, embed
+from .base_rnn_s2s import RnnS2SPreTrainedModel, embed, to_boolean
 from .bridge_rnn_s2s import BRIDGES
-from .cache_rnn_s2s import DecoderState, RnnS2SCache, require_cache, require_rows
+from .cache_rnn_s2s import DecoderState, RnnS2SCache, require_cache, require_form, require_rows
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput
 from .recurrent_rnn_s2s import CELLS, LayerState, SequenceDropout
@@ -42,7 +42,7 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
         super().__init__(config)
         cell, size = CELLS[config.cell_type], config.hidden_size
         self.embed_tokens = nn.Embedding(config.target_vocab_size, config.embedding_size, config.pad_token_id)
-        self.embedding_dropout = SequenceDropout(config.embedding_dropout or 0.0)
+        self.embedding_dropout = SequenceDropout(config.dropout_of_embeddings)
         self.bridge = BRIDGES[config.bridge](config)
         self.attention: Attention | None = None
         self.fusion = CONTEXT_FUSIONS[config.context_fusion]
@@ -87,28 +87,25 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
 
         Returns:
             As last hidden state, `tanh(W [h; c])` `(batch, target, embedding)` (Luong et al. 2015, equation 5), which
-            the output layer turns into logits; hidden states are the embeddings and each layer's outputs.
+            the output layer turns into logits; hidden states are the embeddings and each layer's outputs. With
+            `output_attentions`, `attentions` is empty, since no layer attends to the target.
 
         Raises:
-            TypeError: if the cache is of another kind.
-            ValueError: if inputs are missing, or do not fit each other or the vocabulary.
+            TypeError: if the cache is of another kind, or an input of a dtype that the model does not read.
+            ValueError: if inputs are missing, or do not fit each other, the model or the vocabulary.
         """
         require_cache(past_key_values)
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
-        memory = None if encoder_outputs is None else encoder_outputs.last_hidden_state
-        if encoder_outputs is None or memory is None:
-            raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
+        memory, memory_mask = self._memory(encoder_outputs, encoder_attention_mask)
+        assert encoder_outputs is not None  # or there would be no memory
         if memory.shape[0] != embedded.shape[0]:
             raise ValueError(f"decoder_input_ids has {embedded.shape[0]} rows, but the source has {memory.shape[0]}.")
-        require_rows(past_key_values, embedded.shape[0])
         cache = RnnS2SCache() if past_key_values is None else past_key_values
+        self._require_own(cache, memory)
         if cache.state is None:
-            state, keys = self.bridge(self._final_states(encoder_outputs)), self._prepare(memory)
+            state, keys = self.bridge(self._final_states(encoder_outputs)), self.prepare_keys(memory)
         else:
             state, keys = cache.state, cache.keys
-        memory_mask = (
-            encoder_outputs.attention_mask if encoder_attention_mask is None else encoder_attention_mask.bool()
-        )
         keeps_cache = past_key_values is not None or bool(use_cache)
         readings = []
         for chunk, moves_on in self._chunks(embedded, attention_mask, cache.records_past, keeps_cache):
@@ -121,6 +118,7 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
             last_hidden_state=reading.last_hidden_state,
             past_key_values=cache if keeps_cache else None,
             hidden_states=(embedded, *reading.layer_outputs) if output_hidden_states else None,
+            attentions=() if output_attentions else None,
             cross_attentions=(reading.weights.unsqueeze(1),)
             if output_attentions and reading.weights is not None
             else None,
@@ -150,19 +148,50 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
             below = self.dropout(outputs if context is None else self.fusion.join(outputs, context))
         return _Reading(layer_outputs, weights, torch.tanh(self.output_projection(below))), tuple(states)
 
-    def _prepare(self, memory: torch.Tensor) -> torch.Tensor | None:
+    def prepare_keys(self, memory: torch.Tensor) -> torch.Tensor | None:
+        """The attention's keys `(batch, source, key)`, made once of the memory; None without attention."""
         return None if self.attention is None else self.attention.prepare(memory)
 
+    def _memory(
+        self, encoder_outputs: RnnS2SEncoderOutput | None, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Memory `(batch, source, hidden)` and its mask `(batch, source)`, both checked."""
+        memory = None if encoder_outputs is None else encoder_outputs.last_hidden_state
+        if encoder_outputs is None or memory is None:
+            raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
+        if memory.dim() != 3 or memory.shape[-1] != self.config.hidden_size:
+            raise ValueError(
+                f"encoder_outputs has a last_hidden_state of the shape {tuple(memory.shape)}; this decoder reads "
+                f"(batch, source, {self.config.hidden_size}). Pass what the encoder of this model returned."
+            )
+        mask = getattr(encoder_outputs, "attention_mask", None)
+        if attention_mask is not None:
+            mask = to_boolean(attention_mask, "attention_mask")
+        if mask is not None and mask.shape != memory.shape[:2]:
+            raise ValueError(
+                f"attention_mask has the shape {tuple(mask.shape)}, but the source is {tuple(memory.shape[:2])}: "
+                "(batch, source)."
+            )
+        return memory, mask
+
+    def _require_own(self, cache: RnnS2SCache, memory: torch.Tensor) -> None:
+        require_rows(cache, memory.shape[0])
+        keys = None if self.attention is None else tuple(memory.shape[1:])
+        parts = len(CELLS[self.config.cell_type].state_names)
+        require_form(cache, self.config.decoder_layers, parts, self.config.hidden_size, keys)
+
     def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, torch.Tensor]:
+        own = CELLS[self.config.cell_type].state_names
         states = {}
-        for name in CELLS[self.config.cell_type].state_names:
+        for name in CELLS["lstm"].state_names:
             part = getattr(encoder_outputs, f"final_{name}", None)
-            if part is None:
+            if (part is None) == (name in own):
                 raise ValueError(
-                    f"encoder_outputs has no final_{name}, from which the decoder starts. Pass what "
-                    "`model.get_encoder()` returned, whole."
+                    f"encoder_outputs has {'no' if part is None else 'a'} final_{name}, but cell_type is "
+                    f"{self.config.cell_type!r}. Pass what the encoder of this model returned, whole."
                 )
-            states[name] = part
+            if part is not None:
+                states[name] = part
         return states
 
     def _chunks(
@@ -177,8 +206,11 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
                     f"{tuple(embedded.shape[:2])}: (batch, target)."
                 )
             mask = mask[:, -length:].bool()
-            # Padding after a row's last token reaches no token; it matters only to a state that is kept.
-            if mask.all() or (not keeps_cache and bool((mask[:, :-1] | ~mask[:, 1:]).all())):
+            # Padding after a row's last token reaches no token; it matters only to a state that is kept. A graph that
+            # is being captured cannot depend on the numbers.
+            if not torch.compiler.is_compiling() and (
+                mask.all() or (not keeps_cache and bool((mask[:, :-1] | ~mask[:, 1:]).all()))
+            ):
                 mask = None
         if mask is None and not records_past:
             return [(embedded, None)]

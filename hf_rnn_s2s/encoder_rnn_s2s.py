@@ -10,7 +10,7 @@ from torch import nn
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .base_rnn_s2s import RnnS2SPreTrainedModel, embed
+from .base_rnn_s2s import RnnS2SPreTrainedModel, embed, to_boolean
 from .configuration_rnn_s2s import RnnS2SConfig
 from .recurrent_rnn_s2s import CELLS, PaddedSource, SequenceDropout, UnpaddedSource
 
@@ -47,7 +47,7 @@ class RnnS2SEncoder(RnnS2SPreTrainedModel):
         cell = CELLS[config.cell_type]
         size = config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
-        self.embedding_dropout = SequenceDropout(config.embedding_dropout or 0.0)
+        self.embedding_dropout = SequenceDropout(config.dropout_of_embeddings)
         self.forward_layer = cell(config.embedding_size, size // 2)
         self.backward_layer = cell(config.embedding_size, size // 2)
         self.upper_layers = nn.ModuleList(cell(size, size) for _ in range(config.encoder_layers - 1))
@@ -76,12 +76,16 @@ class RnnS2SEncoder(RnnS2SPreTrainedModel):
             row of only padding gives zeros.
 
         Raises:
+            TypeError: for ids that are no integers, or embeddings of another dtype than the model.
             ValueError: if neither or both of `input_ids` and `inputs_embeds` are given, if they are empty, if an id is
-                outside the vocabulary or if the mask has another shape.
+                outside the vocabulary, if the mask has another shape, or if it is one of numbers to add to scores.
         """
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
         mask = self._source_mask(input_ids, attention_mask, embedded)
         source = UnpaddedSource() if mask is None else PaddedSource(mask)
+        if mask is not None and inputs_embeds is not None:
+            # Whatever the caller left at padding, numbers that are no numbers included
+            embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
         dropped = self.embedding_dropout(embedded)
         forward, forward_state = self.forward_layer(source.forward_order(dropped), padding=source.padding)
         backward, backward_state = self.backward_layer(source.backward_order(dropped), padding=source.padding)
@@ -115,7 +119,7 @@ class RnnS2SEncoder(RnnS2SPreTrainedModel):
                 f"attention_mask has the shape {tuple(attention_mask.shape)}, but the source is "
                 f"{tuple(embedded.shape[:2])}: (batch, source)."
             )
-        mask = attention_mask.bool()
+        mask = to_boolean(attention_mask, "attention_mask")
         # Worth a look on the CPU, where it costs nothing; elsewhere it would wait for the device.
         unpadded = mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
         return None if unpadded else mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -12,14 +13,13 @@ from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids
-from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows
+from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput
+from .recurrent_rnn_s2s import CELLS
 
 IGNORED_LABEL = -100
-# What stands in the tuple that the encoder returns with `return_dict=False`; a GRU has no cell state.
-ENCODER_TUPLE = ("last_hidden_state", "final_hidden", "final_cell")
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):
@@ -42,11 +42,38 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         return self.encoder.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the source embeddings, and with them the target's if the two share one matrix."""
+        """
+        Replaces the source embeddings, and with them the target's if the two share one matrix.
+
+        Raises:
+            ValueError: if they are not as wide as `config.embedding_size`.
+        """
         value = cast(nn.Embedding, value)
+        if value.embedding_dim != self.config.embedding_size:
+            raise ValueError(
+                f"The new embeddings have {value.embedding_dim} numbers each, but embedding_size is "
+                f"{self.config.embedding_size}."
+            )
         self.encoder.embed_tokens = value
         if self.config.share_encoder_decoder_embeddings:
             self.decoder.embed_tokens = value
+
+    def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
+        """
+        Changes the size of a separate target vocabulary; `resize_token_embeddings` changes the source only then.
+
+        Raises:
+            ValueError: if source and target share their embeddings, or for a number below 1.
+        """
+        if self.config.share_encoder_decoder_embeddings:
+            raise ValueError(
+                "Source and target share their embeddings: call resize_token_embeddings, which changes both sides."
+            )
+        if isinstance(new_num_tokens, bool) or not isinstance(new_num_tokens, int) or new_num_tokens < 1:
+            raise ValueError(f"new_num_tokens={new_num_tokens!r} must be a whole number of at least 1.")
+        self.decoder.embed_tokens = self._get_resized_embeddings(self.decoder.embed_tokens, new_num_tokens)
+        self.config.decoder_vocab_size = new_num_tokens
+        return self.decoder.embed_tokens
 
     @can_return_tuple
     def forward(
@@ -55,7 +82,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.LongTensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: RnnS2SEncoderOutput | tuple[torch.Tensor, ...] | None = None,
+        encoder_outputs: RnnS2SEncoderOutput | Sequence[Any] | None = None,
         past_key_values: RnnS2SCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
@@ -75,21 +102,22 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
             decoder_inputs_embeds: `(batch, target, embedding)` instead of `decoder_input_ids`.
             use_cache: whether to return a cache; None means as configured.
-            output_attentions: whether to return `cross_attentions`, one tensor `(batch, 1, target, source)`.
+            output_attentions: whether to return `cross_attentions`, one tensor `(batch, 1, target, source)`, and
+                `decoder_attentions`, which is empty: no layer attends to the target.
             output_hidden_states: whether to return the outputs of every layer.
 
         Returns:
             The decoder's last hidden state `(batch, target, embedding)` and what was asked for.
 
         Raises:
-            TypeError: if the cache is of another kind.
-            ValueError: if inputs are missing, or do not fit each other or the vocabulary.
+            TypeError: if the cache is of another kind, or an input of a dtype that the model does not read.
+            ValueError: if inputs are missing, or do not fit each other, the model or the vocabulary.
         """
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        encoded = _whole_encoder_outputs(encoder_outputs)
+        encoded = _whole_encoder_outputs(encoder_outputs, self.config.cell_type)
         if encoded is None:
             encoded = self.encoder(
                 input_ids=input_ids,
@@ -114,6 +142,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             last_hidden_state=decoded.last_hidden_state,
             past_key_values=decoded.past_key_values,
             decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
             encoder_last_hidden_state=encoded.last_hidden_state,
             encoder_hidden_states=encoded.hidden_states,
@@ -145,7 +174,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.LongTensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: RnnS2SEncoderOutput | tuple[torch.Tensor, ...] | None = None,
+        encoder_outputs: RnnS2SEncoderOutput | Sequence[Any] | None = None,
         past_key_values: RnnS2SCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
@@ -185,7 +214,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         """
         if labels is not None:
             use_cache = False
-            check_ids(labels.masked_fill(labels == IGNORED_LABEL, 0), self.config.target_vocab_size, "labels")
+            _check_labels(labels, input_ids if inputs_embeds is None else inputs_embeds, self.config.target_vocab_size)
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         outputs = self.model(
@@ -209,6 +238,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
             logits=logits,
             past_key_values=outputs.past_key_values,
             decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
             cross_attentions=outputs.cross_attentions,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
             encoder_hidden_states=outputs.encoder_hidden_states,
@@ -222,19 +252,16 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
 
     def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
         """
-        Changes the size of a separate target vocabulary; `resize_token_embeddings` then changes the source only.
+        Changes the size of a separate target vocabulary, the output layer with it; `resize_token_embeddings` changes
+        the source only then.
 
         Raises:
-            ValueError: if the vocabulary is joint.
+            ValueError: if source and target share their embeddings, or for a number below 1.
         """
-        if self.config.share_encoder_decoder_embeddings:
-            raise ValueError("The vocabulary is joint: call resize_token_embeddings, which changes both sides.")
-        decoder = self.model.decoder
-        decoder.embed_tokens = self._get_resized_embeddings(decoder.embed_tokens, new_num_tokens)
+        embeddings = self.model.resize_decoder_token_embeddings(new_num_tokens)
         self.lm_head = self._get_resized_lm_head(self.lm_head, new_num_tokens)
-        self.config.decoder_vocab_size = new_num_tokens
         self.tie_weights()
-        return decoder.embed_tokens
+        return embeddings
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
@@ -245,34 +272,23 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """
         What `generate()` passes to `forward`: of the target `input_ids` `(batch, past + target)`, only what the cache
-        has not read. A `decoder_attention_mask` that is longer than `input_ids` says that they are all new.
+        has not read.
 
         Raises:
             ValueError: if there is nothing new.
         """
         require_rows(past_key_values, input_ids.shape[0])
         read = 0 if past_key_values is None else past_key_values.get_seq_length()
-        if read and next_sequence_length is None and kwargs.get("decoder_attention_mask") is None:
+        if read and next_sequence_length is None:
             next_sequence_length = input_ids.shape[1] - read
-            if next_sequence_length <= 0:
-                raise ValueError(
-                    f"decoder_input_ids has {input_ids.shape[1]} tokens, but the cache has read {read}. Pass the "
-                    "whole target, the tokens that the cache has read included."
-                )
+        if next_sequence_length is not None and next_sequence_length <= 0:
+            raise ValueError(
+                f"decoder_input_ids has {input_ids.shape[1]} tokens, but the cache has read {read}. Pass the whole "
+                "target, the tokens that the cache has read included."
+            )
         return super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
         )
-
-    def _resize_token_embeddings(self, new_num_tokens: int | None, *args: Any, **kwargs: Any) -> nn.Embedding:
-        if self.config.share_encoder_decoder_embeddings:
-            return super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
-        target_size = self.config.target_vocab_size
-        self.model.encoder.embed_tokens = self._get_resized_embeddings(
-            self.model.encoder.embed_tokens, new_num_tokens, *args, **kwargs
-        )
-        self.config.vocab_size = self.model.encoder.embed_tokens.num_embeddings
-        self.config.decoder_vocab_size = target_size
-        return self.model.encoder.embed_tokens
 
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
@@ -283,7 +299,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
                 "(batch, target). Leave logits_to_keep at 0 when labels are given."
             )
         smoothing = self.config.label_smoothing if self.training else 0.0
-        labels = labels.to(logits.device)
+        labels = labels.to(logits.device).long()
         total = functional.cross_entropy(
             logits.flatten(0, 1).float(),
             labels.flatten(),
@@ -292,10 +308,11 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
             reduction="sum",
         )
         if num_items_in_batch is None:
-            num_items_in_batch = labels.ne(IGNORED_LABEL).sum().clamp(min=1)
+            num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
         elif isinstance(num_items_in_batch, torch.Tensor):
             num_items_in_batch = num_items_in_batch.to(logits.device)
-        return total / num_items_in_batch
+        # Without any label that counts the sum is 0, and so is the loss
+        return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -304,7 +321,21 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
     def _prepare_cache_for_generation(  # type: ignore[override]
         self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None:
-        require_cache(model_kwargs.get("past_key_values"))
+        cache = model_kwargs.get("past_key_values")
+        require_cache(cache)
+        if generation_config.prefill_chunk_size is not None:
+            raise ValueError(
+                "prefill_chunk_size: a recurrent decoder reads a prompt of any length at once; leave it out."
+            )
+        mask = model_kwargs.get("decoder_attention_mask")
+        if mask is not None and not mask[:, -1].all():
+            raise ValueError(
+                "decoder_attention_mask has a row that ends in padding, from which nothing can be written on. Put the "
+                "padding of prompts on the left."
+            )
+        if cache is not None and cache.is_initialized:
+            memory = model_kwargs["encoder_outputs"].last_hidden_state
+            require_same_keys(cache, self.model.decoder.prepare_keys(memory))
         super()._prepare_cache_for_generation(  # type: ignore[misc]
             generation_config, model_kwargs, *args, **kwargs
         )
@@ -315,12 +346,26 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
             model_kwargs["past_key_values"] = cache
 
 
+def _check_labels(labels: torch.Tensor, source: torch.Tensor | None, vocabulary_size: int) -> None:
+    if labels.dim() != 2 or labels.shape[1] == 0:
+        raise ValueError(
+            f"labels has the shape {tuple(labels.shape)}; it must be (batch, target), with a token or more."
+        )
+    if source is not None and labels.shape[0] != source.shape[0]:
+        raise ValueError(f"labels has {labels.shape[0]} rows, but the source has {source.shape[0]}.")
+    check_ids(labels.masked_fill(labels == IGNORED_LABEL, 0), vocabulary_size, "labels")
+
+
 def _whole_encoder_outputs(
-    outputs: RnnS2SEncoderOutput | tuple[torch.Tensor, ...] | None,
+    outputs: RnnS2SEncoderOutput | Sequence[Any] | None, cell_type: str
 ) -> RnnS2SEncoderOutput | None:
-    if not isinstance(outputs, tuple):
-        return outputs
-    named: dict[str, Any] = dict(zip(ENCODER_TUPLE, outputs, strict=False))
+    """The encoder's output from the tuple that it gives with `return_dict=False`, which leaves out what is None."""
+    if not isinstance(outputs, (tuple, list)):
+        return cast(RnnS2SEncoderOutput | None, outputs)
+    names = ["last_hidden_state", *(f"final_{part}" for part in CELLS[cell_type].state_names)]
+    named: dict[str, Any] = dict(zip(names, outputs, strict=False))
+    for extra in outputs[len(names) :]:
+        named["hidden_states" if isinstance(extra, (tuple, list)) else "attention_mask"] = extra
     return RnnS2SEncoderOutput(**named)
 
 

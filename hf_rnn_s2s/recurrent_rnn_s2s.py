@@ -21,6 +21,11 @@ from transformers import initialization
 # Beyond any pre-activation that training reaches, and still a float16 number: the sigmoid is exactly 0 or 1.
 SHUT = 1e4
 
+WHY_NOT_COMPILED = (
+    "The fused recurrent kernels stay as they are: compiling would write out every time step. Leave fullgraph=False, "
+    "or use torch.export(strict=False), which does write them out."
+)
+
 LayerState = tuple[torch.Tensor, ...]
 """What one recurrent layer carries from step to step: `(hidden,)` or `(hidden, cell)`, each `(batch, hidden)`."""
 
@@ -58,8 +63,13 @@ class RecurrentLayer(nn.Module):
 
         Returns:
             The outputs `(batch, time, hidden)`, zero at padding, and the state after the last step.
+
+        Raises:
+            ValueError: if the inputs have another width than the layer reads. The kernels do not look.
         """
         weight_ih: torch.Tensor = self.weight_ih
+        if inputs.shape[-1] != weight_ih.shape[1]:
+            raise ValueError(f"The inputs have {inputs.shape[-1]} features; this layer reads {weight_ih.shape[1]}.")
         if padding is not None:
             inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)
             weight_ih = torch.cat([weight_ih, self._padding_column()], dim=-1)
@@ -119,7 +129,7 @@ class LSTMLayer(RecurrentLayer):
         column[self._gate_rows(0)] = -SHUT  # input gate 0: a zero cell stays zero, and tanh(0) makes the output zero
         return column
 
-    @torch.compiler.disable
+    @torch.compiler.disable(reason=WHY_NOT_COMPILED)
     def _run(
         self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
     ) -> tuple[torch.Tensor, LayerState]:
@@ -139,7 +149,7 @@ class GRULayer(RecurrentLayer):
         column[self._gate_rows(1)] = SHUT  # update gate 1: the state stays as it is
         return column
 
-    @torch.compiler.disable
+    @torch.compiler.disable(reason=WHY_NOT_COMPILED)
     def _run(
         self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
     ) -> tuple[torch.Tensor, LayerState]:

@@ -25,22 +25,18 @@ class CodeCarryingConfig(PreTrainedConfig):
         self._auto_class = "AutoConfig"  # type: ignore[misc]
         self.auto_map = _auto_map()
 
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def __post_init__(self, **kwargs: Any) -> None:
         """
-        Builds a configuration from the content of `config.json`, as the base class does.
+        Takes the references to code from what `config.json` says beside the fields.
 
         The installed package is the code, so it drops the reference to the pipeline in the checkpoint: transformers
         would ask to trust remote code that is not needed. A class that came with the checkpoint keeps the reference.
         """
-        if cls.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
-            return super().from_dict(config_dict, **kwargs)
-        named_code = ("auto_map", "custom_pipelines")
-        loaded = super().from_dict({key: config_dict[key] for key in config_dict if key not in named_code}, **kwargs)
-        if "auto_map" in config_dict:
-            config = loaded[0] if isinstance(loaded, tuple) else loaded
-            config.carry_code()
-        return loaded
+        if not type(self).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            kwargs.pop("custom_pipelines", None)
+            if kwargs.pop("auto_map", None):
+                self.carry_code()
+        super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json`. Where a class was registered by transformers' own

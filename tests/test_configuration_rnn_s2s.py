@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
@@ -13,7 +13,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert (config.context_fusion, config.bridge) == ("concat", "dense")
     assert config.is_encoder_decoder
     assert config.share_encoder_decoder_embeddings
-    assert config.embedding_dropout == config.dropout
+    assert config.dropout_of_embeddings == config.dropout
     assert config.initializer_range == 0.3
 
 
@@ -59,8 +59,16 @@ def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
         ({"label_smoothing": None}, "label_smoothing=None must be"),
         ({"initializer_range": 0}, "initializer_range=0 must be"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings='yes' must be True or False"),
-        ({"eos_token_id": 8000}, "eos_token_id=8000 must be None or from 0 to 7999"),
-        ({"eos_token_id": [2, -1]}, r"eos_token_id=\[2, -1\] must be None or from 0 to 7999"),
+        ({"eos_token_id": 8000}, "eos_token_id=8000 must be None or one id from 0 to 7999"),
+        ({"eos_token_id": [2, -1]}, r"eos_token_id=\[2, -1\] must be ids from 0 to 7999"),
+        ({"eos_token_id": []}, r"eos_token_id=\[\] must be None or one id"),
+        ({"pad_token_id": [0, 1]}, r"pad_token_id=\[0, 1\] must be None or one id"),
+        ({"decoder_start_token_id": [1, 2]}, r"decoder_start_token_id=\[1, 2\] must be None or one id"),
+        ({"initializer_range": float("inf")}, "initializer_range=inf must be a finite number"),
+        ({"initializer_range": float("nan")}, "initializer_range=nan must be a finite number"),
+        ({"initializer_range": True}, "initializer_range=True must be a finite number"),
+        ({"embedding_dropout": 1.0}, "embedding_dropout=1.0 must be a number from 0"),
+        ({"num_hidden_layers": 2, "encoder_layers": 3}, "num_hidden_layers=2 contradicts encoder_layers=3"),
         ({"pad_token_id": None}, "pad_token_id=None"),
         ({"decoder_start_token_id": None}, "decoder_start_token_id=None"),
         ({"decoder_vocab_size": 5, "decoder_start_token_id": 5}, "decoder_start_token_id=5 .*from 0 to 4"),
@@ -110,3 +118,12 @@ def test_saving_and_loading_keeps_every_value(tmp_path: Path) -> None:
     assert written["model_type"] == "rnn_s2s"
     assert written["attention_type"] == "cosine"
     assert "auto_map" not in written
+
+
+def test_the_dropout_of_embeddings_follows_the_other_one_until_it_is_set(tmp_path: Path) -> None:
+    RnnS2SConfig(dropout=0.3).save_pretrained(tmp_path)
+    assert RnnS2SConfig.from_pretrained(tmp_path, dropout=0.5).dropout_of_embeddings == 0.5
+    config = RnnS2SConfig.from_pretrained(tmp_path, dropout=0.5, embedding_dropout=0.1)
+    assert config.dropout_of_embeddings == 0.1
+    model = RnnS2SModel(config)
+    assert model.encoder.embedding_dropout.probability == model.decoder.embedding_dropout.probability == 0.1

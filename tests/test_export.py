@@ -99,7 +99,7 @@ def test_export_of_a_decoder_step_takes_any_batch_and_length(cell_type: str) -> 
 @pytest.mark.parametrize("cell_type", ["lstm", "gru"])
 def test_a_whole_graph_is_refused_with_the_reason(cell_type: str) -> None:
     compiled = torch.compile(build(cell_type), backend="eager", fullgraph=True)
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="torch.compiler.disable"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="compiling would write out every time step"):
         compiled(torch.tensor([[5, 2]]), decoder_input_ids=torch.tensor([[1]]))
 
 
@@ -119,3 +119,23 @@ def test_a_compiled_forward_and_backward_gives_the_same_numbers(cell_type: str) 
         output.loss.backward()
         for name, parameter in plain.named_parameters():
             torch.testing.assert_close(compiled.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell_type", ["lstm", "gru"])
+@torch.no_grad()
+def test_export_of_a_forward_with_padded_targets(cell_type: str) -> None:
+    model = build(cell_type)
+    ids = torch.tensor([[5, 9, 2], [7, 2, 0]])
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": ids.ne(0).long(),
+        "decoder_input_ids": torch.tensor([[1, 8, 9], [1, 8, 0]]),
+        "decoder_attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]]),
+        "use_cache": False,
+    }
+    exported = torch.export.export(model, (), kwargs=inputs, strict=False).module()
+    other = {**inputs, "decoder_attention_mask": torch.tensor([[1, 1, 1], [0, 1, 1]])}
+    for arguments in (inputs, other):
+        expected, ours = model(**arguments).logits, exported(**arguments).logits
+        kept = arguments["decoder_attention_mask"].bool()
+        torch.testing.assert_close(ours[kept], expected[kept], rtol=0, atol=1e-6)

@@ -436,3 +436,40 @@ def test_bfloat16_generates(model: RnnS2SForConditionalGeneration) -> None:
     generated = half.generate(SOURCES, attention_mask=MASK, max_new_tokens=6, num_beams=3)
     assert generated.shape[0] == 3
     assert half(SOURCES, attention_mask=MASK, decoder_input_ids=generated).logits.dtype == torch.bfloat16
+
+
+def test_only_the_whole_target_goes_on_from_a_cache(model: RnnS2SForConditionalGeneration) -> None:
+    first = model.generate(SOURCES[:1], max_new_tokens=4, min_new_tokens=4, return_dict_in_generate=True)
+    with pytest.raises(ValueError, match="decoder_input_ids has 2 tokens, but the cache has read 4"):
+        model.generate(
+            SOURCES[:1],
+            decoder_input_ids=first.sequences[:, -1:],
+            decoder_attention_mask=torch.ones(1, 5).long(),
+            past_key_values=first.past_key_values,
+            max_new_tokens=5,
+        )
+
+
+def test_a_prompt_that_ends_in_padding_is_refused(model: RnnS2SForConditionalGeneration) -> None:
+    prompts = torch.tensor([[START, 4, 6], [START, 5, 0], [START, 0, 0]])
+    with pytest.raises(ValueError, match="decoder_attention_mask has a row that ends in padding.*on the left"):
+        model.generate(SOURCES, decoder_input_ids=prompts, decoder_attention_mask=prompts.ne(0).long())
+
+
+def test_prefill_in_chunks_is_refused(model: RnnS2SForConditionalGeneration) -> None:
+    with pytest.raises(ValueError, match="prefill_chunk_size: a recurrent decoder reads a prompt of any length"):
+        model.generate(SOURCES, prefill_chunk_size=2)
+
+
+@pytest.mark.parametrize("way", ["prompt_lookup", "assistant"])
+def test_assisted_decoding_gives_the_attention_of_plain_greedy(
+    model: RnnS2SForConditionalGeneration, way: str
+) -> None:
+    options: dict[str, Any] = {"max_new_tokens": 9, "output_attentions": True, "return_dict_in_generate": True}
+    helper: dict[str, Any] = {"assistant_model": tiny(3)} if way == "assistant" else {"prompt_lookup_num_tokens": 3}
+    expected = model.generate(SOURCES[:1], **options)
+    generated = model.generate(SOURCES[:1], **helper, **options)
+    assert torch.equal(generated.sequences, expected.sequences)
+    assert len(generated.cross_attentions) == len(expected.cross_attentions)
+    for ours, plain in zip(generated.cross_attentions, expected.cross_attentions, strict=True):
+        torch.testing.assert_close(ours[-1], plain[-1], rtol=0, atol=1e-5)

@@ -285,6 +285,9 @@ def test_encoder_outputs_may_be_passed_as_a_tuple_but_must_be_whole() -> None:
         ),
         ({"input_ids": [[5], [6]], "decoder_input_ids": [[1]]}, "decoder_input_ids has 1 rows, but the source has 2"),
         ({"input_ids": [[5]], "labels": [[7, 8]], "decoder_input_ids": [[1]]}, "labels has the shape"),
+        ({"input_ids": [[5]], "labels": [7, 8]}, r"labels has the shape \(2,\); it must be \(batch, target\)"),
+        ({"input_ids": [[5]], "labels": [[]]}, r"labels has the shape \(1, 0\); it must be"),
+        ({"input_ids": [[5], [6]], "labels": [[7, 8]]}, "labels has 1 rows, but the source has 2"),
     ],
 )
 def test_bad_inputs_are_named(inputs: dict[str, list[Any]], message: str) -> None:
@@ -311,3 +314,11 @@ def test_embeddings_begin_as_wide_as_the_configuration_says(spread: float | None
     weight = RnnS2SForConditionalGeneration(config).get_input_embeddings().weight
     assert weight[1:].std().item() == pytest.approx(spread or 0.3, rel=0.02)
     assert not weight[config.pad_token_id].any()
+
+
+def test_the_loss_without_a_label_that_counts_is_zero() -> None:
+    model, source = build().train(), torch.tensor([[5, 9, 2]])
+    for count in (None, 0, torch.tensor(0)):
+        loss = model(source, labels=torch.full((1, 3), -100), num_items_in_batch=count).loss
+        assert loss.item() == 0
+        loss.backward()

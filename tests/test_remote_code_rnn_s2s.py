@@ -73,6 +73,17 @@ def test_what_came_with_code_is_saved_with_code(tiny_model: RnnS2SForConditional
     assert content_of(tmp_path / "second") == content_of(tmp_path / "first")
 
 
+def test_a_config_built_from_the_content_of_another_carries_the_code_too(
+    tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path
+) -> None:
+    tiny_model.config.carry_code()
+    config = RnnS2SConfig(**tiny_model.config.to_dict())
+    assert not hasattr(config, "custom_pipelines")
+    RnnS2SForConditionalGeneration(config).save_pretrained(tmp_path)
+    assert code_in(tmp_path) == expected_code()
+    assert content_of(tmp_path)["auto_map"] == AUTO_MAP
+
+
 def test_the_way_of_transformers_gives_the_same_folder(
     tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,113 @@
+"""What all models share: inputs that are looked at before any kernel is, resized vocabularies, tied weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel
+
+SOURCE = torch.tensor([[5, 9, 11, 30, 2], [7, 2, 0, 0, 0]])
+TARGET = torch.tensor([[1, 8, 21], [1, 9, 9]])
+
+
+def config_of(**values: Any) -> RnnS2SConfig:
+    return RnnS2SConfig(**{"vocab_size": 40, "embedding_size": 10, "hidden_size": 12, **values})
+
+
+def build(**values: Any) -> RnnS2SForConditionalGeneration:
+    torch.manual_seed(0)
+    return RnnS2SForConditionalGeneration(config_of(**values)).eval()
+
+
+@pytest.mark.parametrize("cell_type", ["lstm", "gru"])
+@pytest.mark.parametrize("width", [1, 7, 20])
+def test_embeddings_of_another_width_are_refused(cell_type: str, width: int) -> None:
+    """The kernel of the LSTM does not look: it would compute from whatever lies behind the numbers."""
+    model, wrong = build(cell_type=cell_type), torch.randn(2, 3, width)
+    with pytest.raises(ValueError, match=rf"inputs_embeds has embeddings of {width} numbers.*have 10"):
+        model(inputs_embeds=wrong, decoder_input_ids=TARGET)
+    with pytest.raises(ValueError, match=rf"decoder_inputs_embeds has embeddings of {width} numbers.*have 10"):
+        model(SOURCE, decoder_inputs_embeds=wrong)
+    with pytest.raises(ValueError, match=rf"The new embeddings have {width} numbers each, but embedding_size is 10"):
+        model.set_input_embeddings(nn.Embedding(40, width))
+
+
+def test_embeddings_of_another_dtype_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"inputs_embeds is of torch.bfloat16 and the model of torch.float32"):
+        build()(inputs_embeds=torch.randn(2, 3, 10).bfloat16(), decoder_input_ids=TARGET)
+
+
+def test_ids_that_are_no_integers_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"input_ids is of torch.float32; token ids are integers"):
+        build()(SOURCE.float(), decoder_input_ids=TARGET)
+
+
+def test_a_mask_of_numbers_to_add_is_refused() -> None:
+    additive = torch.zeros(2, 5).masked_fill(SOURCE == 0, float("-inf"))
+    with pytest.raises(ValueError, match="attention_mask has numbers below 0"):
+        build()(SOURCE, attention_mask=additive, decoder_input_ids=TARGET)
+
+
+def test_short_integers_are_read_like_long_ones() -> None:
+    model = build()
+    expected = model(SOURCE, labels=TARGET)
+    output = model(SOURCE.int(), labels=TARGET.int())
+    assert torch.equal(output.logits, expected.logits)
+    assert torch.equal(output.loss, expected.loss)
+
+
+@pytest.mark.parametrize("pad_token_id", [0, 1])
+def test_dummy_inputs_run(pad_token_id: int) -> None:
+    model = build(pad_token_id=pad_token_id)
+    assert model(**model.dummy_inputs).logits.shape == (2, 3, 40)
+
+
+def sizes(model: RnnS2SForConditionalGeneration | RnnS2SModel) -> tuple[int, int]:
+    """Rows of the source's and of the target's embeddings."""
+    inner = model if isinstance(model, RnnS2SModel) else model.model
+    return inner.encoder.embed_tokens.num_embeddings, inner.decoder.embed_tokens.num_embeddings
+
+
+@pytest.mark.parametrize("kind", [RnnS2SModel, RnnS2SForConditionalGeneration])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, (45, 45)),
+        ({"decoder_vocab_size": 40, "share_encoder_decoder_embeddings": True}, (45, 45)),
+        ({"share_encoder_decoder_embeddings": False}, (45, 40)),
+        ({"decoder_vocab_size": 30}, (45, 30)),
+    ],
+)
+def test_the_configuration_follows_a_resized_vocabulary(
+    kind: type[RnnS2SForConditionalGeneration] | type[RnnS2SModel],
+    values: dict[str, Any],
+    expected: tuple[int, int],
+    tmp_path: Path,
+) -> None:
+    model = kind(config_of(**values)).eval()
+    model.resize_token_embeddings(45)
+    assert sizes(model) == (model.config.vocab_size, model.config.target_vocab_size) == expected
+    model.save_pretrained(tmp_path)
+    loaded = kind.from_pretrained(tmp_path).eval()
+    ids = torch.tensor([[44, 5, 2]])
+    torch.testing.assert_close(
+        loaded(ids, decoder_input_ids=TARGET[:1])[0], model(ids, decoder_input_ids=TARGET[:1])[0]
+    )
+
+
+@pytest.mark.parametrize("kind", [RnnS2SModel, RnnS2SForConditionalGeneration])
+def test_the_target_vocabulary_is_resized_by_itself(
+    kind: type[RnnS2SForConditionalGeneration] | type[RnnS2SModel], tmp_path: Path
+) -> None:
+    model = kind(config_of(decoder_vocab_size=30))
+    model.resize_decoder_token_embeddings(33)
+    assert sizes(model) == (model.config.vocab_size, model.config.target_vocab_size) == (40, 33)
+    model.save_pretrained(tmp_path)
+    assert sizes(kind.from_pretrained(tmp_path)) == (40, 33)
+    with pytest.raises(ValueError, match="new_num_tokens=None must be a whole number"):
+        model.resize_decoder_token_embeddings(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="share their embeddings: call resize_token_embeddings"):
+        kind(config_of()).resize_decoder_token_embeddings(33)

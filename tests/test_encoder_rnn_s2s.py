@@ -1,0 +1,43 @@
+"""The encoder's output as it may come back to a model, and what stands at padding."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from .test_base_rnn_s2s import SOURCE, TARGET, build
+
+MASK = SOURCE.ne(0).long()
+
+
+@pytest.mark.parametrize("as_type", [tuple, list])
+@pytest.mark.parametrize("hidden_states", [False, True])
+@pytest.mark.parametrize("cell_type", ["lstm", "gru"])
+def test_a_tuple_of_the_encoder_keeps_its_mask(cell_type: str, hidden_states: bool, as_type: Any) -> None:
+    model = build(cell_type=cell_type)
+    expected = model(SOURCE, decoder_input_ids=TARGET).logits
+    outputs = model.get_encoder()(SOURCE, output_hidden_states=hidden_states, return_dict=False)
+    assert isinstance(outputs, tuple)
+    again = model(encoder_outputs=as_type(outputs), decoder_input_ids=TARGET, output_hidden_states=True)
+    assert torch.equal(again.logits, expected)
+    assert (again.encoder_hidden_states is not None) == hidden_states
+
+
+@pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e5])
+@pytest.mark.parametrize("cell_type", ["lstm", "gru"])
+def test_nothing_that_stands_at_padding_matters(cell_type: str, filling: float) -> None:
+    model = build(cell_type=cell_type, encoder_layers=2)
+    embeds = model.get_input_embeddings()(SOURCE)
+    expected = model(SOURCE, decoder_input_ids=TARGET).logits
+    embeds = embeds.masked_fill(MASK.unsqueeze(-1) == 0, filling)
+    output = model(inputs_embeds=embeds, attention_mask=MASK, decoder_input_ids=TARGET)
+    torch.testing.assert_close(output.logits, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("context_fusion", ["concat", "add"])
+def test_cosines_of_padding_have_gradients_in_float16(context_fusion: str) -> None:
+    model = build(attention_type="cosine", context_fusion=context_fusion).half().train()
+    model(SOURCE, labels=TARGET).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+    assert model.get_input_embeddings().weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
