@@ -18,7 +18,7 @@ logger = logging.get_logger(__name__)
 
 # What `generate()` would use where nobody has set a limit is 20 tokens, which cuts ordinary sentences without a word.
 DEFAULT_MAX_NEW_TOKENS = 256
-LENGTH_LIMITS = ("max_new_tokens", "max_length", "max_time", "stopping_criteria")
+LENGTH_LIMITS = ("max_new_tokens", "max_length")
 
 
 class RnnTranslationPipeline(Pipeline):
@@ -84,7 +84,8 @@ class RnnTranslationPipeline(Pipeline):
 
         Raises:
             TypeError: for an input that is not text.
-            ValueError: if nothing is to be returned, or attention is asked of a model that has none.
+            ValueError: for text that is not valid Unicode, a number of beams or sequences below 1, if nothing is to be
+                returned, or if attention is asked of a model that has none.
         """
         inputs = _list_or_iterator(inputs)
         if isinstance(inputs, list):
@@ -102,13 +103,26 @@ class RnnTranslationPipeline(Pipeline):
         Saves model and tokenizer with the code they need, so that `pipeline("translation", model=save_directory,
         trust_remote_code=True)` works where this package is not installed. The model itself does not change. A model
         of another kind is saved without code.
+
+        Raises:
+            NotADirectoryError: if `save_directory` is a file.
         """
+        if os.path.isfile(save_directory):
+            raise NotADirectoryError(f"save_directory={str(save_directory)!r} is a file; give the name of a folder.")
         self.model.save_pretrained(save_directory, **kwargs)
         self.tokenizer.save_pretrained(save_directory, **kwargs)
         config = copy.deepcopy(self.model.config)
         if hasattr(config, "carry_code"):
             config.carry_code()
             config.save_pretrained(save_directory, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """
+        Uploads what `save_pretrained` saves, as every `push_to_hub` of transformers does, and takes its arguments. The
+        card on the Hub is tagged with the task.
+        """
+        tags = [*(kwargs.pop("tags", None) or []), self.task]
+        return super().push_to_hub(repo_id, tags=list(dict.fromkeys(tags)), **kwargs)
 
     def _sanitize_parameters(
         self,
@@ -122,6 +136,8 @@ class RnnTranslationPipeline(Pipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         preprocess = {} if truncation is None else {"truncation": truncation}
         forward = generate_kwargs
+        for name in ("num_beams", "num_return_sequences"):
+            _require_count(name, forward.get(name))
         postprocess: dict[str, Any] = {}
         if stop_sequence is not None:
             forward["stop_strings"] = stop_sequence
@@ -162,15 +178,15 @@ class RnnTranslationPipeline(Pipeline):
         """
         Generates for the rows that are not blank.
 
-        Returns the inputs and `output_ids` `(batch, sequences, length)`, with `return_attentions` also `attention`
-        `(batch, sequences, target, source)`, where `target` is `length` without the decoder's prompt. Blank rows hold
-        padding.
+        Returns the inputs, `output_ids` `(batch, sequences, time)` and how many of them are no padding, `lengths`
+        `(batch, sequences)`; with `return_attentions` also `attention` `(batch, sequences, target, source)`, where
+        `target` is `time` without the decoder's prompt. Blank rows have the length 0.
         """
         is_blank = input_tensors["is_blank"]
         rows = (~is_blank).nonzero().squeeze(1)
         settings = self._settings(generate_kwargs)
         if not len(rows):
-            return {**input_tensors, **self._blank_outputs(input_tensors, settings.get("num_return_sequences") or 1)}
+            return {**input_tensors, **_blank_outputs(input_tensors, settings.get("num_return_sequences") or 1)}
         with _evaluation_mode(self.model):
             generated = self.model.generate(
                 input_ids=input_tensors["input_ids"][rows],
@@ -178,10 +194,14 @@ class RnnTranslationPipeline(Pipeline):
                 **self._generate_arguments(generate_kwargs, settings, return_attentions),
             )
         sequences = generated.sequences.unflatten(0, (len(rows), -1))
-        outputs = {**input_tensors, "output_ids": _put_back(sequences, rows, is_blank, self._pad_token_id)}
+        outputs = {
+            **input_tensors,
+            "output_ids": _put_back(sequences, rows, is_blank),
+            "lengths": _put_back(self._lengths(sequences, settings), rows, is_blank),
+        }
         if return_attentions:
             attention = _attention_of_sequences(generated).unflatten(0, (len(rows), -1))
-            outputs["attention"] = _put_back(attention, rows, is_blank, 0)
+            outputs["attention"] = _put_back(attention, rows, is_blank)
         return outputs
 
     def postprocess(  # type: ignore[override]
@@ -193,17 +213,14 @@ class RnnTranslationPipeline(Pipeline):
         clean_up_tokenization_spaces: bool = False,
     ) -> list[dict[str, Any]]:
         """The outputs of one text, `(1, sequences, ...)`, to one dictionary for each returned sequence."""
-        is_blank = bool(model_outputs["is_blank"][0])
         records = []
         for number, padded in enumerate(model_outputs["output_ids"][0]):
-            token_ids = padded[:0] if is_blank else self._without_padding(padded)
+            token_ids = padded[: int(model_outputs["lengths"][0, number])]
             record: dict[str, Any] = {}
             if return_tensors:
                 record["translation_token_ids"] = token_ids
             if return_text:
-                record["translation_text"] = self.tokenizer.decode(
-                    token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces
-                )
+                record["translation_text"] = self._text(token_ids, clean_up_tokenization_spaces)
             if return_attentions:
                 attention = model_outputs["attention"][0, number]
                 record.update(
@@ -234,36 +251,31 @@ class RnnTranslationPipeline(Pipeline):
         arguments["generation_config"].update(**needed)
         return arguments
 
-    def _blank_outputs(self, input_tensors: dict[str, torch.Tensor], sequences: int) -> dict[str, torch.Tensor]:
-        """What a batch of nothing but blank texts gives, without running the model."""
-        batch, source = input_tensors["input_ids"].shape
-        return {
-            "output_ids": input_tensors["input_ids"].new_full((batch, sequences, 1), self._pad_token_id),
-            "attention": torch.zeros(batch, sequences, 0, source),
-        }
-
     @property
     def _target_tokenizer(self) -> Any:
         """The tokenizer of what the model writes, where source and target have separate vocabularies."""
         return getattr(self.tokenizer, "target_tokenizer", self.tokenizer)
 
-    @property
-    def _pad_token_id(self) -> int:
-        for holder in (self.model.generation_config, self.model.config, self.tokenizer):
-            if getattr(holder, "pad_token_id", None) is not None:
-                return int(holder.pad_token_id)
-        raise ValueError(
-            "Neither the model nor the tokenizer has a pad_token_id; set model.generation_config.pad_token_id."
-        )
+    def _text(self, token_ids: torch.Tensor, clean_up: bool) -> str:
+        text = self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        # decode() ignores its own argument where the tokenizer is one of byte pairs
+        return self._target_tokenizer.clean_up_tokenization(text) if clean_up else text
 
-    def _without_padding(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """`(length,)` up to and with the end token; the first token is the decoder's start, whatever its id is."""
-        is_token = token_ids != self._pad_token_id
-        is_token[0] = True
-        length = int(is_token.nonzero()[-1]) + 1
-        end_ids = self.model.generation_config.eos_token_id
-        pads_with_end = self._pad_token_id in (end_ids if isinstance(end_ids, list) else [end_ids])
-        return token_ids[: length + pads_with_end]
+    def _lengths(self, sequences: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
+        """
+        Of `(batch, sequences, time)`, the number of tokens up to and with the end token, `(batch, sequences)`. The
+        first token is the decoder's start, whatever its id is.
+        """
+        end_ids = _setting("eos_token_id", settings, self.model.config)
+        end_ids = end_ids if isinstance(end_ids, list) else [end_ids]
+        # generate() pads with the end token where there is no padding token
+        pad_id = _setting("pad_token_id", settings, self.model.config)
+        pad_id = end_ids[0] if pad_id is None else pad_id
+        is_token = sequences != pad_id
+        is_token[..., 0] = True
+        positions = torch.arange(sequences.shape[-1], device=sequences.device)
+        lengths = (is_token * positions).amax(-1) + 1
+        return (lengths + (pad_id in end_ids)).clamp(max=sequences.shape[-1])
 
     def _alignment(
         self, model_outputs: dict[str, torch.Tensor], token_ids: torch.Tensor, attention: torch.Tensor, prompt: int
@@ -289,6 +301,22 @@ def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
+def _setting(name: str, settings: dict[str, Any], config: Any) -> Any:
+    """What `generate()` goes by: the setting that somebody made, or else what stands in the model's configuration."""
+    value = settings.get(name)
+    return getattr(config, name, None) if value is None else value
+
+
+def _blank_outputs(input_tensors: dict[str, torch.Tensor], sequences: int) -> dict[str, torch.Tensor]:
+    """What a batch of nothing but blank texts gives, without running the model."""
+    batch, source = input_tensors["input_ids"].shape
+    return {
+        "output_ids": input_tensors["input_ids"].new_zeros(batch, sequences, 1),
+        "lengths": torch.zeros(batch, sequences, dtype=torch.long),
+        "attention": torch.zeros(batch, sequences, 0, source),
+    }
+
+
 def _list_or_iterator(inputs: Any) -> Any:
     """Brings every kind of input to one of those that the base class knows: text, list, generator, torch dataset."""
     if isinstance(inputs, (str, list, GeneratorType)):
@@ -306,6 +334,18 @@ def _require_text(text: Any, name: str) -> None:
             f"The translation pipeline takes text, but {name} is of type {type(text).__name__}: {str(text)[:60]!r}. "
             "For a column of a dataset, pass dataset['column'] or KeyDataset(dataset, 'column')."
         )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} is not valid Unicode: it has half a surrogate pair at character {error.start}. Read the text "
+            "with the encoding it was written in, or take such characters out."
+        ) from error
+
+
+def _require_count(name: str, value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
 
 
 def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
@@ -342,8 +382,11 @@ def _attention_of_sequences(generated: Any) -> torch.Tensor:
     there are earlier ones). A beam search moves hypotheses between beams: `beam_indices` tells which one a token
     came from.
     """
-    if not generated.cross_attentions or any(step is None or step[-1] is None for step in generated.cross_attentions):
-        raise ValueError("return_attentions=True, but the model returned no cross-attentions.")
+    if not generated.cross_attentions or any(not step or step[-1] is None for step in generated.cross_attentions):
+        raise ValueError(
+            "return_attentions=True, but the model returned no cross-attentions. A Transformer returns them only if "
+            'it was loaded with attn_implementation="eager".'
+        )
     steps = torch.stack([layers[-1][:, :, -1].float().mean(dim=1) for layers in generated.cross_attentions])
     beam_indices = generated.get("beam_indices")
     if beam_indices is None:
@@ -352,11 +395,11 @@ def _attention_of_sequences(generated: Any) -> torch.Tensor:
     return steps[torch.arange(beam_indices.shape[1], device=steps.device), beam_indices.clamp(min=0)]
 
 
-def _put_back(values: torch.Tensor, rows: torch.Tensor, is_blank: torch.Tensor, fill: int) -> torch.Tensor:
-    """Puts `(len(rows), ...)` back in its places among the `(batch, ...)` rows, and `fill` in the blank ones."""
+def _put_back(values: torch.Tensor, rows: torch.Tensor, is_blank: torch.Tensor) -> torch.Tensor:
+    """Puts `(len(rows), ...)` back in its places among the `(batch, ...)` rows, and zeros in the blank ones."""
     if not is_blank.any():
         return values
-    full = values.new_full((len(is_blank), *values.shape[1:]), fill)
+    full = values.new_zeros(len(is_blank), *values.shape[1:])
     full[rows] = values
     return full
 

@@ -14,7 +14,7 @@ from .pipeline_rnn_s2s import RnnTranslationPipeline
 from .tokenization_rnn_s2s import RnnS2STokenizer
 
 TASK = "translation"
-TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_\w+_to_\w+")
+TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")
 
 
 def register() -> None:
@@ -46,8 +46,19 @@ def register_pipeline() -> None:
     registry = transformers.pipelines.PIPELINE_REGISTRY
     if TASK not in registry.supported_tasks:
         registry.register_pipeline(TASK, RnnTranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
+        registry.supported_tasks[TASK]["default"] = _NoDefault()
     if not isinstance(registry.task_aliases, _AliasesWithLanguagePairs):
         registry.task_aliases = _AliasesWithLanguagePairs(registry.task_aliases)
+
+
+class _NoDefault(dict[str, Any]):
+    """What transformers asks for where no model is named. An entry without it would end in a bare `KeyError`."""
+
+    def __contains__(self, name: object) -> bool:
+        raise ValueError(
+            "There is no default model to translate with. Name one, a folder or a name on the Hub: "
+            'pipeline("translation", model=...).'
+        )
 
 
 class _AliasesWithLanguagePairs(dict[str, str]):

@@ -28,7 +28,7 @@ import logging
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any, Literal, NamedTuple, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -37,6 +37,15 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 __all__ = ["RnnS2STokenizer", "train_tokenizer"]
 
 logger = logging.getLogger(__name__)
+
+SETTINGS_OF_BOTH_SIDES = (
+    "model_max_length",
+    "model_input_names",
+    "padding_side",
+    "truncation_side",
+    "split_special_tokens",
+    "clean_up_tokenization_spaces",
+)
 
 Kind = Literal["bpe", "unigram"]
 Digits = Literal["single", "whole"]
@@ -73,7 +82,9 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
     Args:
         target_tokenizer_object: the target side, just trained.
         target_tokenizer_file: the target side, as saved; filled in by `from_pretrained`.
-        kwargs: as for `PreTrainedTokenizerFast`; settings hold for both sides.
+        kwargs: as for `PreTrainedTokenizerFast`; settings hold for both sides, also where they are changed later, as
+            in `tokenizer.model_max_length = 50`. `add_tokens` adds to the source; call it on `target_tokenizer` too
+            for tokens that both sides should have.
 
     Raises:
         ValueError: if there is no target side, or the two sides give a special token different ids.
@@ -92,6 +103,11 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         **kwargs: Any,
     ) -> None:
         if target_tokenizer_object is None:
+            if target_tokenizer_file is None and not (kwargs.get("tokenizer_file") or kwargs.get("tokenizer_object")):
+                raise ValueError(
+                    "RnnS2STokenizer found no tokenizer: the folder has neither tokenizer.json nor "
+                    "target_tokenizer.json. Save the tokenizer beside its model, tokenizer.save_pretrained(folder)."
+                )
             if target_tokenizer_file is None:
                 raise ValueError(
                     "RnnS2STokenizer found no target vocabulary: the folder has no target_tokenizer.json. "
@@ -101,12 +117,7 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         super().__init__(*args, **kwargs)
         self.target_tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=target_tokenizer_object,
-            model_max_length=self.model_max_length,
-            model_input_names=self.model_input_names,
-            padding_side=self.padding_side,
-            truncation_side=self.truncation_side,
-            split_special_tokens=self.split_special_tokens,
-            clean_up_tokenization_spaces=self.clean_up_tokenization_spaces,
+            **{name: getattr(self, name) for name in SETTINGS_OF_BOTH_SIDES},
             **self.special_tokens_map,
         )
         for name in SPECIAL_TOKENS:
@@ -115,6 +126,22 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
                 raise ValueError(
                     f"{name} has id {source_id} in the source vocabulary and {target_id} in the target's."
                 )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in SETTINGS_OF_BOTH_SIDES and "target_tokenizer" in self.__dict__:
+            setattr(self.target_tokenizer, name, value)
+
+    def train_new_from_iterator(self, *args: Any, **kwargs: Any) -> Any:
+        """Not for two vocabularies.
+
+        Raises:
+            NotImplementedError: always; it names `train_tokenizer`.
+        """
+        raise NotImplementedError(
+            "train_new_from_iterator makes one vocabulary. For two, call "
+            "hf_rnn_s2s.train_tokenizer(texts, vocab_size, target_texts=...)."
+        )
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
@@ -200,8 +227,9 @@ def train_tokenizer(
         A fast tokenizer with `<pad>` 0, `<s>` 1, `</s>` 2, `<unk>` 3.
 
     Raises:
-        TypeError: if `texts` is a single string or holds something that is not a string.
-        ValueError: if `texts` is empty or not valid Unicode, `vocab_size` is below 262, or a name is unknown.
+        TypeError: if `texts` is no iterable, a single string, a dictionary, or holds something that is not a string.
+        ValueError: if `texts` is empty or not valid Unicode, `vocab_size` is below 262, `model_max_length` below 2, or
+            a name is unknown.
     """
     _check_choice("kind", kind, get_args(Kind))
     _check_choice("digits", digits, get_args(Digits))
@@ -210,6 +238,11 @@ def train_tokenizer(
         raise ValueError("target_vocab_size needs target_texts: without them both sides share one vocabulary.")
     if target_vocab_size is not None:
         _check_vocab_size("target_vocab_size", target_vocab_size)
+
+    if model_max_length is not None:
+        _check_whole_number("model_max_length", model_max_length)
+        if model_max_length < 2:
+            raise ValueError(f"model_max_length={model_max_length} leaves no room for a token beside `</s>`.")
 
     settings: dict[str, Any] = {
         **SPECIAL_TOKENS,
@@ -312,6 +345,8 @@ def _spool(name: str, texts: Iterable[str], spool: IO[bytes]) -> tuple[int, Coun
     """
     if isinstance(texts, str):
         raise TypeError(f"{name} is a single string; give an iterable of strings, for one text [{name}].")
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+        raise TypeError(f"{name} must be an iterable of strings, such as dataset['text'], not {type(texts).__name__}.")
     characters: Counter[str] = Counter()
     count = 0
     for count, text in enumerate(texts, start=1):
@@ -371,10 +406,14 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _check_vocab_size(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r}.")
+    _check_whole_number(name, value)
     if value < SMALLEST_VOCABULARY:
         raise ValueError(
             f"{name}={value} is too small: 4 special tokens and 256 bytes come first, "
             f"so the smallest that works is {SMALLEST_VOCABULARY}, and a useful one has some thousands."
         )
+
+
+def _check_whole_number(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}.")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnTranslationPipeline, train_tokenizer
@@ -191,6 +192,8 @@ def test_push_and_load_back(saved: Saved, run: Run, hub: HubServer) -> None:
         assert {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"} <= set(files)
         assert (f"{CODE[1]}.py" in files) == (name != names["plain"])
     assert any(line.startswith("PUT /lfs/") for line in hub.log)
+    cards = (commit.files.get("README.md") for commit in hub.repositories[names["pipeline"]].commits)
+    assert "translation" in ModelCard(next(filter(None, cards)).decode()).data.tags  # before the test's own card
 
     trusting = {"texts": TEXTS, "trust": True, "without_task": True}
     outside = run(

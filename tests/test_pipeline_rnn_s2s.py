@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -15,11 +15,14 @@ from transformers import (
     MarianConfig,
     MarianMTModel,
     PreTrainedTokenizerFast,
+    StoppingCriteriaList,
     pipelines,
 )
+from transformers.generation.utils import GenerateEncoderDecoderOutput
 from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnTranslationPipeline, train_tokenizer
+from hf_rnn_s2s.pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
 TEXTS = ["the dog runs", "", "one red cat sleeps on the big mat", "  \t", "我们见面"]
@@ -143,17 +146,20 @@ def test_what_is_returned_can_be_chosen(translator: RnnTranslationPipeline) -> N
         translator(TEXTS[0], return_text=False)
 
 
-def test_clean_up_is_off_unless_asked_for(translator: RnnTranslationPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def decode(token_ids: Any, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
-        asked.append(clean_up_tokenization_spaces)
-        return "text"
-
-    monkeypatch.setattr(translator.tokenizer, "decode", decode)
-    translator("the dog")
-    translator("the dog", clean_up_tokenization_spaces=True)
-    assert asked == [False, True]
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_clean_up_is_off_unless_asked_for(
+    tiny_texts: list[str], monkeypatch: pytest.MonkeyPatch, kind: Literal["bpe", "unigram"]
+) -> None:
+    text = "a . b , it 's"
+    tokenizer = train_tokenizer([*tiny_texts, text], vocab_size=300, kind=kind)
+    config = RnnS2SConfig(vocab_size=len(tokenizer), embedding_size=16, hidden_size=16)
+    translator = RnnTranslationPipeline(
+        model=RnnS2SForConditionalGeneration(config), tokenizer=tokenizer, device="cpu"
+    )
+    written = tokenizer(text, return_tensors="pt")["input_ids"]
+    monkeypatch.setattr(translator.model, "generate", lambda **_: GenerateEncoderDecoderOutput(sequences=written))
+    assert texts_of(translator("the dog")) == [text]
+    assert texts_of(translator("the dog", clean_up_tokenization_spaces=True)) == ["a. b, it's"]
 
 
 def test_settings_of_the_call_go_over_those_of_the_pipeline_and_of_the_model(
@@ -341,6 +347,10 @@ def test_other_encoder_decoders_translate_too(tiny_tokenizer: PreTrainedTokenize
     [record] = translator("the dog", num_beams=2, return_attentions=True)
     assert record["attention"].shape == (len(record["target_tokens"]), len(record["source_tokens"]))
     torch.testing.assert_close(record["attention"].sum(1), torch.ones(len(record["target_tokens"])))
+    translator.model.set_attn_implementation("sdpa")
+    with pytest.raises(ValueError, match='no cross-attentions.*attn_implementation="eager"'):
+        translator("the dog", return_attentions=True)
+    translator.model.set_attn_implementation("eager")
     translator.model.config.task_specific_params = {"translation": {"prefix": "translate: "}}
     [prefixed] = translator("the dog", return_attentions=True)
     assert prefixed["source_tokens"] == tiny_tokenizer("translate: the dog").tokens()
@@ -376,3 +386,61 @@ def test_saving_adds_the_code_and_leaves_the_model_as_it_is(
         "generation_config.json",
         "model.safetensors",
     ]
+
+
+@pytest.mark.parametrize("through_config", [False, True])
+def test_other_special_tokens_for_one_call_change_nothing_about_batches(
+    translator: RnnTranslationPipeline, through_config: bool
+) -> None:
+    """With an end token that the model writes early, and a padding token that is an ordinary one."""
+    free: Any = translator.model.generate(**translator.tokenizer("the dog", return_tensors="pt"), max_new_tokens=9)
+    end = int(free[0, 2])
+    pad = next(one for one in range(4, 40) if one != end and one not in free)
+    settings: dict[str, Any] = {"eos_token_id": end, "pad_token_id": pad, "max_new_tokens": 9}
+    options = {"generation_config": GenerationConfig(**settings)} if through_config else settings
+    options |= {"return_tensors": True, "return_text": True, "return_attentions": True}
+    texts = ["the dog", "one red cat sleeps", "  "]
+    alone = translator(texts, batch_size=1, **options)
+    together = translator(texts, batch_size=3, **options)
+    assert alone[0]["translation_token_ids"].tolist() == free[0, :3].tolist()
+    for one, other in zip(alone, together, strict=True):
+        assert one["translation_text"] == other["translation_text"]
+        assert one["target_tokens"] == other["target_tokens"]
+        assert one["translation_token_ids"].tolist() == other["translation_token_ids"].tolist()
+        torch.testing.assert_close(one["attention"], other["attention"], rtol=0, atol=1e-5)
+
+
+def test_attention_of_prompt_lookup_is_that_of_plain_greedy(translator: RnnTranslationPipeline) -> None:
+    [plain] = translator("one two three four", return_attentions=True)
+    [looked_up] = translator("one two three four", return_attentions=True, prompt_lookup_num_tokens=2)
+    assert looked_up["target_tokens"] == plain["target_tokens"]
+    torch.testing.assert_close(looked_up["attention"], plain["attention"], rtol=0, atol=1e-5)
+
+
+def test_a_limit_of_another_kind_leaves_the_number_of_tokens_as_it_is(
+    tiny_model: RnnS2SForConditionalGeneration, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    translator = RnnTranslationPipeline(model=tiny_model, tokenizer=tiny_tokenizer, device="cpu")
+    for options in ({"max_time": 600.0}, {"stopping_criteria": StoppingCriteriaList([])}):
+        [record] = translator("the dog", suppress_tokens=[2], return_tensors=True, **options)
+        assert len(record["translation_token_ids"]) == 1 + DEFAULT_MAX_NEW_TOKENS
+
+
+def test_half_a_surrogate_pair_is_named(translator: RnnTranslationPipeline) -> None:
+    with pytest.raises(ValueError, match="input 1 is not valid Unicode: .* at character 1"):
+        translator(["ok", "a\ud800b"])
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 0}, {"num_return_sequences": 0}, {"num_beams": 2.5}])
+def test_numbers_of_beams_and_sequences_are_checked(
+    translator: RnnTranslationPipeline, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(options))}=.* must be a whole number of at least 1"):
+        translator("the dog", **options)
+
+
+def test_a_file_is_no_place_to_save_in(translator: RnnTranslationPipeline, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("text")
+    with pytest.raises(NotADirectoryError, match="is a file; give the name of a folder"):
+        translator.save_pretrained(path)

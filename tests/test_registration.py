@@ -82,3 +82,14 @@ def test_transformers_without_the_private_table_works(monkeypatch: pytest.Monkey
 
 def test_public_names_exist() -> None:
     assert [name for name in hf_rnn_s2s.__all__ if not hasattr(hf_rnn_s2s, name)] == []
+
+
+@pytest.mark.parametrize("task", ["translation_en_to_de", "translation_zh-CN_to_en", "translation_en_to_pt_BR"])
+def test_language_codes_of_every_form_make_a_task(task: str) -> None:
+    assert pipelines.PIPELINE_REGISTRY.check_task(task)[0] == "translation"
+
+
+@pytest.mark.parametrize("task", ["translation", "translation_en_to_de"])
+def test_without_a_model_the_error_asks_for_one(task: str) -> None:
+    with pytest.raises(ValueError, match=r"no default model to translate with.*model="):
+        pipeline(task)

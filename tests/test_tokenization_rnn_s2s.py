@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
+from hf_rnn_s2s import RnnS2SForConditionalGeneration
 from hf_rnn_s2s.tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
 
 ENGLISH = [
@@ -238,6 +239,10 @@ def test_model_max_length() -> None:
         ({"texts": []}, ValueError, "texts holds no text to learn from: 0 items"),
         ({"texts": ["", ""]}, ValueError, "2 items, not one character"),
         ({"texts": "one string"}, TypeError, "texts is a single string"),
+        ({"texts": None}, TypeError, "texts must be an iterable of strings.*not NoneType"),
+        ({"texts": {"en": "a"}}, TypeError, "texts must be an iterable of strings.*not dict"),
+        ({"model_max_length": 1}, ValueError, "model_max_length=1 leaves no room"),
+        ({"model_max_length": "x"}, TypeError, "model_max_length must be a whole number, not 'x'"),
         ({"texts": ["a", 7]}, TypeError, r"item 1 \(from 0\) is 7"),
         ({"texts": ["a", None]}, TypeError, r"texts must hold strings only; item 1 \(from 0\) is None"),
         ({"texts": ["a\ud800"]}, ValueError, r"texts must be valid Unicode; item 0 .* at character 1"),
@@ -397,3 +402,28 @@ def test_disagreeing_special_tokens_are_refused(two_vocabularies: RnnS2STokenize
             target_tokenizer_object=other_order,
             **two_vocabularies.special_tokens_map,
         )
+
+
+def test_settings_reach_both_sides_whenever_they_change(two_vocabularies: RnnS2STokenizer) -> None:
+    texts = {"text": "the dog runs home", "text_target": "der Hund läuft nach Hause"}
+    two_vocabularies.model_max_length = 3
+    encoded = two_vocabularies(**texts, truncation=True)
+    assert (len(encoded["input_ids"]), len(encoded["labels"])) == (3, 3)
+    two_vocabularies.padding_side = "left"
+    padded = two_vocabularies(["a", "a a"], text_target=["b", "b b b"], padding=True)
+    assert padded["input_ids"][0][0] == padded["labels"][0][0] == two_vocabularies.pad_token_id
+    two_vocabularies.split_special_tokens = False
+    assert two_vocabularies("<s>", text_target="<s>")["labels"] == [1, 2]
+    two_vocabularies.target_tokenizer.padding_side = "right"  # one side by itself stays possible
+    assert two_vocabularies.padding_side == "left"
+
+
+def test_a_folder_without_any_tokenizer_is_named(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"found no tokenizer: the folder has neither .*tokenizer.save_pretrained"):
+        AutoTokenizer.from_pretrained(tmp_path)
+
+
+def test_training_anew_names_the_function_for_it(two_vocabularies: RnnS2STokenizer) -> None:
+    with pytest.raises(NotImplementedError, match="train_tokenizer.*target_texts"):
+        two_vocabularies.train_new_from_iterator([["a"]], vocab_size=300)
