@@ -26,11 +26,11 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2STokenizer, train_tokenizer
 from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments, parse_arguments
 from hf_rnn_s2s.averaging import WeightAveraging
+from hf_rnn_s2s.checkpoints import find_checkpoint
 from hf_rnn_s2s.data import load_examples, training_texts
 from hf_rnn_s2s.data_arguments import DataArguments
 from hf_rnn_s2s.data_columns import Examples
@@ -38,7 +38,7 @@ from hf_rnn_s2s.data_tokens import tokenize_examples
 from hf_rnn_s2s.metrics import TranslationMetric
 from hf_rnn_s2s.model_card import build_model_card, language_pair
 from hf_rnn_s2s.pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
-from hf_rnn_s2s.plots import plot_training_curves
+from hf_rnn_s2s.plots import has_training_curves, plot_training_curves
 from hf_rnn_s2s.reports import draw_attention, informative_example, translations_table, write_predictions
 from hf_rnn_s2s.trainer import RnnS2STrainer
 
@@ -54,11 +54,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     checkpoint = find_checkpoint(training_arguments)
     extras = callbacks(training_arguments, checkpoint)
     model_arguments.check_architecture()
+    check_work(model_arguments, training_arguments)
     set_seed(training_arguments.seed)
 
     examples = load_examples(data_arguments)
     check_splits(examples, training_arguments)
-    tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples["train"])
+    tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples)
     model = get_model(model_arguments, checkpoint, tokenizer)
     model.generation_config.update(
         num_beams=model_arguments.num_beams,
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         max_length=training_arguments.generation_max_length
         or 1 + (data_arguments.max_target_length or DEFAULT_MAX_NEW_TOKENS),
     )
-    datasets = encode_splits(examples, tokenizer, data_arguments)
+    datasets = encode_splits(examples, tokenizer, data_arguments, training_arguments)
 
     target_lang = language_pair(data_arguments)[1]
 
@@ -80,13 +81,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         score=score,
         processing_class=tokenizer,
         data_collator=DataCollatorForSeq2Seq(tokenizer),
-        train_dataset=datasets["train"],
+        train_dataset=datasets.get("train"),
         eval_dataset=datasets.get("validation"),
         callbacks=extras,
     )
-    trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
-    trainer.save_model(_internal_call=True)  # a call from outside also pushes, but the scores and the card come first
-    trainer.save_state()
+    if training_arguments.do_train:
+        trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
+        trainer.save_model(_internal_call=True)  # a call from outside also pushes, but scores and card come first
+        trainer.save_state()
+    elif training_arguments.do_eval and "validation" in datasets:
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
 
     translations = predict_test_split(trainer, datasets.get("test"), model_arguments.num_beams)
     if trainer.is_world_process_zero():
@@ -96,29 +102,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainer.accelerator.end_training()
 
 
-def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
-    """The checkpoint to go on from, if any. A folder with something else in it is refused and stays as it is."""
-    folder, wanted = Path(str(arguments.output_dir)), arguments.resume_from_checkpoint
-    if wanted is None or wanted.lower() == "false":
-        if arguments.process_index == 0 and folder.exists() and any(folder.iterdir()):
-            raise ValueError(
-                f"output_dir {folder} is not empty. If it holds an earlier run, go on with that by "
-                "--resume_from_checkpoint true; otherwise choose another --output_dir."
-            )
-        return None
-    if wanted.lower() != "true":
-        checkpoint = Path(wanted)
-    elif folder.is_dir() and (last := get_last_checkpoint(str(folder))) is not None:
-        checkpoint = Path(last)
-    else:
-        raise ValueError(f"output_dir {folder} has no checkpoint to resume from; leave --resume_from_checkpoint out.")
-    if not (checkpoint / "trainer_state.json").is_file():
-        raise ValueError(f"resume_from_checkpoint {checkpoint} is not a checkpoint: it has no trainer_state.json.")
-    return str(checkpoint)
+def check_work(model_arguments: ModelArguments, arguments: RnnS2STrainingArguments) -> None:
+    """Raises if a run without training is told to make a model."""
+    if arguments.do_train:
+        return
+    if model_arguments.model_name_or_path is None:
+        raise ValueError("do_train=false: name the model that is to be evaluated, with --model_name_or_path.")
+    for name in ("resume_from_checkpoint", "push_to_hub"):
+        if getattr(arguments, name):
+            raise ValueError(f"{name} goes with training, but do_train=false; leave it out.")
 
 
 def check_splits(examples: dict[str, Examples], arguments: RnnS2STrainingArguments) -> None:
     """Raises what would otherwise come up when tokenizer and model are ready."""
+    if not arguments.do_train:
+        return
     if "train" not in examples:
         raise ValueError(f"There is nothing to train on, only {', '.join(examples)}; name a train_file.")
     if not isinstance(examples["train"], Dataset) and arguments.max_steps <= 0:
@@ -126,16 +124,24 @@ def check_splits(examples: dict[str, Examples], arguments: RnnS2STrainingArgumen
 
 
 def get_tokenizer(
-    arguments: ModelArguments, training: RnnS2STrainingArguments, checkpoint: str | None, examples: Examples
+    arguments: ModelArguments,
+    training: RnnS2STrainingArguments,
+    checkpoint: str | None,
+    examples: dict[str, Examples],
 ) -> PreTrainedTokenizerFast:
     """The tokenizer of the checkpoint or of the given name; or a new one, trained by the first process for all."""
     name = checkpoint or arguments.tokenizer_name or arguments.model_name_or_path
     if name is None:
-        new = train_new_tokenizer(arguments, examples) if training.process_index == 0 else None
+        new = train_new_tokenizer(arguments, examples["train"]) if training.process_index == 0 else None
         return broadcast_object_list([new])[0]
     tokenizer: Any = AutoTokenizer.from_pretrained(name)
     if tokenizer("a")["input_ids"][-1] != tokenizer.eos_token_id:
         raise ValueError(f"The tokenizer {name} does not end a text with an end token, so no translation would end.")
+    if arguments.decoder_vocab_size is not None and not isinstance(tokenizer, RnnS2STokenizer):
+        raise ValueError(
+            f"decoder_vocab_size={arguments.decoder_vocab_size} asks for a vocabulary of the target's own, but the "
+            f"tokenizer {name} has one for both sides; leave it out."
+        )
     return tokenizer
 
 
@@ -157,10 +163,10 @@ def get_model(
     """The model of the checkpoint or of the given name, or a new one. It is saved together with its code."""
     name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
     if name is None:
-        separate = isinstance(tokenizer, RnnS2STokenizer)
+        vocab_size, decoder_vocab_size = vocabularies(tokenizer)
         config = RnnS2SConfig(
-            vocab_size=len(tokenizer),
-            decoder_vocab_size=len(tokenizer.target_tokenizer) if separate else None,
+            vocab_size=vocab_size,
+            decoder_vocab_size=decoder_vocab_size,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -181,26 +187,38 @@ def get_model(
                     f"{field}={value}, but the checkpoint {name} has {field}={getattr(config, field)}; leave it out."
                 )
             setattr(config, field, value)
-        if len(tokenizer) > config.vocab_size:
+        found, expected = vocabularies(tokenizer), [config.vocab_size, config.decoder_vocab_size]
+        alike = (found[1] is None) == (expected[1] is None)
+        if not alike or any((have or 0) > (room or 0) for have, room in zip(found, expected, strict=True)):
             raise ValueError(
-                f"The tokenizer has {len(tokenizer)} tokens, the model {name} only {config.vocab_size}; leave out "
-                "--tokenizer_name to use the tokenizer of the model."
+                f"The tokenizer has {found} tokens on the source and the target side, the model {name} has {expected} "
+                "(None: one vocabulary for both); leave out --tokenizer_name to use the tokenizer of the model."
             )
         model = RnnS2SForConditionalGeneration.from_pretrained(name, config=config)
     model.config.carry_code()
     return model
 
 
+def vocabularies(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int | None]:
+    """Sizes of the source's vocabulary, and of the target's where that has its own."""
+    separate = isinstance(tokenizer, RnnS2STokenizer)
+    return len(tokenizer), len(tokenizer.target_tokenizer) if separate else None
+
+
 def encode_splits(
-    examples: dict[str, Examples], tokenizer: PreTrainedTokenizerFast, arguments: DataArguments
+    examples: dict[str, Examples],
+    tokenizer: PreTrainedTokenizerFast,
+    arguments: DataArguments,
+    training: RnnS2STrainingArguments,
 ) -> dict[str, Examples]:
-    """Each split as token ids. Those to evaluate on keep their texts, which are what is scored."""
-    encoded = {"train": tokenize_examples(examples["train"], tokenizer, arguments, training=True)}
-    for name in examples.keys() - {"train"}:
-        texts = examples[name] if isinstance(examples[name], Dataset) else Dataset.from_list(list(examples[name]))
-        encoded[name] = concatenate_datasets(
-            [tokenize_examples(texts, tokenizer, arguments, training=False), texts], axis=1
-        )
+    """Each split that is needed as token ids. Those to evaluate on keep their texts, which are what is scored."""
+    encoded = {}
+    if training.do_train:
+        encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, training=True)
+    for name in ["validation", *(["test"] if training.do_predict else [])]:
+        if name in examples:
+            ids = tokenize_examples(examples[name], tokenizer, arguments, training=False)
+            encoded[name] = concatenate_datasets([ids, examples[name]], axis=1)
     return encoded
 
 
@@ -226,13 +244,28 @@ def predict_test_split(trainer: RnnS2STrainer, test: Dataset | None, num_beams: 
 def report(trainer: RnnS2STrainer, arguments: Any, datasets: dict[str, Any], translations: list[Any]) -> None:
     """Writes what people will look at, and shows how to go on."""
     folder, model = Path(str(trainer.args.output_dir)), trainer.accelerator.unwrap_model(trainer.model)
-    plot_training_curves(trainer.state.log_history).savefig(folder / "training_curves.png")
-    draws = bool(translations) and model.config.attention_type != "none"
+    source = None
     if translations:
         write_predictions(folder / "predictions.tsv", translations)
-    if draws:
-        source = informative_example(trainer.processing_class, translations)
+        source = informative_example(trainer.processing_class, translations, arguments[1].max_source_length)
+    if model.config.attention_type == "none":
+        source = None
+    if source is not None:
         draw_attention(folder / "attention.png", model, trainer.processing_class, source)
+    if trainer.args.do_train:
+        write_card(trainer, model, arguments, datasets, translations, source is not None)
+    print(translations_table(translations[:5]))
+    name = folder if trainer.args.do_train else arguments[0].model_name_or_path
+    print(f'from transformers import pipeline; translator = pipeline("translation", "{name}", trust_remote_code=True)')
+
+
+def write_card(
+    trainer: RnnS2STrainer, model: Any, arguments: Any, datasets: dict[str, Any], translations: list[Any], draws: bool
+) -> None:
+    """The model card with its curves."""
+    folder, curves = Path(str(trainer.args.output_dir)), has_training_curves(trainer.state.log_history)
+    if curves:
+        plot_training_curves(trainer.state.log_history).savefig(folder / "training_curves.png")
     card = build_model_card(
         CARD_TEMPLATE,
         model,
@@ -240,13 +273,11 @@ def report(trainer: RnnS2STrainer, arguments: Any, datasets: dict[str, Any], tra
         split_sizes={name: len(split) if isinstance(split, Dataset) else None for name, split in datasets.items()},
         metrics=json.loads((folder / "all_results.json").read_text(encoding="utf-8")),
         samples=translations[:5],
+        has_curves=curves,
         has_attention_picture=draws,
+        resumed=trainer.args.resume_from_checkpoint not in (None, "false"),
     )
     card.save(folder / "README.md")
-    print(translations_table(translations[:5]))
-    print(
-        f'from transformers import pipeline; translator = pipeline("translation", "{folder}", trust_remote_code=True)'
-    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,15 @@ from .configuration_rnn_s2s import CHOICES, RnnS2SConfig
 from .data_arguments import DataArguments
 
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
+# What a checkpoint can be chosen by, and whether more is better.
+BEST_MODEL_METRICS = {
+    "loss": False,
+    "perplexity": False,
+    "ter": False,
+    "bleu": True,
+    "chrf": True,
+    "exact_match": True,
+}
 # Whoever gives one of these wants something else than the demo.
 NOT_THE_DEMO = {"dataset_name", "train_file", "model_name_or_path", "tokenizer_name"}
 
@@ -88,6 +97,10 @@ class ModelArguments:
         default=None, metadata={"help": "License of the trained model for its card, by its Hub name, e.g. apache-2.0."}
     )
 
+    def __post_init__(self) -> None:
+        if self.num_beams < 1:
+            raise ValueError(f"num_beams={self.num_beams} must be at least 1; 1 is greedy search.")
+
     def architecture(self) -> dict[str, Any]:
         """The arguments of `RnnS2SConfig` that somebody asked for."""
         names = {switch.name for switch in fields(RnnS2SConfig)} - {"vocab_size", "decoder_vocab_size"}
@@ -107,6 +120,10 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     _argument_group_name: ClassVar[str] = "training (transformers' Seq2SeqTrainingArguments)"
 
     output_dir: str | None = _preset("output_dir", "outputs/demo")
+    do_train: bool = field(
+        default=True, metadata={"help": "Train. false, beside model_name_or_path: only validate and translate."}
+    )
+    do_predict: bool = field(default=True, metadata={"help": "Translate the test split at the end, and score it."})
     num_train_epochs: float = _preset("num_train_epochs", 10.0)
     per_device_train_batch_size: int = _preset("per_device_train_batch_size", 64)
     per_device_eval_batch_size: int = _preset("per_device_eval_batch_size", 128)
@@ -147,7 +164,14 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         # Without this, transformers refuses bfloat16 on a machine that has no accelerator.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            # transformers takes everything but a loss for better when it is greater
+            self.greater_is_better = BEST_MODEL_METRICS.get(self.metric_for_best_model.removeprefix("eval_"))
         super().__post_init__()
+        if self.generation_max_length is not None and self.generation_max_length < 2:
+            raise ValueError(
+                f"generation_max_length={self.generation_max_length} leaves no room for a token: the start counts too."
+            )
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise ValueError("early_stopping_patience counts evaluations; set eval_strategy to epoch or steps.")
 
@@ -183,6 +207,9 @@ def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None) -> Arg
     )
     if unknown:
         parser.error(_explain_unknown(parser, unknown[0], "on the command line"))
+    chosen = (arguments[-1].metric_for_best_model or "loss").removeprefix("eval_")
+    if chosen not in BEST_MODEL_METRICS:
+        parser.error(f"metric_for_best_model {chosen!r} is not measured; there are {', '.join(BEST_MODEL_METRICS)}")
     return cast(Arguments, tuple(arguments))
 
 
@@ -209,6 +236,8 @@ def _read_recipe(parser: HfArgumentParser, path: str) -> list[str]:
             parser.error(_explain_unknown(parser, str(name), f"in the recipe {path}"))
         if value is None:
             parser.set_defaults(**{name: None})
+        elif value == []:
+            parser.error(f"the recipe {path} gives {name} an empty list; leave the line out, or say null or [none]")
         elif isinstance(value, list):
             options += [f"--{name}", *map(str, value)]
         else:

@@ -24,8 +24,9 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
 from .data_arguments import NO_VALIDATION_WAY_OUT, DataArguments, DataError
@@ -43,9 +44,12 @@ SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val",
 def load_examples(arguments: DataArguments) -> dict[str, Examples]:
     """Return the splits there are, each a dataset of `{"source": str, "target": str}`.
 
+    With `streaming` the training split is a stream; the others are read whole, since they are read again and again.
+
     Raises:
         DataError: if a file, side, column, language or split is missing, a file is empty or cannot be read as what it
-            is, line counts differ, or a value is not text. With `streaming`, values are looked at as they pass.
+            is, line counts differ, a value is not text, or all texts of one side of a split are empty. Of a stream,
+            values are looked at as they pass.
     """
     if arguments.dataset_name:
         examples = _load_dataset(arguments)
@@ -62,7 +66,8 @@ def load_examples(arguments: DataArguments) -> dict[str, Examples]:
         "validation": arguments.max_eval_samples,
         "test": arguments.max_predict_samples,
     }
-    return {split: _take(examples[split], limits[split]) for split in SPLIT_NAMES if split in examples}
+    examples = {split: _take(examples[split], limits[split]) for split in SPLIT_NAMES if split in examples}
+    return {split: data if split == "train" else _whole(split, data) for split, data in examples.items()}
 
 
 def training_texts(examples: Examples, sides: Sequence[str] = ("source", "target")) -> Iterator[str]:
@@ -88,7 +93,7 @@ def _load_demo(arguments: DataArguments) -> dict[str, Examples]:
 def _load_dataset(arguments: DataArguments) -> dict[str, Examples]:
     name = arguments.dataset_name
     try:
-        splits = load_dataset(name, arguments.dataset_config_name, streaming=arguments.streaming)
+        splits = _open_dataset(arguments)
     except (ValueError, OSError, DatasetGenerationError) as error:
         raise DataError(
             f"dataset_name {name!r} (dataset_config_name {arguments.dataset_config_name!r}) cannot be loaded: {error}"
@@ -103,12 +108,20 @@ def _load_dataset(arguments: DataArguments) -> dict[str, Examples]:
     return examples
 
 
+def _open_dataset(arguments: DataArguments) -> Any:
+    name = str(arguments.dataset_name)
+    if not Path(name, "dataset_dict.json").is_file():
+        return load_dataset(name, arguments.dataset_config_name, streaming=arguments.streaming)
+    splits = load_from_disk(name)  # a folder that `DatasetDict.save_to_disk` wrote
+    return {split: data.to_iterable_dataset() if arguments.streaming else data for split, data in splits.items()}
+
+
 def _load_files(arguments: DataArguments) -> dict[str, Examples]:
     """Look at every file of every split before the first is read: an error must not wait for hours of preparing."""
     loaders: dict[str, Callable[[], Examples]] = {}
     for split in SPLIT_NAMES:
         given = getattr(arguments, f"{split}_file")
-        if given and Path(given).suffix in FORMATS:
+        if given and Path(given).suffix.lower() in FORMATS:
             loaders[split] = check_table(Path(given), arguments)
         elif given:
             loaders[split] = check_parallel_text(f"{split}_file", given, arguments)
@@ -169,3 +182,12 @@ def _take(examples: Examples, limit: int | None) -> Examples:
     if limit is None:
         return examples
     return examples.select(range(min(limit, len(examples)))) if isinstance(examples, Dataset) else examples.take(limit)
+
+
+def _whole(split: str, examples: Examples) -> Dataset:
+    """A split to evaluate on, read from end to end: what is wrong with it must not come up after the training."""
+    read = examples if isinstance(examples, Dataset) else Dataset.from_list(list(examples), features=PAIR)
+    for side in PAIR:
+        if not any(text.strip() for text in read[side]):
+            raise DataError(f"The {split} split has no {side} text: all of its {len(read)} are empty.")
+    return read

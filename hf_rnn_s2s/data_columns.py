@@ -11,9 +11,21 @@ from datasets import Dataset, Features, IterableDataset, Translation, Value
 
 from .data_arguments import DataArguments, DataError
 
-__all__ = ["PAIR", "Examples", "as_pairs", "filter_examples", "map_examples"]
+__all__ = [
+    "PAIR",
+    "Examples",
+    "as_pairs",
+    "columns_of",
+    "filter_examples",
+    "find_sides",
+    "map_examples",
+    "require_text",
+]
 
 Examples: TypeAlias = Dataset | IterableDataset
+
+Columns: TypeAlias = dict[str, list[str] | None]
+"""Name of each column, with its keys (languages) where it holds dictionaries."""
 
 PAIR = Features({"source": Value("string"), "target": Value("string")})
 
@@ -21,20 +33,38 @@ PAIR = Features({"source": Value("string"), "target": Value("string")})
 def as_pairs(dataset: Examples, origin: str, arguments: DataArguments) -> Examples:
     """Keep what `arguments` name, as columns "source" and "target"; `origin` is what errors call the dataset."""
     columns = _columns(dataset, origin)
-    source, target = _find_side("source", columns, origin, arguments), _find_side("target", columns, origin, arguments)
-    if source == target:
-        raise DataError(f"{origin}: source and target are both {'.'.join(source)!r}; name two.")
+    source, target = find_sides(columns, origin, arguments)
     function = partial(_extract_pairs, source=source, target=target, origin=origin)
     return map_examples(dataset, function, arguments, with_indices=True, remove_columns=list(columns), features=PAIR)
 
 
-def _columns(dataset: Examples, origin: str) -> dict[str, list[str] | None]:
-    """Name of each column, with its keys (languages) where it holds dictionaries; a stream may have to be asked."""
-    if dataset.features is None:
+def find_sides(columns: Columns, origin: str, arguments: DataArguments) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where the texts of source and target are, each as `(column,)` or `(column, language)`."""
+    source, target = _find_side("source", columns, origin, arguments), _find_side("target", columns, origin, arguments)
+    if source == target:
+        raise DataError(f"{origin}: source and target are both {'.'.join(source)!r}; name two.")
+    return source, target
+
+
+def columns_of(row: Mapping[str, Any]) -> Columns:
+    """The columns that one row tells of."""
+    return {name: list(value) if isinstance(value, Mapping) else None for name, value in row.items()}
+
+
+def require_text(text: Any, origin: str, row: int, path: tuple[str, ...]) -> str:
+    """The text; an error that names its place, if it is none."""
+    if isinstance(text, str):
+        return text
+    wrong = "is missing (null)" if text is None else f"is not text but {text!r:.50}"
+    raise DataError(f"{origin}, row {row}: {'.'.join(path)!r} {wrong}. Mend the row or take it out.")
+
+
+def _columns(dataset: Examples, origin: str) -> Columns:
+    if dataset.features is None:  # a stream, which has to be asked
         first = next(iter(dataset), None)
         if first is None:
             raise DataError(f"{origin} is empty.")
-        return {name: list(value) if isinstance(value, Mapping) else None for name, value in first.items()}
+        return columns_of(first)
     if isinstance(dataset, Dataset) and len(dataset) == 0:
         raise DataError(f"{origin} is empty.")
     return {name: _keys(feature) for name, feature in dataset.features.items()}
@@ -46,9 +76,7 @@ def _keys(feature: Any) -> list[str] | None:
     return list(feature) if isinstance(feature, Mapping) else None
 
 
-def _find_side(
-    side: str, columns: dict[str, list[str] | None], origin: str, arguments: DataArguments
-) -> tuple[str, ...]:
+def _find_side(side: str, columns: Columns, origin: str, arguments: DataArguments) -> tuple[str, ...]:
     """Where the text of one side is: `("translation", language)` or `(column,)`."""
     column, language = getattr(arguments, f"{side}_column"), getattr(arguments, f"{side}_lang")
     languages = columns.get(column or "translation")
@@ -73,9 +101,7 @@ def _extract_pairs(
     pairs = {"source": _extract_side(batch, source), "target": _extract_side(batch, target)}
     for path, texts in ((source, pairs["source"]), (target, pairs["target"])):
         for row, text in zip(rows, texts, strict=True):
-            if not isinstance(text, str):
-                wrong = "is missing (null)" if text is None else f"is not text but {text!r:.50}"
-                raise DataError(f"{origin}, row {row + 1}: {'.'.join(path)!r} {wrong}. Mend the row or take it out.")
+            require_text(text, origin, row + 1, path)
     return pairs
 
 

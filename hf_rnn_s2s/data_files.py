@@ -13,7 +13,7 @@ from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .data_arguments import DataArguments, DataError
-from .data_columns import PAIR, Examples, as_pairs
+from .data_columns import PAIR, Examples, as_pairs, columns_of, find_sides, require_text
 
 __all__ = ["FORMATS", "check_parallel_text", "check_table"]
 
@@ -114,22 +114,81 @@ def check_table(path: Path, arguments: DataArguments) -> Callable[[], Examples]:
         DataError: if the file is missing, empty or, being text, not UTF-8; if a CSV or TSV file names a column
             twice, has no rows or rows of other lengths. What is wrong inside JSON and Parquet is raised in loading.
     """
-    options: dict[str, Any] = {}
-    if path.suffix == ".parquet":
-        _check_exists(path)
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty.")
-    else:
+    kind = FORMATS[path.suffix.lower()]
+    if kind == "json":
+        return partial(_load_json, path, _check_text(path).digest, arguments)
+    if kind == "csv":
         _check_text(path)
-    if FORMATS[path.suffix] == "csv":
-        options = _csv_options(path)
-    return partial(_load_table, path, options, arguments)
+        return partial(_load_table, path, _csv_options(path), arguments)
+    _check_exists(path)
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty.")
+    return partial(_load_table, path, {}, arguments)
+
+
+def _load_json(path: Path, digest: str, arguments: DataArguments) -> Examples:
+    # Not by load_dataset("json"), which makes times of texts that look like times and says nothing of the row it
+    # cannot read.
+    _, first = next(_json_rows(str(path)), (0, None))
+    if first is None:
+        raise DataError(f"{path} is empty.")
+    source, target = find_sides(columns_of(first), str(path), arguments)
+    content = {"path": str(path), "source": source, "target": target, "digest": digest}
+    build = IterableDataset.from_generator if arguments.streaming else Dataset.from_generator
+    try:
+        return build(_read_json, features=PAIR, gen_kwargs=content)
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, DataError):
+            raise error.__cause__ from None
+        raise
+
+
+def _read_json(path: str, source: tuple[str, ...], target: tuple[str, ...], digest: str) -> Iterator[dict[str, str]]:
+    for number, row in _json_rows(path):
+        yield {
+            side: require_text(_value(row, place), path, number, place)
+            for side, place in (("source", source), ("target", target))
+        }
+
+
+def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with one on each line, or of a file that is a single list of them, and their numbers."""
+    with open(path, encoding="utf-8-sig", newline="\n") as file:
+        beginning = file.read(1)
+        while beginning.isspace():
+            beginning = file.read(1)
+        file.seek(0)
+        numbered: Iterator[tuple[int, Any]]
+        if beginning == "[":
+            numbered = enumerate(_parse_json(file.read(), path, "the file"), start=1)
+        else:
+            numbered = (
+                (n, _parse_json(line, path, f"line {n}")) for n, line in enumerate(file, start=1) if line.strip()
+            )
+        for number, row in numbered:
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, row {number} is not a JSON object but {row!r:.50}.")
+            yield number, row
+
+
+def _parse_json(text: str, path: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} cannot be read as JSON: {place} is not a whole JSON object: {error}.") from error
+
+
+def _value(row: dict[str, Any], place: tuple[str, ...]) -> Any:
+    value: Any = row
+    for name in place:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _csv_options(path: Path) -> dict[str, Any]:
     """Check that each row has a field for each column; return how to keep every field ("NA", "007") the text it is."""
     dialect: dict[str, Any] = {"delimiter": ",", "quoting": csv.QUOTE_MINIMAL}
-    if path.suffix == ".tsv":
+    if path.suffix.lower() == ".tsv":
         dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     with path.open(encoding="utf-8-sig", newline="") as file:
         table = csv.reader(file, **dialect)
@@ -143,7 +202,9 @@ def _csv_options(path: Path) -> dict[str, Any]:
                         f"columns: {', '.join(columns)}."
                     )
         except csv.Error as error:
-            raise DataError(f"{path}, line {table.line_num}: {error}.") from error
+            raise DataError(
+                f"{path}, line {table.line_num}: {error}. Is there a quotation mark without its pair?"
+            ) from error
     if len(set(columns)) != len(columns):
         raise DataError(f"{path}: the first line must name each column once; it reads {', '.join(columns)}.")
     if empty:
@@ -153,23 +214,11 @@ def _csv_options(path: Path) -> dict[str, Any]:
 
 
 def _load_table(path: Path, options: dict[str, Any], arguments: DataArguments) -> Examples:
+    kind = FORMATS[path.suffix.lower()]
     try:
-        dataset = load_dataset(
-            FORMATS[path.suffix], data_files=str(path), split="train", streaming=arguments.streaming, **options
-        )
+        dataset = load_dataset(kind, data_files=str(path), split="train", streaming=arguments.streaming, **options)
         return as_pairs(dataset, str(path), arguments)
     except DataError:
         raise
     except (DatasetGenerationError, ValueError, OSError) as error:
-        reason = _first_bad_json_line(path) if FORMATS[path.suffix] == "json" else None
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason or error.__cause__ or error}") from error
-
-
-def _first_bad_json_line(path: Path) -> str | None:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                json.loads(line)
-            except json.JSONDecodeError as error:
-                return f"line {number} is not a JSON object: {error}."
-    return None
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error.__cause__ or error}") from error

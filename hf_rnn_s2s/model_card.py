@@ -73,7 +73,9 @@ def build_model_card(
     split_sizes: Mapping[str, int | None],
     metrics: Mapping[str, Any],
     samples: Iterable[Sequence[str]],
+    has_curves: bool,
     has_attention_picture: bool,
+    resumed: bool,
 ) -> ModelCard:
     """
     Fills in the template.
@@ -85,13 +87,15 @@ def build_model_card(
         split_sizes: number of examples of each split; None where a stream does not tell.
         metrics: what is in `all_results.json`; without `predict_` metrics the card says that nothing was measured.
         samples: rows of `(source, reference, hypothesis)`, best from the test split.
+        has_curves: whether there is a `training_curves.png`.
         has_attention_picture: whether there is an `attention.png`.
+        resumed: whether `metrics` tell only of what was trained since the run was resumed.
     """
     name = training_arguments.hub_model_id or Path(training_arguments.output_dir or ".").name
     rows = list(samples)
     languages = [language for language in language_pair(data_arguments) if language]
     card: ModelCard = ModelCard.from_template(
-        card_data=_card_data(name.split("/")[-1], languages, model_arguments, data_arguments, metrics),
+        card_data=_card_data(name.split("/")[-1], languages, model, model_arguments, data_arguments, metrics),
         template_path=str(template),
         model_name=name.split("/")[-1],
         summary=f"Translates {' to '.join(languages) or 'text'}. "
@@ -104,17 +108,17 @@ def build_model_card(
         architecture=_given(model.config, ARCHITECTURE),
         model_reference=_python_text(training_arguments.hub_model_id or "path/to/this/folder"),
         example_source=_python_text(rows[0][0] if rows else "How are you?"),
-        tokenizer_trust=", trust_remote_code=True" if model.config.decoder_vocab_size is not None else "",
         max_source_length=data_arguments.max_source_length,
         max_new_tokens=model.generation_config.max_length - 1,
         data_description=describe_data(data_arguments),
         split_sizes={split: "a stream" if size is None else f"{size:,}" for split, size in split_sizes.items()},
-        training_description=_describe_training(metrics),
+        training_description=_describe_training(training_arguments, metrics, resumed),
         hyperparameters=_given(training_arguments, HYPERPARAMETERS),
         results=_results(metrics),
         test_size=split_sizes.get("test"),
         num_beams=model_arguments.num_beams,
         samples=[[_cell(text) for text in row] for row in rows],
+        has_curves=has_curves,
         has_attention_picture=has_attention_picture,
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
     )
@@ -131,6 +135,8 @@ def language_pair(arguments: DataArguments) -> tuple[str | None, str | None]:
 
 def describe_data(arguments: DataArguments) -> str:
     """One sentence on where the examples came from. Of local files only the names are told, not the folders."""
+    if arguments.dataset_name and not _hub_dataset(arguments):
+        return f"A local folder: `{Path(arguments.dataset_name).name}`."
     if arguments.dataset_name:
         config = f", configuration `{arguments.dataset_config_name}`" if arguments.dataset_config_name else ""
         return f"The dataset [`{arguments.dataset_name}`](https://huggingface.co/datasets/{arguments.dataset_name}){config}."
@@ -146,6 +152,7 @@ def describe_data(arguments: DataArguments) -> str:
 def _card_data(
     name: str,
     languages: list[str],
+    model: PreTrainedModel,
     model_arguments: ModelArguments,
     data_arguments: DataArguments,
     metrics: Mapping[str, Any],
@@ -157,8 +164,8 @@ def _card_data(
         license=model_arguments.license,
         library_name="transformers",
         pipeline_tag="translation",
-        tags=["translation", "rnn", "lstm", "attention", "hf-rnn-s2s"],
-        datasets=[data_arguments.dataset_name] if data_arguments.dataset_name else None,
+        tags=["translation", "rnn", model.config.cell_type, *_attention_tag(model), "hf-rnn-s2s"],
+        datasets=_hub_dataset(data_arguments),
         metrics=["bleu", "chrf", "ter", "exact_match"],
         base_model=_hub_name(model_arguments.model_name_or_path),
         model_name=name if results else None,
@@ -167,7 +174,8 @@ def _card_data(
 
 
 def _eval_results(arguments: DataArguments, metrics: Mapping[str, Any]) -> list[EvalResult]:
-    test_name = Path(arguments.test_file or arguments.train_file or "hf-rnn-s2s-demo").name
+    local = arguments.test_file or arguments.train_file or arguments.dataset_name or "hf-rnn-s2s-demo"
+    dataset = (_hub_dataset(arguments) or [Path(local).name])[0]
     results = []
     for metric in MODEL_INDEX_METRICS:
         if f"predict_{metric}" not in metrics:
@@ -177,8 +185,8 @@ def _eval_results(arguments: DataArguments, metrics: Mapping[str, Any]) -> list[
             EvalResult(
                 task_type="translation",
                 task_name="Translation",
-                dataset_type=arguments.dataset_name or test_name,
-                dataset_name=arguments.dataset_name or test_name,
+                dataset_type=dataset,
+                dataset_name=dataset,
                 dataset_config=arguments.dataset_config_name,
                 dataset_split="test",
                 metric_type=metric,
@@ -202,12 +210,24 @@ def _results(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _describe_training(metrics: Mapping[str, Any]) -> str:
+def _describe_training(arguments: RnnS2STrainingArguments, metrics: Mapping[str, Any], resumed: bool) -> str:
+    optimizer = getattr(arguments.optim, "value", arguments.optim)
     return (
-        f"Adam on the cross-entropy of target tokens; {metrics['epoch']:.1f} epochs in "
+        f"Trained on the cross-entropy of target tokens, with `{optimizer}`, for {metrics['epoch']:.1f} epochs. "
+        f"{'What came after the run was last resumed' if resumed else 'This'} took "
         f"{metrics['train_runtime'] / 60:.1f} minutes, evaluations included, with "
         f"{metrics['target_tokens_per_second']:,.0f} target tokens per second."
     )
+
+
+def _attention_tag(model: PreTrainedModel) -> list[str]:
+    return [] if model.config.attention_type == "none" else ["attention"]
+
+
+def _hub_dataset(arguments: DataArguments) -> list[str] | None:
+    """The data set, if it is one of the Hub: of local folders nobody else needs to know the path."""
+    name = arguments.dataset_name
+    return None if name is None or Path(name).exists() else [name]
 
 
 def _hub_name(name_or_path: str | None) -> str | None:

@@ -63,6 +63,12 @@ def plot_attention(source_tokens: Sequence[str], target_tokens: Sequence[str], a
     return figure
 
 
+def has_training_curves(log_history: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether there is anything in the history for `plot_training_curves` to draw; a run may have logged nothing."""
+    entries = [entry for entry in log_history if "step" in entry]
+    return bool(_curve(entries, "loss") or _curve(entries, "eval_loss") or _metric_names(entries))
+
+
 def plot_training_curves(log_history: Iterable[Mapping[str, Any]]) -> Figure:
     """Draw the losses in one panel and every evaluation metric in a panel of its own, over training steps.
 
@@ -77,7 +83,7 @@ def plot_training_curves(log_history: Iterable[Mapping[str, Any]]) -> Figure:
     losses = {"training": _curve(entries, "loss"), "evaluation": _curve(entries, "eval_loss")}
     losses = {label: curve for label, curve in losses.items() if curve}
     metrics = _metric_names(entries)
-    if not losses and not metrics:
+    if not has_training_curves(entries):
         raise ValueError("log_history: no entry has a step with a loss or an eval_… number, so there is no curve")
     panels: list[tuple[str, dict[str, list[tuple[float, float]]]]] = [("loss", losses)] if losses else []
     panels += [(name.removeprefix("eval_"), {"evaluation": _curve(entries, name)}) for name in metrics]

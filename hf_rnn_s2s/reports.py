@@ -14,6 +14,7 @@ SEPARATORS = re.compile("\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 Row = tuple[str, str, str]
 COLUMNS = ("source", "reference", "hypothesis")
 WIDEST_PICTURE = 30  # tokens on an axis that can still be read
+LARGEST_PICTURE = 128  # tokens on an axis that can still be drawn
 
 
 def translations_table(rows: Iterable[Row]) -> str:
@@ -37,19 +38,23 @@ def write_predictions(path: Path, rows: Iterable[Row]) -> None:
             file.write("\t".join(SEPARATORS.sub(" ", text) for text in row) + "\n")
 
 
-def informative_example(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> str:
-    """The source whose attention is worth a look: the longest one that fits into a picture, rightly translated if one
-    is. If none fits, the shortest."""
-    lengths = [
-        max(len(tokenizer(text)["input_ids"]) for text in (source, hypothesis)) for source, _, hypothesis in rows
-    ]
-
-    def worth(number: int) -> tuple[bool, bool, int]:
-        _, reference, hypothesis = rows[number]
-        fits = lengths[number] <= WIDEST_PICTURE
-        return fits, hypothesis == reference and fits, lengths[number] if fits else -lengths[number]
-
-    return rows[max(range(len(rows)), key=worth)][0]
+def informative_example(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_source_length: int | None = None
+) -> str | None:
+    """
+    The source whose attention is worth a look: the longest one that fits into a picture, rightly translated if one is.
+    If none fits, the shortest; None, if all are empty, were cut to `max_source_length` tokens or are too long to draw.
+    """
+    target_tokenizer = getattr(tokenizer, "target_tokenizer", tokenizer)
+    longest = min(max_source_length or LARGEST_PICTURE, LARGEST_PICTURE)
+    candidates = []
+    for source, reference, hypothesis in rows:
+        source_length, length = len(tokenizer(source)["input_ids"]), len(target_tokenizer(hypothesis)["input_ids"])
+        if source.strip() and source_length <= longest and length <= LARGEST_PICTURE:
+            size = max(source_length, length)
+            fits = size <= WIDEST_PICTURE
+            candidates.append(((fits, hypothesis == reference and fits, size if fits else -size), source))
+    return max(candidates, key=lambda candidate: candidate[0])[1] if candidates else None
 
 
 def draw_attention(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -72,6 +72,10 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if args.label_smoothing_factor:
             logger.info("label_smoothing_factor is applied by the model, as config.label_smoothing.")
             model.config.label_smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
+        accelerator_config: Any = args.accelerator_config  # by now an object
+        if isinstance(other.get("train_dataset"), IterableDataset) and accelerator_config.dispatch_batches is None:
+            # Otherwise the first process would read for all, and could not join batches of different lengths.
+            accelerator_config.dispatch_batches = False
         args.include_for_metrics = [*args.include_for_metrics, "loss"]
         super().__init__(model=model, args=args, processing_class=processing_class, **other)
         self.score = score
@@ -146,7 +150,10 @@ class RnnS2STrainer(Seq2SeqTrainer):
             return sampler
         dataset = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
         return ShuffledLengthGroups(
-            _lengths(dataset, "input_ids"), _lengths(dataset, "labels"), self.args.train_batch_size
+            _lengths(dataset, "input_ids"),
+            _lengths(dataset, "labels"),
+            self.args.train_batch_size,
+            seed=self.args.data_seed,
         )
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
@@ -194,6 +201,8 @@ def _require_complete_predictions(args: RnnS2STrainingArguments) -> None:
         "prediction_loss_only": False,
         "eval_do_concat_batches": True,
         "batch_eval_metrics": False,
+        "dataloader_drop_last": False,
+        "remove_unused_columns": True,
     }
     for name, value in needed.items():
         if getattr(args, name) is not value:

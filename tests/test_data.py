@@ -156,3 +156,25 @@ def test_all_files_are_looked_at_before_any_is_read(tmp_path: Path, monkeypatch:
     train = write_table(tmp_path / "train.jsonl", PAIRS)
     with pytest.raises(DataError, match=r"nowhere\.jsonl does not exist"):
         load_examples(DataArguments(train_file=train, validation_file=str(tmp_path / "nowhere.jsonl")))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_split_with_an_empty_side_is_refused_before_training(
+    tmp_path: Path, side: str, split: str, streaming: bool
+) -> None:
+    good = write_table(tmp_path / "good.jsonl", FULL_PAIRS)
+    bad = write_table(tmp_path / "bad.jsonl", [{**pair, side: "  "} for pair in FULL_PAIRS])
+    chosen = {"validation_file": good, "test_file": good, f"{split}_file": bad}
+    with pytest.raises(DataError, match=f"The {split} split has no {side} text: all of its 5 are empty"):
+        load_examples(DataArguments(train_file=good, streaming=streaming, **chosen))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_that_datasets_saved(tmp_path: Path, streaming: bool) -> None:
+    pairs = Dataset.from_list(FULL_PAIRS)
+    DatasetDict({"train": pairs, "validation": pairs}).save_to_disk(tmp_path / "saved")
+    examples = load_examples(DataArguments(dataset_name=str(tmp_path / "saved"), streaming=streaming))
+    assert [list(examples[split]) for split in ("train", "validation")] == [FULL_PAIRS, FULL_PAIRS]
+    assert isinstance(examples["train"], Dataset) != streaming

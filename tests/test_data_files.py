@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_missing_side_lists_what_is_there(tmp_path: Path) -> None:
 def test_broken_tables(tmp_path: Path) -> None:
     broken = tmp_path / "t.jsonl"
     broken.write_text('{"source": "a", "target": "b"}\n{"source": "a", \n')
-    with pytest.raises(DataError, match=r"t\.jsonl cannot be read as jsonl: line 2 is not a JSON object"):
+    with pytest.raises(DataError, match=r"t\.jsonl cannot be read as JSON: line 2 is not a whole JSON object"):
         load_examples(files(str(broken)))
     long_row = tmp_path / "t.csv"
     long_row.write_text("source,target\na,b\na,b,c\n")
@@ -126,3 +127,55 @@ def test_broken_tables(tmp_path: Path) -> None:
     not_parquet.write_text("text")
     with pytest.raises(DataError, match=r"t\.parquet cannot be read as parquet"):
         load_examples(files(str(not_parquet)))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_text_that_looks_like_a_time_or_a_number_stays_text(tmp_path: Path, streaming: bool) -> None:
+    pairs = [{"source": "2020-01-01", "target": "2020-01-01 10:00:00"}, {"source": "1e5", "target": "true"}]
+    path = write_table(tmp_path / "t.jsonl", pairs)
+    assert rows(load_examples(files(path, streaming=streaming))["train"]) == pairs
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("bad_line", "message"),
+    [
+        ('{"source": "a", "target": 3}', "row 3: 'target' is not text but 3"),
+        ('{"source": ["a"], "target": "b"}', r"row 3: 'source' is not text but \['a'\]"),
+        ('{"source": "a"}', r"row 3: 'target' is missing \(null\)"),
+        ('["a", "b"]', r"row 3 is not a JSON object but \['a', 'b'\]"),
+        ('{"source": "a",', "line 3 is not a whole JSON object"),
+    ],
+)
+def test_the_row_that_is_wrong_is_the_one_that_is_named(
+    tmp_path: Path, bad_line: str, message: str, streaming: bool
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"source": "a", "target": "b"}\n' * 2 + bad_line + '\n{"source": "c", "target": "d"}\n')
+    with pytest.raises(DataError, match=rf"t\.jsonl.*{message}"):
+        rows(load_examples(files(str(path), streaming=streaming))["train"])
+
+
+def test_rows_may_have_more_than_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    lines = [{"translation": {"en": "a", "de": "b"}}, {"translation": {"en": "c", "de": "d", "fr": "e"}, "id": 7}]
+    expected = [{"source": "a", "target": "b"}, {"source": "c", "target": "d"}]
+    path.write_text("\n\n".join(json.dumps(line) for line in lines))
+    assert rows(load_examples(parallel(str(path)))["train"]) == expected
+    path.write_text(json.dumps(lines, indent=1))  # one list in the whole file
+    assert rows(load_examples(parallel(str(path)))["train"]) == expected
+
+
+def test_the_case_of_a_suffix_does_not_matter(tmp_path: Path) -> None:
+    for suffix in (".JSONL", ".Csv", ".TSV"):
+        path = tmp_path / f"t{suffix}"
+        lower = write_table(tmp_path / f"t{suffix.lower()}", NO_TABS)
+        path.write_bytes(Path(lower).read_bytes())
+        assert rows(load_examples(files(str(path)))["validation"]) == NO_TABS
+
+
+def test_a_quotation_mark_without_its_pair_is_suspected(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('source,target\n"a,b\n' + "c,d\n" * 40_000)
+    with pytest.raises(DataError, match="line [0-9]+: field larger than .*quotation mark without its pair"):
+        load_examples(files(str(path)))

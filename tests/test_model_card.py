@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_rnn_s2s import RnnS2SForConditionalGeneration
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments
 from hf_rnn_s2s.data_arguments import DataArguments
 from hf_rnn_s2s.model_card import build_model_card, describe_data, language_pair
@@ -34,15 +34,18 @@ def make_card(
         "split_sizes": {"train": 29000, "validation": 1014, "test": 1000},
         "metrics": METRICS,
         "samples": [('a "red" | blue\nmat', "eine Matte", "eine rote Matte")],
+        "has_curves": True,
         "has_attention_picture": True,
+        "resumed": False,
         **changes,
     }
+    options = inputs.pop("options", {})
     card = build_model_card(
         TEMPLATE,
         model,
         ModelArguments(license="mit"),
         data or DataArguments(train_file="folder/train", validation_file="v", source_lang="en", target_lang="de"),
-        RnnS2STrainingArguments(output_dir=str(tmp_path / "my-model")),
+        RnnS2STrainingArguments(output_dir=str(tmp_path / "my-model"), **options),
         **inputs,
     )
     path = tmp_path / "README.md"
@@ -84,7 +87,7 @@ def test_text(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> Non
         "| `lr_scheduler_type` | linear |",
     ]:
         assert line in text.splitlines(), line
-    assert "3.0 epochs in 1.5 minutes" in text
+    assert "for 3.0 epochs. This took 1.5 minutes" in text
     assert "writes at most 64 tokens" in text
     assert str(tmp_path) not in text
     assert "{{" not in text
@@ -121,3 +124,32 @@ def test_data(data: DataArguments, pair: tuple[str | None, str | None], sentence
 def test_language_codes_are_those_of_the_hub(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
     card = make_card(tiny_model, tmp_path, DataArguments(demo_locales=["en", "zh_Hant"]))
     assert card.data.to_dict()["language"] == ["en", "zh"]
+
+
+def test_the_card_follows_what_was_done(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    card = make_card(tiny_model, tmp_path, options={"optim": "sgd"}, resumed=True, has_curves=False)
+    assert "cross-entropy of target tokens, with `sgd`, for 3.0 epochs" in card.text
+    assert "What came after the run was last resumed took" in card.text
+    assert "training_curves.png" not in card.text
+    assert {"lstm", "attention"} <= set(card.data.tags)
+    plain = RnnS2SForConditionalGeneration(
+        RnnS2SConfig(vocab_size=300, embedding_size=8, hidden_size=8, attention_type="none", cell_type="gru")
+    )
+    tags = set(make_card(plain, tmp_path).data.tags)
+    assert "gru" in tags
+    assert not {"lstm", "attention"} & tags
+
+
+def test_a_local_folder_is_told_by_its_name(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    folder = tmp_path / "my corpus"
+    folder.mkdir()
+    data = DataArguments(dataset_name=str(folder), source_lang="en", target_lang="de")
+    card = make_card(tiny_model, tmp_path, data)
+    assert str(tmp_path) not in card.content.replace(str(tmp_path / "my-model"), "")
+    assert "A local folder: `my corpus`." in card.text
+    assert card.data.datasets is None
+    assert {result.dataset_type for result in card.data.eval_results} == {"my corpus"}
+    on_the_hub = DataArguments(dataset_name="lab/corpus", source_lang="en", target_lang="de")
+    card = make_card(tiny_model, tmp_path, on_the_hub)
+    assert card.data.datasets == ["lab/corpus"]
+    assert {result.dataset_type for result in card.data.eval_results} == {"lab/corpus"}

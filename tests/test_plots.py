@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from packaging.version import Version
 
 from hf_rnn_s2s import plots
-from hf_rnn_s2s.plots import plot_attention, plot_training_curves
+from hf_rnn_s2s.plots import has_training_curves, plot_attention, plot_training_curves
 
 HISTORY: list[dict[str, Any]] = [
     {"step": 10, "epoch": 0.1, "loss": 4.0, "learning_rate": 1e-3, "grad_norm": 1.0},
@@ -206,6 +206,7 @@ def test_curves_without_evaluation_or_without_training_loss() -> None:
 
 @pytest.mark.parametrize("history", [[], [{"loss": 1.0}], [{"step": 3, "train_runtime": 4.0}]])
 def test_history_without_curves_is_refused(history: list[dict[str, float]]) -> None:
+    assert not has_training_curves(history)
     with pytest.raises(ValueError, match="log_history: no entry"):
         plot_training_curves(history)
 

@@ -60,3 +60,22 @@ def test_the_order_follows_the_seed_and_differs_by_pass() -> None:
 
 def test_fewer_rows_than_a_batch() -> None:
     assert sorted(ShuffledLengthGroups([3, 1, 2], [1, 1, 1], BATCH)) == [0, 1, 2]
+
+
+def test_a_seed_of_its_own_makes_the_order_of_every_epoch() -> None:
+    lengths = list(range(1, 200))
+
+    def orders(seed: int | None, global_seed: int) -> list[list[int]]:
+        torch.manual_seed(global_seed)
+        sampler = ShuffledLengthGroups(lengths, lengths, batch_size=4, seed=seed)
+        epochs = []
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            epochs.append(list(sampler))
+        return epochs
+
+    first, second = orders(7, 0)
+    assert first != second
+    assert orders(7, 1) == [first, second]  # whatever else draws random numbers
+    assert orders(8, 0)[0] != first
+    assert orders(None, 0) != orders(None, 1)

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -19,9 +18,9 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from hf_rnn_s2s import RnnTranslationPipeline
-from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments, parse_arguments
-from hf_rnn_s2s.data_arguments import DataArguments
+from hf_rnn_s2s import RnnTranslationPipeline, train_tokenizer
+from hf_rnn_s2s.arguments import parse_arguments
+from hf_rnn_s2s.data import load_examples
 from hf_rnn_s2s.metrics import TranslationMetric
 from hf_rnn_s2s.reports import SEPARATORS
 
@@ -182,6 +181,57 @@ def test_the_folder_of_another_run_is_refused_and_stays_as_it_is(finished: tuple
     assert snapshot(folder) == before
 
 
+def test_a_run_that_resumes_from_elsewhere_leaves_other_folders_alone(
+    finished: tuple[Path, str], recipe: str, tmp_path: Path
+) -> None:
+    folder, _ = finished
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.safetensors").write_bytes(b"of another run")
+    with pytest.raises(ValueError, match="not empty"):
+        run(recipe, "--output_dir", str(other), "--resume_from_checkpoint", str(next(folder.glob("checkpoint-*"))))
+    assert list(snapshot(other)) == [str(other / "model.safetensors")]
+
+
+def test_evaluating_without_training(finished: tuple[Path, str], recipe: str, tmp_path: Path) -> None:
+    folder, _ = finished
+    options = ["--do_train", "false", "--output_dir", str(tmp_path / "scores")]
+    printed = run(recipe, "--model_name_or_path", str(folder), "--embedding_size", "8", *options)
+    assert rows(tmp_path / "scores") == rows(folder)
+    scores, expected = results(tmp_path / "scores"), results(folder)
+    names = {"predict_bleu", "predict_chrf", "predict_ter", "predict_exact_match", "predict_loss"}
+    assert {name: scores[name] for name in names} == {name: expected[name] for name in names}
+    assert "eval_loss" in scores
+    assert "train_loss" not in scores
+    assert not {"model.safetensors", "README.md"} & {path.name for path in (tmp_path / "scores").iterdir()}
+    assert f'pipeline("translation", "{folder}"' in printed
+    options = ["--do_train", "false", "--output_dir", str(tmp_path / "new")]
+    with pytest.raises(ValueError, match="do_train=false: name the model"):
+        run(recipe, *options)
+    with pytest.raises(ValueError, match="push_to_hub goes with training"):
+        run(recipe, "--model_name_or_path", str(folder), "--embedding_size", "8", *options, "--push_to_hub", "true")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_without_logs_and_without_a_translation_of_the_test_split(recipe: str, tmp_path: Path) -> None:
+    quiet = [
+        "--logging_strategy",
+        "no",
+        "--logging_first_step",
+        "false",
+        "--eval_strategy",
+        "no",
+        "--save_strategy",
+        "no",
+    ]
+    options = [*quiet, "--load_best_model_at_end", "false", "--do_predict", "false", "--max_steps", "2"]
+    run(recipe, "--output_dir", str(tmp_path / "run"), *options)
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert not list((tmp_path / "run").glob("*.png"))
+    assert not (tmp_path / "run" / "predictions.tsv").exists()
+    assert "training_curves.png" not in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
 def test_other_architectures_data_and_vocabularies(recipe: str, tmp_path: Path) -> None:
     """A stream, a vocabulary for each side, no attention and thus no picture of it."""
     options = ["--streaming", "true", "--max_steps", "3", "--decoder_vocab_size", "400", "--attention_type", "none"]
@@ -212,28 +262,22 @@ def test_other_architectures_data_and_vocabularies(recipe: str, tmp_path: Path) 
     assert "attention.png" not in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
+def run_two_processes(*argv: str) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    outcome = subprocess.run(
+        [*command, str(ROOT / "train.py"), *argv],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+
+
 def test_two_processes_leave_the_same_files_once(recipe: str, finished: tuple[Path, str], tmp_path: Path) -> None:
     """13 test examples in batches of 4 for 2 processes: the last batches are filled up with examples already seen."""
     folder = tmp_path / "run"
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            "2",
-            str(ROOT / "train.py"),
-            recipe,
-            "--output_dir",
-            str(folder),
-            "--num_train_epochs",
-            "1",
-        ],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-    )
+    run_two_processes(recipe, "--output_dir", str(folder), "--num_train_epochs", "1")
     alone, _ = finished
     assert {path.name for path in folder.iterdir() if path.is_file()} == {
         path.name for path in alone.iterdir() if path.is_file()
@@ -244,6 +288,17 @@ def test_two_processes_leave_the_same_files_once(recipe: str, finished: tuple[Pa
     translator = RnnTranslationPipeline(model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
     for source, _, hypothesis in table[1:]:
         assert SEPARATORS.sub(" ", translator(source)[0]["translation_text"]) == hypothesis
+
+
+def test_two_processes_share_a_stream(recipe: str, tmp_path: Path) -> None:
+    folder, strategies = tmp_path / "run", ["--eval_strategy", "no", "--save_strategy", "no"]
+    options = ["--streaming", "true", "--max_steps", "2", "--load_best_model_at_end", "false", "--do_predict", "false"]
+    run_two_processes(recipe, "--output_dir", str(folder), *options, *strategies)
+    arguments = parse_arguments([recipe, "--streaming", "true"])
+    corpus = load_examples(arguments[1])["train"].take(2 * 2 * arguments[2].per_device_train_batch_size)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    expected = sum(len(tokenizer(text_target=pair["target"])["input_ids"]) for pair in corpus)
+    assert results(folder)["target_tokens"] == expected  # each example of the first four batches, and each once
 
 
 def test_push_to_hub(recipe: str, tmp_path: Path) -> None:
@@ -302,6 +357,10 @@ def test_a_stream_needs_max_steps(recipe: str, tmp_path: Path) -> None:
         (["--ema_decay", "1"], "ema_decay=1.0 must lie between 0 and 1"),
         (["--vocab_size", "5"], "vocab_size"),
         (["--max_target_length", "1"], "training pairs are longer"),
+        (["--num_beams", "0"], "num_beams=0 must be at least 1"),
+        (["--generation_max_length", "1"], "generation_max_length=1 leaves no room"),
+        (["--dataloader_drop_last", "true"], "dataloader_drop_last=True: this trainer scores complete translations"),
+        (["--remove_unused_columns", "false"], "remove_unused_columns=False"),
     ],
 )
 def test_wrong_values_leave_no_folder_behind(recipe: str, tmp_path: Path, options: list[str], message: str) -> None:
@@ -317,6 +376,28 @@ def test_an_architecture_must_be_that_of_the_checkpoint(finished: tuple[Path, st
         run(*options, "--hidden_size", "32")
 
 
+def test_a_vocabulary_must_be_that_of_the_model(
+    finished: tuple[Path, str], recipe: str, tiny_texts: list[str], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    separate = tmp_path / "separate"
+    train_tokenizer(tiny_texts, 280, target_texts=tiny_texts).save_pretrained(separate)
+    base = [
+        recipe,
+        "--embedding_size",
+        "8",
+        "--output_dir",
+        str(tmp_path / "new"),
+        "--model_name_or_path",
+        str(folder),
+    ]
+    with pytest.raises(ValueError, match=r"The tokenizer has .*, the model .* has .*leave out --tokenizer_name"):
+        run(*base, "--tokenizer_name", str(separate))
+    with pytest.raises(ValueError, match="decoder_vocab_size=300 asks for a vocabulary of the target's own"):
+        run(*base, "--decoder_vocab_size", "300")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_checkpoint_of_another_model_type_is_refused(finished: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = finished
     other = tmp_path / "other"
@@ -324,81 +405,3 @@ def test_a_checkpoint_of_another_model_type_is_refused(finished: tuple[Path, str
     (other / "config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
     with pytest.raises(ValueError, match="is a 't5' model"):
         run("--output_dir", str(tmp_path / "new"), "--model_name_or_path", str(other), "--demo_size", "20")
-
-
-@pytest.mark.parametrize(
-    ("content", "options", "message"),
-    [
-        ("hiden_size: 5", [], "unknown argument 'hiden_size' in the recipe"),
-        (
-            "hidden_size: 5",
-            ["--hiden_size", "6"],
-            "unknown argument 'hiden_size' on the command line; did you mean hidden",
-        ),
-        ("hidden_size: big", [], "--hidden_size/--hidden-size: invalid int value: 'big'"),
-        ("cell_type: rnn", [], "invalid choice: 'rnn' (choose from"),
-        ("- hidden_size", [], "must map arguments to values"),
-        ("a: [", [], "cannot be read"),
-        ("seed: 1", ["other.yaml"], "'other.yaml' belongs to no argument; a recipe must be the first"),
-    ],
-)
-def test_a_wrong_recipe_is_explained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, options: list[str], message: str
-) -> None:
-    path = tmp_path / "wrong.yaml"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(SystemExit):
-        parse_arguments([str(path), *options])
-    assert message in capsys.readouterr().err
-
-
-def test_recipes_take_every_kind_of_value(tmp_path: Path) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        "demo_locales: [de, fr]\nsave_total_limit: null\nload_best_model_at_end: false\nlearning_rate: 1e-4\n"
-        "lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 0.5}\nmax_steps: -1\n",
-        encoding="utf-8",
-    )
-    _, data, training = parse_arguments([str(path), "--demo_locales", "en", "fr"])
-    assert data.demo_locales == ["en", "fr"]
-    assert training.save_total_limit is None
-    assert training.load_best_model_at_end is False
-    assert training.learning_rate == 1e-4
-    assert training.lr_scheduler_kwargs == {"min_lr": 0.5}
-
-
-def test_the_demo_recipe_is_taken_where_nothing_else_is_asked_for() -> None:
-    def hidden_size(*argv: str) -> int | None:
-        return parse_arguments(argv, ROOT / "recipes" / "demo.yaml")[0].hidden_size
-
-    recipe = hidden_size(str(ROOT / "recipes" / "demo.yaml"))
-    assert recipe is not None
-    assert hidden_size() == recipe
-    assert hidden_size("--demo_locales", "en", "de", "--num_train_epochs=1") == recipe
-    assert hidden_size("--hidden_size", "10") == 10
-    assert hidden_size("--model_name_or_path", "somewhere") is None
-    assert hidden_size(str(ROOT / "recipes" / "multi30k-en-de.yaml")) is None
-    assert parse_arguments([])[0].hidden_size is None
-    text = ["--source_lang", "en", "--target_lang", "de", "--validation_split_percentage", "5"]
-    assert hidden_size("--train-file=data/train", *text) is None
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_is_understood(path: Path) -> None:
-    _, _, training = parse_arguments([str(path)])
-    assert training.output_dir == f"outputs/{path.stem}"
-
-
-@pytest.mark.parametrize("group", [ModelArguments, DataArguments, RnnS2STrainingArguments])
-def test_every_argument_is_explained(group: type) -> None:
-    for field in fields(group):
-        assert not field.init or len(field.metadata.get("help", "")) > 15, field.name
-
-
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        parse_arguments(["--help"])
-    assert stop.value.code == 0
-    shown = capsys.readouterr().out
-    for name in ["--attention_type", "--train_file", "--early_stopping_patience", "--learning_rate"]:
-        assert name in shown
