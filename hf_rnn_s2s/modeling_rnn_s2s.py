@@ -356,12 +356,10 @@ def _check_labels(labels: torch.Tensor, source: torch.Tensor | None, vocabulary_
     check_ids(labels.masked_fill(labels == IGNORED_LABEL, 0), vocabulary_size, "labels")
 
 
-def _whole_encoder_outputs(
-    outputs: RnnS2SEncoderOutput | Sequence[Any] | None, cell_type: str
-) -> RnnS2SEncoderOutput | None:
+def _whole_encoder_outputs(outputs: Any, cell_type: str) -> RnnS2SEncoderOutput | None:
     """The encoder's output from the tuple that it gives with `return_dict=False`, which leaves out what is None."""
     if not isinstance(outputs, (tuple, list)):
-        return cast(RnnS2SEncoderOutput | None, outputs)
+        return outputs
     names = ["last_hidden_state", *(f"final_{part}" for part in CELLS[cell_type].state_names)]
     named: dict[str, Any] = dict(zip(names, outputs, strict=False))
     for extra in outputs[len(names) :]:

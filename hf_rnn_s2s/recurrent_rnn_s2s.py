@@ -135,7 +135,8 @@ class LSTMLayer(RecurrentLayer):
     ) -> tuple[torch.Tensor, LayerState]:
         first = [part.unsqueeze(0).contiguous() for part in state]
         outputs, hidden, cell = torch.lstm(inputs, first, weights, *_kernel_arguments())
-        return outputs, (hidden.squeeze(0), cell.squeeze(0))
+        # Not squeeze(0): what torch.export writes out for older versions of torch has one dimension more.
+        return outputs, (hidden.flatten(0, -2), cell.flatten(0, -2))
 
 
 class GRULayer(RecurrentLayer):
