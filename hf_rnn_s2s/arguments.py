@@ -15,6 +15,7 @@ from .configuration_rnn_s2s import CHOICES, RnnS2SConfig
 from .data_arguments import DataArguments
 
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
+NEW_MODEL_BEAMS = 5
 # What a checkpoint can be chosen by, and whether more is better.
 BEST_MODEL_METRICS = {
     "loss": False,
@@ -83,14 +84,19 @@ class ModelArguments:
     )
     tie_word_embeddings: bool | None = _switch("tie_word_embeddings", "The output layer uses the target embeddings")
     initializer_range: float | None = _switch("initializer_range", "Standard deviation of the initial embeddings")
-    num_beams: int = field(
-        default=5,
+    num_beams: int | None = field(
+        default=None,
         metadata={
-            "help": "Beams of the final translation; saved with the model. While training: generation_num_beams."
+            "help": "Beams of the final translation; saved with the model. While training: generation_num_beams. "
+            f"None: as the model has it, {NEW_MODEL_BEAMS} in a new one."
         },
     )
-    length_penalty: float = field(
-        default=1.0, metadata={"help": "Above 0, beam search prefers longer translations; saved with the model."}
+    length_penalty: float | None = field(
+        default=None,
+        metadata={
+            "help": "Above 0, beam search prefers longer translations; saved with the model. None: as the model has "
+            "it, 1.0 in a new one."
+        },
     )
 
     license: str | None = field(
@@ -98,7 +104,7 @@ class ModelArguments:
     )
 
     def __post_init__(self) -> None:
-        if self.num_beams < 1:
+        if self.num_beams is not None and self.num_beams < 1:
             raise ValueError(f"num_beams={self.num_beams} must be at least 1; 1 is greedy search.")
 
     def architecture(self) -> dict[str, Any]:
@@ -164,6 +170,9 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         # Without this, transformers refuses bfloat16 on a machine that has no accelerator.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if not self.do_train:  # nothing to evaluate, to save and to choose from on the way
+            self.eval_strategy = self.save_strategy = "no"
+            self.load_best_model_at_end = False
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             # transformers takes everything but a loss for better when it is greater
             self.greater_is_better = BEST_MODEL_METRICS.get(self.metric_for_best_model.removeprefix("eval_"))
@@ -209,7 +218,7 @@ def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None) -> Arg
         parser.error(_explain_unknown(parser, unknown[0], "on the command line"))
     chosen = (arguments[-1].metric_for_best_model or "loss").removeprefix("eval_")
     if chosen not in BEST_MODEL_METRICS:
-        parser.error(f"metric_for_best_model {chosen!r} is not measured; there are {', '.join(BEST_MODEL_METRICS)}")
+        parser.error(f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(BEST_MODEL_METRICS)}")
     return cast(Arguments, tuple(arguments))
 
 
@@ -258,4 +267,4 @@ def _names(parser: HfArgumentParser) -> list[str]:
     return [argument.name for group in parser.dataclass_types for argument in fields(group) if argument.init]
 
 
-__all__ = ["ModelArguments", "RnnS2STrainingArguments", "parse_arguments"]
+__all__ = ["NEW_MODEL_BEAMS", "ModelArguments", "RnnS2STrainingArguments", "parse_arguments"]

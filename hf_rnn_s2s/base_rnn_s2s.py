@@ -67,7 +67,8 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
             source = cast(nn.Embedding, self.get_input_embeddings())
             embeddings = self._get_resized_embeddings(source, new_num_tokens, *args, **kwargs)
             self.set_input_embeddings(embeddings)
-            config.decoder_vocab_size = config.target_vocab_size
+            if embeddings.num_embeddings != config.vocab_size:
+                config.decoder_vocab_size = config.target_vocab_size
         config.vocab_size = embeddings.num_embeddings
         return embeddings
 

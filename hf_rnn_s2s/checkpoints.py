@@ -1,8 +1,11 @@
 """Which checkpoint a run goes on from, and that it leaves the output folders of other runs alone."""
 
+import re
 from pathlib import Path
 
 from .arguments import RnnS2STrainingArguments
+
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
@@ -20,13 +23,18 @@ def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
     resumes = wanted is not None and wanted.lower() != "false"
     checkpoint = None
     if wanted is not None and wanted.lower() == "true":
-        # The state is what transformers writes last.
-        complete = [path for path in folder.glob("checkpoint-*[0-9]") if (path / "trainer_state.json").is_file()]
+        numbered = {path: CHECKPOINT.fullmatch(path.name) for path in folder.glob("*")}
+        # Of what transformers writes, the state comes last.
+        complete = {
+            int(match[1]): path
+            for path, match in numbered.items()
+            if match and (path / "trainer_state.json").is_file()
+        }
         if not complete:
             raise ValueError(
                 f"output_dir {folder} has no checkpoint to resume from; leave --resume_from_checkpoint out."
             )
-        checkpoint = max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
+        checkpoint = complete[max(complete)]
     elif wanted is not None and resumes:
         checkpoint = Path(wanted)
         if not (checkpoint / "trainer_state.json").is_file():

@@ -3,6 +3,7 @@
 Also what all handling of data shares: the type of a split, the columns of a pair, and `map` and `filter` in batches.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
@@ -27,6 +28,7 @@ Examples: TypeAlias = Dataset | IterableDataset
 Columns: TypeAlias = dict[str, list[str] | None]
 """Name of each column, with its keys (languages) where it holds dictionaries."""
 
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # what a JSON file can spell, and no encoding can hold
 PAIR = Features({"source": Value("string"), "target": Value("string")})
 
 
@@ -53,9 +55,12 @@ def columns_of(row: Mapping[str, Any]) -> Columns:
 
 def require_text(text: Any, origin: str, row: int, path: tuple[str, ...]) -> str:
     """The text; an error that names its place, if it is none."""
-    if isinstance(text, str):
+    if isinstance(text, str) and not HALF_A_PAIR.search(text):
         return text
-    wrong = "is missing (null)" if text is None else f"is not text but {text!r:.50}"
+    if isinstance(text, str):
+        wrong = f"is not valid Unicode, with half a surrogate pair: {text!r:.50}"
+    else:
+        wrong = "is missing (null)" if text is None else f"is not text but {text!r:.50}"
     raise DataError(f"{origin}, row {row}: {'.'.join(path)!r} {wrong}. Mend the row or take it out.")
 
 

@@ -132,7 +132,9 @@ def _load_json(path: Path, digest: str, arguments: DataArguments) -> Examples:
     _, first = next(_json_rows(str(path)), (0, None))
     if first is None:
         raise DataError(f"{path} is empty.")
-    source, target = find_sides(columns_of(first), str(path), arguments)
+    # A null tells nothing of what is in a column.
+    complete = next((row for _, row in _json_rows(str(path)) if None not in row.values()), first)
+    source, target = find_sides(columns_of(complete), str(path), arguments)
     content = {"path": str(path), "source": source, "target": target, "digest": digest}
     build = IterableDataset.from_generator if arguments.streaming else Dataset.from_generator
     try:
@@ -153,7 +155,7 @@ def _read_json(path: str, source: tuple[str, ...], target: tuple[str, ...], dige
 
 def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file with one on each line, or of a file that is a single list of them, and their numbers."""
-    with open(path, encoding="utf-8-sig", newline="\n") as file:
+    with open(path, encoding="utf-8-sig") as file:
         beginning = file.read(1)
         while beginning.isspace():
             beginning = file.read(1)
@@ -174,7 +176,7 @@ def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _parse_json(text: str, path: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {place} is not a whole JSON object: {error}.") from error
 
 

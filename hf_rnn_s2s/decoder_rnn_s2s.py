@@ -124,6 +124,9 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
             else None,
         )
 
+    def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        raise NotImplementedError("Resize the vocabulary of the whole model; its parts may share their embeddings.")
+
     def _read(
         self,
         embedded: torch.Tensor,
@@ -205,10 +208,10 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
                     f"decoder_attention_mask has the shape {tuple(mask.shape)}, but the target is "
                     f"{tuple(embedded.shape[:2])}: (batch, target)."
                 )
-            mask = mask[:, -length:].bool()
-            # Padding after a row's last token reaches no token; it matters only to a state that is kept. A graph that
-            # is being captured cannot depend on the numbers.
-            if not torch.compiler.is_compiling() and (
+            mask = to_boolean(mask[:, -length:], "decoder_attention_mask")
+            # Padding after a row's last token reaches no token; it matters only to a state that is kept. An exported
+            # graph cannot depend on the numbers.
+            if not torch.compiler.is_exporting() and (
                 mask.all() or (not keeps_cache and bool((mask[:, :-1] | ~mask[:, 1:]).all()))
             ):
                 mask = None

@@ -107,6 +107,9 @@ class RnnS2SEncoder(RnnS2SPreTrainedModel):
             hidden_states=None if shown is None else tuple(shown),
         )
 
+    def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        raise NotImplementedError("Resize the vocabulary of the whole model; its parts may share their embeddings.")
+
     def _source_mask(
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, embedded: torch.Tensor
     ) -> torch.Tensor | None:

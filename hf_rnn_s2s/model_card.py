@@ -116,7 +116,7 @@ def build_model_card(
         hyperparameters=_given(training_arguments, HYPERPARAMETERS),
         results=_results(metrics),
         test_size=split_sizes.get("test"),
-        num_beams=model_arguments.num_beams,
+        num_beams=model.generation_config.num_beams or 1,
         samples=[[_cell(text) for text in row] for row in rows],
         has_curves=has_curves,
         has_attention_picture=has_attention_picture,
@@ -127,7 +127,8 @@ def build_model_card(
 
 def language_pair(arguments: DataArguments) -> tuple[str | None, str | None]:
     """Source and target language as the run named them; None where it did not."""
-    if arguments.dataset_name or arguments.train_file:
+    files = (arguments.train_file, arguments.validation_file, arguments.test_file)
+    if arguments.dataset_name or any(files):
         return arguments.source_lang, arguments.target_lang
     source, target = arguments.demo_locales
     return source, target

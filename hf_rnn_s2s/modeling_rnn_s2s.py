@@ -49,7 +49,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             ValueError: if they are not as wide as `config.embedding_size`.
         """
         value = cast(nn.Embedding, value)
-        if value.embedding_dim != self.config.embedding_size:
+        if getattr(value, "embedding_dim", self.config.embedding_size) != self.config.embedding_size:
             raise ValueError(
                 f"The new embeddings have {value.embedding_dim} numbers each, but embedding_size is "
                 f"{self.config.embedding_size}."
@@ -333,9 +333,11 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
                 "decoder_attention_mask has a row that ends in padding, from which nothing can be written on. Put the "
                 "padding of prompts on the left."
             )
-        if cache is not None and cache.is_initialized:
-            memory = model_kwargs["encoder_outputs"].last_hidden_state
-            require_same_keys(cache, self.model.decoder.prepare_keys(memory))
+        # With dropout other keys are to be expected; an assistant begins again and again with a cache of its own.
+        if cache is not None and cache.is_initialized and not self.training and not generation_config.is_assistant:
+            encoded = _whole_encoder_outputs(model_kwargs["encoder_outputs"], self.config.cell_type)
+            if encoded is not None and encoded.last_hidden_state is not None:
+                require_same_keys(cache, self.model.decoder.prepare_keys(encoded.last_hidden_state))
         super()._prepare_cache_for_generation(  # type: ignore[misc]
             generation_config, model_kwargs, *args, **kwargs
         )

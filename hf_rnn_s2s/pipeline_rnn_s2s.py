@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 from types import GeneratorType
 from typing import Any
 
@@ -263,19 +264,23 @@ class RnnTranslationPipeline(Pipeline):
 
     def _lengths(self, sequences: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
         """
-        Of `(batch, sequences, time)`, the number of tokens up to and with the end token, `(batch, sequences)`. The
-        first token is the decoder's start, whatever its id is.
+        Of `(batch, sequences, time)`, the number of tokens up to and with the end token, `(batch, sequences)`. What
+        belongs to the decoder's prompt counts, whatever its ids are.
         """
-        end_ids = _setting("eos_token_id", settings, self.model.config)
-        end_ids = end_ids if isinstance(end_ids, list) else [end_ids]
-        # generate() pads with the end token where there is no padding token
-        pad_id = _setting("pad_token_id", settings, self.model.config)
-        pad_id = end_ids[0] if pad_id is None else pad_id
-        is_token = sequences != pad_id
-        is_token[..., 0] = True
+        end_ids = settings.get("eos_token_id")
+        end_ids = end_ids if isinstance(end_ids, (list, tuple)) else [] if end_ids is None else [end_ids]
+        pad_id = settings.get("pad_token_id")
+        if pad_id is None and end_ids:
+            pad_id = end_ids[0]  # as generate() does
+        given = settings.get("decoder_input_ids")
         positions = torch.arange(sequences.shape[-1], device=sequences.device)
-        lengths = (is_token * positions).amax(-1) + 1
-        return (lengths + (pad_id in end_ids)).clamp(max=sequences.shape[-1])
+        in_prompt = positions < (1 if given is None else given.shape[1])
+        # A row stops at its first end token, or where it was stopped, and padding follows either way.
+        is_token = torch.ones_like(sequences).bool() if pad_id is None else in_prompt | (sequences != pad_id)
+        last = (is_token * positions).amax(-1)
+        is_end = torch.isin(sequences, sequences.new_tensor(end_ids)) & ~in_prompt
+        first_end = torch.where(is_end, positions, sequences.shape[-1]).amin(-1)
+        return torch.where(is_end.any(-1), first_end, last) + 1
 
     def _alignment(
         self, model_outputs: dict[str, torch.Tensor], token_ids: torch.Tensor, attention: torch.Tensor, prompt: int
@@ -299,12 +304,6 @@ def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def _setting(name: str, settings: dict[str, Any], config: Any) -> Any:
-    """What `generate()` goes by: the setting that somebody made, or else what stands in the model's configuration."""
-    value = settings.get(name)
-    return getattr(config, name, None) if value is None else value
 
 
 def _blank_outputs(input_tensors: dict[str, torch.Tensor], sequences: int) -> dict[str, torch.Tensor]:
@@ -344,7 +343,7 @@ def _require_text(text: Any, name: str) -> None:
 
 
 def _require_count(name: str, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
 
 

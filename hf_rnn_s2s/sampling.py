@@ -1,6 +1,6 @@
 """The order of the training examples: batches of like length, in random order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -16,18 +16,24 @@ class ShuffledLengthGroups(Sampler[int]):
     over and over, so that lengths go up and down in step with the updates. Here the batches are shuffled, too, and the
     target's length counts before the source's.
 
-    Each pass draws a new order, from torch's global random state or, with a seed, from that and the number of the
-    epoch. Either way a run is repeatable and resumable.
+    The order follows from the seed and the number of the epoch alone, so a run is repeatable, and one that is resumed
+    in the middle of an epoch goes on with the batches that are left of it.
 
     Args:
         source_lengths, target_lengths: tokens of each example. Rows are sorted by the target, where the output layer
             makes padding dearest, and those of one target length by the source.
         batch_size: rows that are padded together.
-        seed: of the orders; None for the global random state.
+        seed: of the orders.
+        epoch: tells, at the beginning of each pass, which epoch it is, counted from 0.
     """
 
     def __init__(
-        self, source_lengths: Sequence[int], target_lengths: Sequence[int], batch_size: int, seed: int | None = None
+        self,
+        source_lengths: Sequence[int],
+        target_lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        epoch: Callable[[], int],
     ) -> None:
         above_any_source = max(source_lengths) + 1
         keys = [
@@ -35,20 +41,15 @@ class ShuffledLengthGroups(Sampler[int]):
         ]
         self.batch_size = batch_size
         self.seed = seed
-        self._epoch = 0
-        self._generator = None if seed is None else torch.Generator()
-        self._groups = LengthGroupedSampler(batch_size, lengths=keys, generator=self._generator)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Says which epoch comes next, counted from 0; the Trainer does so."""
         self._epoch = epoch
+        self._generator = torch.Generator()
+        self._groups = LengthGroupedSampler(batch_size, lengths=keys, generator=self._generator)
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __iter__(self) -> Iterator[int]:
-        if self._generator is not None and self.seed is not None:
-            self._generator.manual_seed(self.seed + self._epoch)
+        self._generator.manual_seed(self.seed + self._epoch())
         rows = torch.tensor(list(self._groups))
         full = len(rows) // self.batch_size
         batches = rows[: full * self.batch_size].view(full, self.batch_size)

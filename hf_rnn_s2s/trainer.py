@@ -73,7 +73,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
             logger.info("label_smoothing_factor is applied by the model, as config.label_smoothing.")
             model.config.label_smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
         accelerator_config: Any = args.accelerator_config  # by now an object
-        if isinstance(other.get("train_dataset"), IterableDataset) and accelerator_config.dispatch_batches is None:
+        streams = (IterableDataset, torch.utils.data.IterableDataset)
+        if isinstance(other.get("train_dataset"), streams) and accelerator_config.dispatch_batches is None:
             # Otherwise the first process would read for all, and could not join batches of different lengths.
             accelerator_config.dispatch_batches = False
         args.include_for_metrics = [*args.include_for_metrics, "loss"]
@@ -153,7 +154,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
             _lengths(dataset, "input_ids"),
             _lengths(dataset, "labels"),
             self.args.train_batch_size,
-            seed=self.args.data_seed,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            # Not set_epoch(): what transformers and accelerate wrap around the sampler does not always pass it on.
+            epoch=lambda: int(self.state.epoch or 0),
         )
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:

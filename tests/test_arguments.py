@@ -15,11 +15,11 @@ ROOT = Path(__file__).parent.parent
     ("content", "options", "message"),
     [
         ("report_to: []", [], "gives report_to an empty list; leave the line out"),
-        ("metric_for_best_model: bleux", [], "metric_for_best_model 'bleux' is not measured; there are loss, "),
+        ("metric_for_best_model: bleux", [], "metric_for_best_model 'bleux' cannot choose; there are loss, "),
         (
             "seed: 1",
             ["--metric_for_best_model", "length_ratio"],
-            "metric_for_best_model 'length_ratio' is not measured",
+            "metric_for_best_model 'length_ratio' cannot choose",
         ),
         ("hiden_size: 5", [], "unknown argument 'hiden_size' in the recipe"),
         (

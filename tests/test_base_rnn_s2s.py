@@ -49,6 +49,8 @@ def test_a_mask_of_numbers_to_add_is_refused() -> None:
     additive = torch.zeros(2, 5).masked_fill(SOURCE == 0, float("-inf"))
     with pytest.raises(ValueError, match="attention_mask has numbers below 0"):
         build()(SOURCE, attention_mask=additive, decoder_input_ids=TARGET)
+    with pytest.raises(ValueError, match="decoder_attention_mask has numbers below 0"):
+        build()(SOURCE, decoder_input_ids=TARGET, decoder_attention_mask=additive[:, :3])
 
 
 def test_short_integers_are_read_like_long_ones() -> None:
@@ -111,3 +113,17 @@ def test_the_target_vocabulary_is_resized_by_itself(
         model.resize_decoder_token_embeddings(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="share their embeddings: call resize_token_embeddings"):
         kind(config_of()).resize_decoder_token_embeddings(33)
+
+
+@pytest.mark.parametrize("part", ["get_encoder", "get_decoder"])
+def test_a_part_has_no_vocabulary_of_its_own(part: str) -> None:
+    model = build(decoder_vocab_size=30)
+    with pytest.raises(NotImplementedError, match="Resize the vocabulary of the whole model"):
+        getattr(model, part)().resize_token_embeddings(45)
+    assert (model.config.vocab_size, model.config.decoder_vocab_size) == (40, 30)
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    model = build(share_encoder_decoder_embeddings=False)
+    model.resize_token_embeddings(40)
+    assert model.config.decoder_vocab_size is None

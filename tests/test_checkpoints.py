@@ -31,7 +31,8 @@ def test_a_new_run_wants_an_empty_folder(tmp_path: Path, resume: str | None) -> 
 def test_the_last_checkpoint_that_was_written_to_its_end_is_taken(tmp_path: Path) -> None:
     first, second = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
     checkpoint(tmp_path, 200, complete=False)
-    (tmp_path / "checkpoint-notes").mkdir()
+    for name in ("checkpoint-notes", "checkpoint-old2", "checkpoint-9-copy-300", "my-checkpoint-300"):
+        checkpoint(tmp_path, 0).rename(tmp_path / name)
     assert found(tmp_path, "true") == str(second)
     assert found(tmp_path, str(first)) == str(first)
 

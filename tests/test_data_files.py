@@ -145,6 +145,8 @@ def test_text_that_looks_like_a_time_or_a_number_stays_text(tmp_path: Path, stre
         ('{"source": "a"}', r"row 3: 'target' is missing \(null\)"),
         ('["a", "b"]', r"row 3 is not a JSON object but \['a', 'b'\]"),
         ('{"source": "a",', "line 3 is not a whole JSON object"),
+        (r'{"source": "a\ud800", "target": "b"}', "row 3: 'source' is not valid Unicode"),
+        ('{"source": "a", "target": "b", "n": ' + "9" * 5000 + "}", "line 3 is not a whole JSON object"),
     ],
 )
 def test_the_row_that_is_wrong_is_the_one_that_is_named(
@@ -179,3 +181,10 @@ def test_a_quotation_mark_without_its_pair_is_suspected(tmp_path: Path) -> None:
     path.write_text('source,target\n"a,b\n' + "c,d\n" * 40_000)
     with pytest.raises(DataError, match="line [0-9]+: field larger than .*quotation mark without its pair"):
         load_examples(files(str(path)))
+
+
+def test_a_null_in_the_first_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"translation": null}\n{"translation": {"en": "a", "de": "b"}}\n')
+    with pytest.raises(DataError, match=r"row 1: 'translation.en' is missing \(null\)"):
+        load_examples(parallel(str(path)))

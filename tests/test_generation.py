@@ -438,6 +438,24 @@ def test_bfloat16_generates(model: RnnS2SForConditionalGeneration) -> None:
     assert half(SOURCES, attention_mask=MASK, decoder_input_ids=generated).logits.dtype == torch.bfloat16
 
 
+def test_generation_goes_on_with_encoder_outputs_of_every_form(model: RnnS2SForConditionalGeneration) -> None:
+    first = model.generate(SOURCES[:1], max_new_tokens=3, min_new_tokens=3, return_dict_in_generate=True)
+    expected = model.generate(SOURCES[:1], max_new_tokens=6, min_new_tokens=6)
+    options: dict[str, Any] = {"decoder_input_ids": first.sequences, "max_new_tokens": 3, "min_new_tokens": 3}
+    encoded = model.get_encoder()(SOURCES[:1], return_dict=False)
+    generated = model.generate(encoder_outputs=encoded, past_key_values=first.past_key_values, **options)
+    assert torch.equal(generated, expected)
+
+
+def test_a_model_in_training_mode_goes_on_from_its_cache() -> None:
+    model = tiny(dropout=0.5).train()  # other keys at each look at the source
+    first = model.generate(SOURCES[:1], max_new_tokens=3, min_new_tokens=3, return_dict_in_generate=True)
+    rest = model.generate(
+        SOURCES[:1], decoder_input_ids=first.sequences, past_key_values=first.past_key_values, max_new_tokens=2
+    )
+    assert torch.equal(rest[:, :4], first.sequences)
+
+
 def test_only_the_whole_target_goes_on_from_a_cache(model: RnnS2SForConditionalGeneration) -> None:
     first = model.generate(SOURCES[:1], max_new_tokens=4, min_new_tokens=4, return_dict_in_generate=True)
     with pytest.raises(ValueError, match="decoder_input_ids has 2 tokens, but the cache has read 4"):

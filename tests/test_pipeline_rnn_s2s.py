@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -12,6 +13,7 @@ from transformers import (
     GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    LogitsProcessorList,
     MarianConfig,
     MarianMTModel,
     PreTrainedTokenizerFast,
@@ -410,6 +412,31 @@ def test_other_special_tokens_for_one_call_change_nothing_about_batches(
         torch.testing.assert_close(one["attention"], other["attention"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{"pad_token_id": None}, {"pad_token_id": 0, "eos_token_id": [2, 0]}])
+def test_what_ends_and_what_pads_may_be_the_same_token(
+    translator: RnnTranslationPipeline, settings: dict[str, Any]
+) -> None:
+    ends = {"the dog": 2, "one red cat sleeps": 6}  # the step at which the text is ended
+
+    def end(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        step = input_ids.shape[1]
+        wanted = torch.where(is_long[: len(scores)], ends["one red cat sleeps"], ends["the dog"])
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, 2] = 0.0
+        scores[:, [0, 2]] = -torch.inf
+        return torch.where((wanted == step).unsqueeze(1), forced, scores)
+
+    translator.model.generation_config.update(**settings)
+    records = []
+    for texts in (["the dog"], ["one red cat sleeps"], list(ends)):
+        is_long = torch.tensor([text != "the dog" for text in texts])
+        options = {"return_tensors": True, "batch_size": len(texts), "logits_processor": LogitsProcessorList([end])}
+        records += [record["translation_token_ids"].tolist() for record in translator(texts, **options)]
+    assert records[:2] == records[2:]
+    assert [len(record) for record in records[:2]] == [3, 7]
+    assert all(record[-1] == 2 for record in records)
+
+
 def test_attention_of_prompt_lookup_is_that_of_plain_greedy(translator: RnnTranslationPipeline) -> None:
     [plain] = translator("one two three four", return_attentions=True)
     [looked_up] = translator("one two three four", return_attentions=True, prompt_lookup_num_tokens=2)
@@ -429,6 +456,10 @@ def test_a_limit_of_another_kind_leaves_the_number_of_tokens_as_it_is(
 def test_half_a_surrogate_pair_is_named(translator: RnnTranslationPipeline) -> None:
     with pytest.raises(ValueError, match="input 1 is not valid Unicode: .* at character 1"):
         translator(["ok", "a\ud800b"])
+
+
+def test_numbers_may_be_those_of_numpy(translator: RnnTranslationPipeline) -> None:
+    assert translator("the dog", num_beams=np.int64(2)) == translator("the dog", num_beams=2)
 
 
 @pytest.mark.parametrize("options", [{"num_beams": 0}, {"num_return_sequences": 0}, {"num_beams": 2.5}])

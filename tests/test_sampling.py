@@ -17,11 +17,10 @@ def batches(rows: list[int]) -> list[list[int]]:
 
 
 def test_every_row_comes_once_in_batches_of_like_length() -> None:
-    torch.manual_seed(0)
     source, target = lengths(1), lengths(2)
-    rows = list(ShuffledLengthGroups(source, target, BATCH))
+    rows = list(ShuffledLengthGroups(source, target, BATCH, 3, lambda: 0))
     assert sorted(rows) == list(range(ROWS))
-    assert len(ShuffledLengthGroups(source, target, BATCH)) == ROWS
+    assert len(ShuffledLengthGroups(source, target, BATCH, 3, lambda: 0)) == ROWS
     padded = sum(len(batch) * max(target[row] for row in batch) for batch in batches(rows))
     assert padded < 1.1 * sum(target)
     shuffled = torch.randperm(ROWS).tolist()
@@ -29,53 +28,33 @@ def test_every_row_comes_once_in_batches_of_like_length() -> None:
 
 
 def test_rows_of_one_target_length_are_sorted_by_the_source() -> None:
-    torch.manual_seed(0)
     source = lengths(1)
-    rows = list(ShuffledLengthGroups(source, [7] * ROWS, BATCH))
+    rows = list(ShuffledLengthGroups(source, [7] * ROWS, BATCH, 3, lambda: 0))
     assert sum(len(batch) * max(source[row] for row in batch) for batch in batches(rows)) < 1.1 * sum(source)
 
 
 def test_lengths_of_consecutive_batches_do_not_follow_each_other() -> None:
-    torch.manual_seed(0)
     target = lengths(2)
     means = torch.tensor(
         [
             sum(target[row] for row in batch) / len(batch)
-            for batch in batches(list(ShuffledLengthGroups(lengths(1), target, BATCH)))
+            for batch in batches(list(ShuffledLengthGroups(lengths(1), target, BATCH, 3, lambda: 0)))
         ]
     )
     correlation = torch.corrcoef(torch.stack([means[:-1], means[1:]]))[0, 1]
     assert abs(correlation) < 0.25
 
 
-def test_the_order_follows_the_seed_and_differs_by_pass() -> None:
-    sampler = ShuffledLengthGroups(lengths(1), lengths(2), BATCH)
-    torch.manual_seed(3)
-    first, second = list(sampler), list(sampler)
-    torch.manual_seed(3)
-    assert first == list(sampler)
-    assert second == list(sampler)
-    assert first != second
-
-
 def test_fewer_rows_than_a_batch() -> None:
-    assert sorted(ShuffledLengthGroups([3, 1, 2], [1, 1, 1], BATCH)) == [0, 1, 2]
+    assert sorted(ShuffledLengthGroups([3, 1, 2], [1, 1, 1], BATCH, 3, lambda: 0)) == [0, 1, 2]
 
 
-def test_a_seed_of_its_own_makes_the_order_of_every_epoch() -> None:
+def test_the_order_follows_from_seed_and_epoch_alone() -> None:
     lengths = list(range(1, 200))
 
-    def orders(seed: int | None, global_seed: int) -> list[list[int]]:
+    def order(seed: int, epoch: int, global_seed: int = 0) -> list[int]:
         torch.manual_seed(global_seed)
-        sampler = ShuffledLengthGroups(lengths, lengths, batch_size=4, seed=seed)
-        epochs = []
-        for epoch in (0, 1):
-            sampler.set_epoch(epoch)
-            epochs.append(list(sampler))
-        return epochs
+        return list(ShuffledLengthGroups(lengths, lengths, batch_size=4, seed=seed, epoch=lambda: epoch))
 
-    first, second = orders(7, 0)
-    assert first != second
-    assert orders(7, 1) == [first, second]  # whatever else draws random numbers
-    assert orders(8, 0)[0] != first
-    assert orders(None, 0) != orders(None, 1)
+    assert order(7, 1) == order(7, 1, global_seed=1)  # whatever else draws random numbers
+    assert len({tuple(order(seed, epoch)) for seed, epoch in ((7, 0), (7, 1), (8, 5))}) == 3

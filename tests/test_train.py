@@ -213,6 +213,33 @@ def test_evaluating_without_training(finished: tuple[Path, str], recipe: str, tm
     assert not (tmp_path / "new").exists()
 
 
+def test_evaluating_on_another_file_needs_no_further_option(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = finished
+    test_file = tmp_path / "test.jsonl"
+    test_file.write_text('{"de": "two hours", "en": "2 h"}\n{"de": "3 dogs", "en": "3"}\n', encoding="utf-8")
+    options = ["--do_train", "false", "--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "scores")]
+    run(*options, "--test_file", str(test_file), "--source_lang", "de", "--target_lang", "en")
+    scores = results(tmp_path / "scores")
+    assert "tok:13a" in str(scores["predict_bleu_signature"])
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder)  # with its own number of beams
+    translator = RnnTranslationPipeline(model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
+    expected = [record["translation_text"] for record in translator(["two hours", "3 dogs"])]
+    assert [row[2] for row in rows(tmp_path / "scores")[1:]] == [SEPARATORS.sub(" ", text) for text in expected]
+    with pytest.raises(ValueError, match="nothing to do without training"):
+        run(
+            *options[:-1],
+            str(tmp_path / "new"),
+            "--test_file",
+            str(test_file),
+            "--source_lang",
+            "de",
+            "--target_lang",
+            "en",
+            "--do_predict",
+            "false",
+        )
+
+
 def test_a_run_without_logs_and_without_a_translation_of_the_test_split(recipe: str, tmp_path: Path) -> None:
     quiet = [
         "--logging_strategy",
@@ -391,7 +418,9 @@ def test_a_vocabulary_must_be_that_of_the_model(
         "--model_name_or_path",
         str(folder),
     ]
-    with pytest.raises(ValueError, match=r"The tokenizer has .*, the model .* has .*leave out --tokenizer_name"):
+    with pytest.raises(
+        ValueError, match="The tokenizer has .* but the model .*use the tokenizer that belongs to the model"
+    ):
         run(*base, "--tokenizer_name", str(separate))
     with pytest.raises(ValueError, match="decoder_vocab_size=300 asks for a vocabulary of the target's own"):
         run(*base, "--decoder_vocab_size", "300")

@@ -325,3 +325,42 @@ def test_batches_of_like_length_come_in_random_order(
         return
     assert sum(spread) / len(spread) < 3  # rows drawn at random spread over 12 on average
     assert sum(after > before for before, after in itertools.pairwise(longest)) > 10
+
+
+def test_a_run_resumed_within_an_epoch_goes_on_with_the_batches_that_are_left(
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    dataset: Dataset,
+    tmp_path: Path,
+) -> None:
+    batches: list[list[int]] = []
+    collate = DataCollatorForSeq2Seq(tiny_tokenizer)
+
+    def noted(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batches.append([len(row["labels"]) * 100 + len(row["input_ids"]) for row in rows])
+        return collate(rows)
+
+    def train(**arguments: Any) -> list[list[int]]:
+        batches.clear()
+        trainer = make_trainer(
+            tiny_model,
+            tiny_tokenizer,
+            dataset,
+            tmp_path,
+            per_device_train_batch_size=1,
+            num_train_epochs=3,
+            save_strategy="steps",
+            save_steps=10,
+            save_total_limit=9,
+        )
+        trainer.data_collator = noted
+        trainer.train(**arguments)
+        return list(batches)
+
+    whole = train()
+    assert len(whole) == 3 * len(TEXTS)
+    epochs = [whole[start : start + len(TEXTS)] for start in range(0, len(whole), len(TEXTS))]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
+    assert epochs[0] != epochs[1] != epochs[2]
+    resumed = train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))  # in the second epoch of 7 steps
+    assert resumed[-11:] == whole[10:]

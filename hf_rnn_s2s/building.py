@@ -1,0 +1,129 @@
+"""The tokenizer and the model that a training run begins with: new ones, or those of a checkpoint."""
+
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+
+from .arguments import NEW_MODEL_BEAMS, ModelArguments, RnnS2STrainingArguments
+from .configuration_rnn_s2s import RnnS2SConfig
+from .data import training_texts
+from .data_arguments import DataArguments
+from .data_columns import Examples
+from .modeling_rnn_s2s import RnnS2SForConditionalGeneration
+from .pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
+from .tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
+
+# What may change when training goes on from a checkpoint; everything else is built into its weights.
+CHANGEABLE = {"dropout", "embedding_dropout", "attention_dropout", "label_smoothing"}
+
+
+def get_tokenizer(
+    arguments: ModelArguments,
+    training: RnnS2STrainingArguments,
+    checkpoint: str | None,
+    examples: dict[str, Examples],
+) -> PreTrainedTokenizerFast:
+    """The tokenizer of the checkpoint or of the given name; or a new one, trained by the first process for all."""
+    name = checkpoint or arguments.tokenizer_name or arguments.model_name_or_path
+    if name is None:
+        new = train_new_tokenizer(arguments, examples["train"]) if training.process_index == 0 else None
+        return broadcast_object_list([new])[0]
+    tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    if tokenizer("a")["input_ids"][-1] != tokenizer.eos_token_id:
+        raise ValueError(f"The tokenizer {name} does not end a text with an end token, so no translation would end.")
+    if arguments.decoder_vocab_size is not None and not isinstance(tokenizer, RnnS2STokenizer):
+        raise ValueError(
+            f"decoder_vocab_size={arguments.decoder_vocab_size} asks for a vocabulary of the target's own, but the "
+            f"tokenizer {name} has one for both sides; leave it out."
+        )
+    return tokenizer
+
+
+def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTrainedTokenizerFast:
+    if arguments.decoder_vocab_size is None:
+        return train_tokenizer(training_texts(examples), arguments.vocab_size, arguments.tokenizer_kind)
+    return train_tokenizer(
+        training_texts(examples, ["source"]),
+        arguments.vocab_size,
+        arguments.tokenizer_kind,
+        target_texts=training_texts(examples, ["target"]),
+        target_vocab_size=arguments.decoder_vocab_size,
+    )
+
+
+def get_model(
+    arguments: ModelArguments, checkpoint: str | None, tokenizer: PreTrainedTokenizerFast
+) -> RnnS2SForConditionalGeneration:
+    """The model of the checkpoint or of the given name, or a new one. It is saved together with its code."""
+    name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
+    if name is None:
+        vocab_size, decoder_vocab_size = vocabularies(tokenizer)
+        config = RnnS2SConfig(
+            vocab_size=vocab_size,
+            decoder_vocab_size=decoder_vocab_size,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            unk_token_id=tokenizer.unk_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id
+            if tokenizer.bos_token_id is None
+            else tokenizer.bos_token_id,
+            **architecture,
+        )
+        model = RnnS2SForConditionalGeneration(config)
+        model.generation_config.update(num_beams=NEW_MODEL_BEAMS)
+    else:
+        config = AutoConfig.from_pretrained(name)
+        if not isinstance(config, RnnS2SConfig):
+            raise ValueError(f"{name} is a {config.model_type!r} model; this script trains 'rnn_s2s' models.")
+        for field, value in architecture.items():
+            if field not in CHANGEABLE and getattr(config, field) != value:
+                raise ValueError(
+                    f"{field}={value}, but the checkpoint {name} has {field}={getattr(config, field)}; leave it out."
+                )
+            setattr(config, field, value)
+        check_vocabularies(tokenizer, config, name)
+        model = RnnS2SForConditionalGeneration.from_pretrained(name, config=config)
+    model.config.carry_code()
+    return model
+
+
+def vocabularies(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int | None]:
+    """Sizes of the source's vocabulary, and of the target's where that has its own."""
+    separate = isinstance(tokenizer, RnnS2STokenizer)
+    return len(tokenizer), len(tokenizer.target_tokenizer) if separate else None
+
+
+def check_vocabularies(tokenizer: PreTrainedTokenizerFast, config: RnnS2SConfig, name: str) -> None:
+    """Raises if the tokenizer has more tokens than the model, or not as many vocabularies."""
+    (source, target), is_joint = vocabularies(tokenizer), config.vocab_size == config.target_vocab_size
+    separate = target is not None and config.decoder_vocab_size is None
+    joint = target is None and not is_joint
+    if separate or joint or source > config.vocab_size or (target or source) > config.target_vocab_size:
+        sides = f"{source} tokens for both sides" if target is None else f"{source} source and {target} target tokens"
+        raise ValueError(
+            f"The tokenizer has {sides}, but the model {name} has vocab_size={config.vocab_size} and "
+            f"decoder_vocab_size={config.decoder_vocab_size}; use the tokenizer that belongs to the model."
+        )
+
+
+def set_generation(
+    model: RnnS2SForConditionalGeneration,
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    training_arguments: RnnS2STrainingArguments,
+) -> None:
+    """What is saved with the model on how it writes. What nobody asked for stays as the model has it."""
+    longest = training_arguments.generation_max_length
+    if longest is None and training_arguments.do_train:
+        longest = 1 + (data_arguments.max_target_length or DEFAULT_MAX_NEW_TOKENS)  # the start token counts, too
+    wanted = {
+        "num_beams": model_arguments.num_beams,
+        "length_penalty": model_arguments.length_penalty,
+        "max_length": longest,
+    }
+    model.generation_config.update(**{name: value for name, value in wanted.items() if value is not None})
+
+
+__all__ = ["get_model", "get_tokenizer", "set_generation"]

@@ -1,0 +1,41 @@
+"""Which tokenizers and models go together. `test_train.py` builds them."""
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from hf_rnn_s2s import RnnS2SConfig, train_tokenizer
+from hf_rnn_s2s.building import check_vocabularies
+
+
+def config(vocab_size: int, decoder_vocab_size: int | None = None, shared: bool | None = None) -> RnnS2SConfig:
+    return RnnS2SConfig(
+        vocab_size=vocab_size, decoder_vocab_size=decoder_vocab_size, share_encoder_decoder_embeddings=shared
+    )
+
+
+@pytest.fixture
+def separate(tiny_texts: list[str]) -> PreTrainedTokenizerFast:
+    return train_tokenizer(tiny_texts, 280, target_texts=tiny_texts, target_vocab_size=270)
+
+
+def test_what_fits_is_taken(tiny_tokenizer: PreTrainedTokenizerFast, separate: PreTrainedTokenizerFast) -> None:
+    size = len(tiny_tokenizer)
+    for fitting in (config(size), config(size + 8), config(size, size), config(size, size, shared=True)):
+        check_vocabularies(tiny_tokenizer, fitting, "model")
+    check_vocabularies(separate, config(280, 270), "model")
+
+
+def test_what_does_not_fit_is_refused(
+    tiny_tokenizer: PreTrainedTokenizerFast, separate: PreTrainedTokenizerFast
+) -> None:
+    size = len(tiny_tokenizer)
+    message = "The tokenizer has .* but the model some-model has vocab_size=.*use the tokenizer that belongs"
+    for tokenizer, wrong in (
+        (tiny_tokenizer, config(size - 1)),
+        (tiny_tokenizer, config(size, size + 10)),
+        (separate, config(400)),
+        (separate, config(len(separate) - 1, 300)),
+        (separate, config(300, len(separate.target_tokenizer) - 1)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_vocabularies(tokenizer, wrong, "some-model")
