@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         report(trainer, arguments, datasets, translations, resumed=checkpoint is not None)
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
+    # A process that leaves while torch still tidies up the last exchange with the others may hang for good.
+    trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
 
 
