@@ -181,7 +181,7 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(
                 f"generation_max_length={self.generation_max_length} leaves no room for a token: the start counts too."
             )
-        if self.early_stopping_patience is not None and self.eval_strategy == "no":
+        if self.do_train and self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise ValueError("early_stopping_patience counts evaluations; set eval_strategy to epoch or steps.")
 
 
