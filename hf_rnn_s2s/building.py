@@ -24,7 +24,12 @@ def get_tokenizer(
     checkpoint: str | None,
     examples: dict[str, Examples],
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer of the checkpoint or of the given name; or a new one, trained by the first process for all."""
+    """The tokenizer of the checkpoint or of the given name; or a new one, trained by the first process for all.
+
+    Raises:
+        ValueError: if a loaded tokenizer ends no text with its end token, or has one vocabulary where
+            `decoder_vocab_size` asks for two.
+    """
     name = checkpoint or arguments.tokenizer_name or arguments.model_name_or_path
     if name is None:
         new = train_new_tokenizer(arguments, examples["train"]) if training.process_index == 0 else None
@@ -55,7 +60,12 @@ def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTra
 def get_model(
     arguments: ModelArguments, checkpoint: str | None, tokenizer: PreTrainedTokenizerFast
 ) -> RnnS2SForConditionalGeneration:
-    """The model of the checkpoint or of the given name, or a new one. It is saved together with its code."""
+    """The model of the checkpoint or of the given name, or a new one. It is saved together with its code.
+
+    Raises:
+        ValueError: if the checkpoint is of another model type, differs from the arguments in what its weights
+            are built on, or does not belong to the tokenizer.
+    """
     name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
     if name is None:
         vocab_size, decoder_vocab_size = vocabularies(tokenizer)
