@@ -43,6 +43,7 @@ CARD_TEMPLATE = Path(__file__).parent / "model_card.md"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, translates the test split and reports. `argv` follows the script's name; None: as called."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv, DEMO_RECIPE)
     model_arguments, data_arguments, training_arguments = arguments
     checkpoint = find_checkpoint(training_arguments)
@@ -133,6 +134,7 @@ def encode_splits(
 
 
 def callbacks(arguments: RnnS2STrainingArguments, checkpoint: str | None) -> list[TrainerCallback]:
+    """Early stopping and weight averaging, where they are asked for."""
     chosen: list[TrainerCallback] = []
     if arguments.early_stopping_patience is not None:
         chosen.append(EarlyStoppingCallback(arguments.early_stopping_patience))
@@ -157,46 +159,28 @@ def report(
 ) -> None:
     """Writes what people will look at, and shows how to go on."""
     folder, model = Path(str(trainer.args.output_dir)), trainer.accelerator.unwrap_model(trainer.model)
-    source = None
     if translations:
         write_predictions(folder / "predictions.tsv", translations)
         source = informative_example(trainer.processing_class, translations, arguments[1].max_source_length)
-    if model.config.attention_type == "none":
-        source = None
-    if source is not None:
-        draw_attention(folder / "attention.png", model, trainer.processing_class, source)
+        if source is not None and model.config.attention_type != "none":
+            draw_attention(folder / "attention.png", model, trainer.processing_class, source)
     if trainer.args.do_train:
-        write_card(trainer, model, arguments, datasets, translations, source is not None, resumed)
+        if has_training_curves(trainer.state.log_history):
+            plot_training_curves(trainer.state.log_history).savefig(folder / "training_curves.png")
+        card = build_model_card(
+            CARD_TEMPLATE,
+            model,
+            *arguments,
+            split_sizes={name: len(split) if isinstance(split, Dataset) else None for name, split in datasets.items()},
+            metrics=json.loads((folder / "all_results.json").read_text(encoding="utf-8")),
+            samples=translations[:5],
+            pictures={path.name for path in folder.glob("*.png")},
+            resumed=resumed,
+        )
+        card.save(folder / "README.md")
     print(translations_table(translations[:5]))
     name = folder if trainer.args.do_train else arguments[0].model_name_or_path
     print(f'from transformers import pipeline; translator = pipeline("translation", "{name}", trust_remote_code=True)')
-
-
-def write_card(
-    trainer: RnnS2STrainer,
-    model: Any,
-    arguments: Any,
-    datasets: dict[str, Any],
-    translations: list[Any],
-    has_attention_picture: bool,
-    resumed: bool,
-) -> None:
-    """The model card with its curves."""
-    folder, curves = Path(str(trainer.args.output_dir)), has_training_curves(trainer.state.log_history)
-    if curves:
-        plot_training_curves(trainer.state.log_history).savefig(folder / "training_curves.png")
-    card = build_model_card(
-        CARD_TEMPLATE,
-        model,
-        *arguments,
-        split_sizes={name: len(split) if isinstance(split, Dataset) else None for name, split in datasets.items()},
-        metrics=json.loads((folder / "all_results.json").read_text(encoding="utf-8")),
-        samples=translations[:5],
-        has_curves=curves,
-        has_attention_picture=has_attention_picture,
-        resumed=resumed,
-    )
-    card.save(folder / "README.md")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
         """Two short rows, the second one padded, for source and target."""
         start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
         ids = torch.tensor([[start, start, start], [start, start, pad]], device=self.device)
-        return {"input_ids": ids, "attention_mask": ids.ne(self.config.pad_token_id), "decoder_input_ids": ids}
+        return {"input_ids": ids, "attention_mask": ids.ne(pad), "decoder_input_ids": ids}
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Which parameters are one tensor. The two switches of the configuration act independently of each other."""
@@ -76,6 +76,13 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
         # A plain attribute in transformers; here it follows the switches of the configuration.
         return {}
+
+
+class RnnS2SPart(RnnS2SPreTrainedModel):
+    """Encoder or decoder. Its embeddings may be shared with the other one, so only the whole model resizes them."""
+
+    def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        raise TypeError("Resize the vocabulary of the whole model; its parts may share their embeddings.")
 
 
 def embed(
@@ -139,13 +146,24 @@ def check_ids(ids: torch.Tensor, vocabulary_size: int, name: str) -> None:
         )
 
 
-def to_boolean(mask: torch.Tensor, name: str) -> torch.Tensor:
+def boolean_mask(mask: torch.Tensor, shape: torch.Size, name: str, side: str) -> torch.Tensor:
     """
     A mask of 1 at tokens and 0 at padding, as True and False.
 
+    Args:
+        mask: `(batch, source)` or `(batch, target)`.
+        shape: what its shape must be.
+        name: of the mask, for errors.
+        side: "source" or "target".
+
     Raises:
-        ValueError: for a mask of numbers to add to scores, 0 at tokens and very low at padding. Only on the CPU.
+        ValueError: if it has another shape, or for a mask of numbers to add to scores, 0 at tokens and very low at
+            padding. The latter only on the CPU.
     """
+    if mask.shape != shape:
+        raise ValueError(
+            f"{name} has the shape {tuple(mask.shape)}, but the {side} is {tuple(shape)}: (batch, {side})."
+        )
     if (
         mask.is_floating_point()
         and mask.device.type == "cpu"
@@ -158,4 +176,4 @@ def to_boolean(mask: torch.Tensor, name: str) -> torch.Tensor:
     return mask.bool()
 
 
-__all__ = ["RnnS2SPreTrainedModel", "check_ids", "embed", "to_boolean"]
+__all__ = ["RnnS2SPart", "RnnS2SPreTrainedModel", "boolean_mask", "check_ids", "embed"]

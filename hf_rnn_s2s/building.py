@@ -46,6 +46,7 @@ def get_tokenizer(
 
 
 def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTrainedTokenizerFast:
+    """One vocabulary for both sides, or with `decoder_vocab_size` one for each."""
     if arguments.decoder_vocab_size is None:
         return train_tokenizer(training_texts(examples), arguments.vocab_size, arguments.tokenizer_kind)
     return train_tokenizer(
@@ -67,36 +68,49 @@ def get_model(
             are built on, or does not belong to the tokenizer.
     """
     name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
-    if name is None:
-        vocab_size, decoder_vocab_size = vocabularies(tokenizer)
-        config = RnnS2SConfig(
-            vocab_size=vocab_size,
-            decoder_vocab_size=decoder_vocab_size,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            unk_token_id=tokenizer.unk_token_id,
-            decoder_start_token_id=tokenizer.pad_token_id
-            if tokenizer.bos_token_id is None
-            else tokenizer.bos_token_id,
-            **architecture,
-        )
-        model = RnnS2SForConditionalGeneration(config)
-        model.generation_config.update(num_beams=NEW_MODEL_BEAMS)
-    else:
-        config = AutoConfig.from_pretrained(name)
-        if not isinstance(config, RnnS2SConfig):
-            raise ValueError(f"{name} is a {config.model_type!r} model; this script trains 'rnn_s2s' models.")
-        for field, value in architecture.items():
-            if field not in CHANGEABLE and getattr(config, field) != value:
-                raise ValueError(
-                    f"{field}={value}, but the checkpoint {name} has {field}={getattr(config, field)}; leave it out."
-                )
-            setattr(config, field, value)
-        check_vocabularies(tokenizer, config, name)
-        model = RnnS2SForConditionalGeneration.from_pretrained(name, config=config)
+    model = new_model(architecture, tokenizer) if name is None else load_model(name, architecture, tokenizer)
     model.config.carry_code()
     return model
+
+
+def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> RnnS2SForConditionalGeneration:
+    """A model with the vocabularies and special tokens of the tokenizer."""
+    vocab_size, decoder_vocab_size = vocabularies(tokenizer)
+    start = tokenizer.pad_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    config = RnnS2SConfig(
+        vocab_size=vocab_size,
+        decoder_vocab_size=decoder_vocab_size,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        unk_token_id=tokenizer.unk_token_id,
+        decoder_start_token_id=start,
+        **architecture,
+    )
+    model = RnnS2SForConditionalGeneration(config)
+    model.generation_config.update(num_beams=NEW_MODEL_BEAMS)
+    return model
+
+
+def load_model(
+    name: str, architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast
+) -> RnnS2SForConditionalGeneration:
+    """The model in a folder or on the Hub, with other dropout and label smoothing where that is asked for.
+
+    Raises:
+        ValueError: as `get_model`.
+    """
+    config = AutoConfig.from_pretrained(name)
+    if not isinstance(config, RnnS2SConfig):
+        raise ValueError(f"{name} is a {config.model_type!r} model; this script trains 'rnn_s2s' models.")
+    for field, value in architecture.items():
+        if field not in CHANGEABLE and getattr(config, field) != value:
+            raise ValueError(
+                f"{field}={value}, but the checkpoint {name} has {field}={getattr(config, field)}; leave it out."
+            )
+        setattr(config, field, value)
+    check_vocabularies(tokenizer, config, name)
+    return RnnS2SForConditionalGeneration.from_pretrained(name, config=config)
 
 
 def vocabularies(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from .arguments import RnnS2STrainingArguments
 
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+WRITTEN_LAST = "trainer_state.json"  # of what transformers writes into a checkpoint
 
 
 def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
@@ -17,28 +18,15 @@ def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
         ValueError: if there is no such checkpoint, or if `output_dir` is a file or holds anything but the run that
             goes on. Nothing on the disk is changed.
     """
-    folder, wanted = Path(str(arguments.output_dir)), arguments.resume_from_checkpoint
+    folder, wanted = Path(str(arguments.output_dir)), arguments.resume_from_checkpoint or "false"
     if folder.is_file():
         raise ValueError(f"output_dir {folder} is a file; name a folder.")
-    resumes = wanted is not None and wanted.lower() != "false"
-    checkpoint = None
-    if wanted is not None and wanted.lower() == "true":
-        numbered = {path: CHECKPOINT.fullmatch(path.name) for path in folder.glob("*")}
-        # Of what transformers writes, the state comes last.
-        complete = {
-            int(match[1]): path
-            for path, match in numbered.items()
-            if match and (path / "trainer_state.json").is_file()
-        }
-        if not complete:
-            raise ValueError(
-                f"output_dir {folder} has no checkpoint to resume from; leave --resume_from_checkpoint out."
-            )
-        checkpoint = complete[max(complete)]
-    elif wanted is not None and resumes:
-        checkpoint = Path(wanted)
-        if not (checkpoint / "trainer_state.json").is_file():
-            raise ValueError(f"resume_from_checkpoint {checkpoint} is not a checkpoint: it has no trainer_state.json.")
+    if wanted.lower() == "false":
+        checkpoint = None
+    else:
+        checkpoint = _last_checkpoint(folder) if wanted.lower() == "true" else Path(wanted)
+        if not _is_complete(checkpoint):
+            raise ValueError(f"resume_from_checkpoint {checkpoint} is not a checkpoint: it has no {WRITTEN_LAST}.")
     is_own = checkpoint is not None and checkpoint.resolve().parent == folder.resolve()
     if not is_own and arguments.process_index == 0 and folder.exists() and any(folder.iterdir()):
         raise ValueError(
@@ -46,6 +34,19 @@ def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
             "--resume_from_checkpoint true; otherwise choose another --output_dir."
         )
     return None if checkpoint is None else str(checkpoint)
+
+
+def _last_checkpoint(folder: Path) -> Path:
+    # transformers' get_last_checkpoint also takes one that was not written to its end.
+    matches = ((CHECKPOINT.fullmatch(path.name), path) for path in folder.glob("*"))
+    complete = {int(match[1]): path for match, path in matches if match and _is_complete(path)}
+    if not complete:
+        raise ValueError(f"output_dir {folder} has no checkpoint to resume from; leave --resume_from_checkpoint out.")
+    return complete[max(complete)]
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    return (checkpoint / WRITTEN_LAST).is_file()
 
 
 __all__ = ["find_checkpoint"]

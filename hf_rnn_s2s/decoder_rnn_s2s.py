@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -11,12 +11,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from transformers.utils.generic import can_return_tuple
 
 from .attention_rnn_s2s import ATTENTION_SCORES, CONTEXT_FUSIONS, Attention
-from .base_rnn_s2s import RnnS2SPreTrainedModel, embed, to_boolean
+from .base_rnn_s2s import RnnS2SPart, boolean_mask, embed
 from .bridge_rnn_s2s import BRIDGES
 from .cache_rnn_s2s import DecoderState, RnnS2SCache, require_cache, require_form, require_rows
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput
-from .recurrent_rnn_s2s import CELLS, LayerState, SequenceDropout
+from .recurrent_rnn_s2s import CELLS, STATE_NAMES, LayerState, SequenceDropout
 
 
 @dataclass
@@ -28,7 +28,7 @@ class _Reading:
     last_hidden_state: torch.Tensor  # (batch, time, embedding)
 
 
-class RnnS2SDecoder(RnnS2SPreTrainedModel):
+class RnnS2SDecoder(RnnS2SPart):
     """
     Writes the target with attention over the memory.
 
@@ -96,8 +96,10 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
         """
         require_cache(past_key_values)
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
-        memory, memory_mask = self._memory(encoder_outputs, encoder_attention_mask)
-        assert encoder_outputs is not None  # or there would be no memory
+        if encoder_outputs is None or encoder_outputs.last_hidden_state is None:
+            raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
+        memory = encoder_outputs.last_hidden_state
+        memory_mask = self._memory_mask(encoder_outputs, encoder_attention_mask)
         if memory.shape[0] != embedded.shape[0]:
             raise ValueError(f"decoder_input_ids has {embedded.shape[0]} rows, but the source has {memory.shape[0]}.")
         cache = RnnS2SCache() if past_key_values is None else past_key_values
@@ -123,9 +125,6 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
             if output_attentions and reading.weights is not None
             else None,
         )
-
-    def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        raise NotImplementedError("Resize the vocabulary of the whole model; its parts may share their embeddings.")
 
     def _read(
         self,
@@ -155,27 +154,21 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
         """The attention's keys `(batch, source, key)`, made once of the memory; None without attention."""
         return None if self.attention is None else self.attention.prepare(memory)
 
-    def _memory(
-        self, encoder_outputs: RnnS2SEncoderOutput | None, attention_mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Memory `(batch, source, hidden)` and its mask `(batch, source)`, both checked."""
-        memory = None if encoder_outputs is None else encoder_outputs.last_hidden_state
-        if encoder_outputs is None or memory is None:
-            raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
+    def _memory_mask(
+        self, encoder_outputs: RnnS2SEncoderOutput, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """The mask `(batch, source)` of the memory, which is looked at, too."""
+        memory = cast(torch.Tensor, encoder_outputs.last_hidden_state)
         if memory.dim() != 3 or memory.shape[-1] != self.config.hidden_size:
             raise ValueError(
                 f"encoder_outputs has a last_hidden_state of the shape {tuple(memory.shape)}; this decoder reads "
                 f"(batch, source, {self.config.hidden_size}). Pass what the encoder of this model returned."
             )
-        mask = getattr(encoder_outputs, "attention_mask", None)
-        if attention_mask is not None:
-            mask = to_boolean(attention_mask, "attention_mask")
-        if mask is not None and mask.shape != memory.shape[:2]:
-            raise ValueError(
-                f"attention_mask has the shape {tuple(mask.shape)}, but the source is {tuple(memory.shape[:2])}: "
-                "(batch, source)."
-            )
-        return memory, mask
+        if attention_mask is None:
+            attention_mask = getattr(encoder_outputs, "attention_mask", None)
+        if attention_mask is None:
+            return None
+        return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
 
     def _require_own(self, cache: RnnS2SCache, memory: torch.Tensor) -> None:
         require_rows(cache, memory.shape[0])
@@ -186,7 +179,7 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
     def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, torch.Tensor]:
         own = CELLS[self.config.cell_type].state_names
         states = {}
-        for name in CELLS["lstm"].state_names:
+        for name in STATE_NAMES:
             part = getattr(encoder_outputs, f"final_{name}", None)
             if (part is None) == (name in own):
                 raise ValueError(
@@ -203,12 +196,8 @@ class RnnS2SDecoder(RnnS2SPreTrainedModel):
         """What is read at once, everything or single steps if it must be, and in which rows the state moves on."""
         length = embedded.shape[1]
         if mask is not None:
-            if mask.dim() != 2 or mask.shape[0] != embedded.shape[0] or mask.shape[1] < length:
-                raise ValueError(
-                    f"decoder_attention_mask has the shape {tuple(mask.shape)}, but the target is "
-                    f"{tuple(embedded.shape[:2])}: (batch, target)."
-                )
-            mask = to_boolean(mask[:, -length:], "decoder_attention_mask")
+            of_chunk = mask[:, -length:] if mask.dim() == 2 else mask
+            mask = boolean_mask(of_chunk, embedded.shape[:2], "decoder_attention_mask", "target")
             # Padding after a row's last token reaches no token; it matters only to a state that is kept. An exported
             # graph cannot depend on the numbers.
             if not torch.compiler.is_exporting() and (

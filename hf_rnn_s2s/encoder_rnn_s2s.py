@@ -10,7 +10,7 @@ from torch import nn
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .base_rnn_s2s import RnnS2SPreTrainedModel, embed, to_boolean
+from .base_rnn_s2s import RnnS2SPart, boolean_mask, embed
 from .configuration_rnn_s2s import RnnS2SConfig
 from .recurrent_rnn_s2s import CELLS, PaddedSource, SequenceDropout, UnpaddedSource
 
@@ -36,7 +36,7 @@ class RnnS2SEncoderOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
-class RnnS2SEncoder(RnnS2SPreTrainedModel):
+class RnnS2SEncoder(RnnS2SPart):
     """
     Reads the source: one bidirectional layer (Schuster & Paliwal 1997), then layers that run forward with residual
     connections (Wu et al. 2016, section 3.1).
@@ -107,9 +107,6 @@ class RnnS2SEncoder(RnnS2SPreTrainedModel):
             hidden_states=None if shown is None else tuple(shown),
         )
 
-    def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        raise NotImplementedError("Resize the vocabulary of the whole model; its parts may share their embeddings.")
-
     def _source_mask(
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, embedded: torch.Tensor
     ) -> torch.Tensor | None:
@@ -117,12 +114,7 @@ class RnnS2SEncoder(RnnS2SPreTrainedModel):
             if input_ids is None:
                 return None
             attention_mask = input_ids.ne(self.config.pad_token_id)
-        if attention_mask.shape != embedded.shape[:2]:
-            raise ValueError(
-                f"attention_mask has the shape {tuple(attention_mask.shape)}, but the source is "
-                f"{tuple(embedded.shape[:2])}: (batch, source)."
-            )
-        mask = to_boolean(attention_mask, "attention_mask")
+        mask = boolean_mask(attention_mask, embedded.shape[:2], "attention_mask", "source")
         # Worth a look on the CPU, where it costs nothing; elsewhere it would wait for the device.
         unpadded = mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
         return None if unpadded else mask

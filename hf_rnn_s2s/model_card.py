@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,7 @@ def build_model_card(
     split_sizes: Mapping[str, int | None],
     metrics: Mapping[str, Any],
     samples: Iterable[Sequence[str]],
-    has_curves: bool,
-    has_attention_picture: bool,
+    pictures: Collection[str],
     resumed: bool,
 ) -> ModelCard:
     """
@@ -87,8 +86,7 @@ def build_model_card(
         split_sizes: number of examples of each split; None where a stream does not tell.
         metrics: what is in `all_results.json`; without `predict_` metrics the card says that nothing was measured.
         samples: rows of `(source, reference, hypothesis)`, best from the test split.
-        has_curves: whether there is a `training_curves.png`.
-        has_attention_picture: whether there is an `attention.png`.
+        pictures: names of the files to show, of `training_curves.png` and `attention.png`.
         resumed: whether `metrics` tell only of what was trained since the run was resumed.
     """
     name = training_arguments.hub_model_id or Path(training_arguments.output_dir or ".").name
@@ -118,8 +116,7 @@ def build_model_card(
         test_size=split_sizes.get("test"),
         num_beams=model.generation_config.num_beams or 1,
         samples=[[_cell(text) for text in row] for row in rows],
-        has_curves=has_curves,
-        has_attention_picture=has_attention_picture,
+        pictures=pictures,
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
     )
     return card

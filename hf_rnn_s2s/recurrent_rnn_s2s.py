@@ -160,6 +160,8 @@ class GRULayer(RecurrentLayer):
 
 
 CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
+STATE_NAMES = tuple(dict.fromkeys(name for cell in CELLS.values() for name in cell.state_names))
+"""What the state of any cell may consist of."""
 """`cell_type` of the configuration, and the layer it means."""
 
 
@@ -265,4 +267,13 @@ def _kernel_arguments() -> tuple[bool, int, float, bool, bool, bool]:
     return True, 1, 0.0, torch.is_grad_enabled(), False, True
 
 
-__all__ = ["CELLS", "GRULayer", "LSTMLayer", "LayerState", "PaddedSource", "RecurrentLayer", "SequenceDropout"]
+__all__ = [
+    "CELLS",
+    "STATE_NAMES",
+    "GRULayer",
+    "LSTMLayer",
+    "LayerState",
+    "PaddedSource",
+    "RecurrentLayer",
+    "SequenceDropout",
+]

@@ -133,12 +133,12 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
             setattr(self.target_tokenizer, name, value)
 
     def train_new_from_iterator(self, *args: Any, **kwargs: Any) -> Any:
-        """Not for two vocabularies.
+        """Not for two vocabularies, which have texts of their own each; and it would drop the byte tokens.
 
         Raises:
-            NotImplementedError: always; it names `train_tokenizer`.
+            TypeError: always; it names `train_tokenizer`.
         """
-        raise NotImplementedError(
+        raise TypeError(
             "train_new_from_iterator makes one vocabulary. For two, call "
             "hf_rnn_s2s.train_tokenizer(texts, vocab_size, target_texts=...)."
         )
@@ -209,6 +209,8 @@ def train_tokenizer(
 
     With "bpe" the same texts always give the same tokenizer. The unigram trainer of the `tokenizers` library breaks
     ties at random: two runs give scores that differ in the third decimal, and may differ in a few rare tokens.
+
+    For other texts call this again: what the tokenizer's own `train_new_from_iterator` makes has no byte tokens.
 
     Args:
         texts: sentences to learn from; the source side only, if `target_texts` is given.

@@ -34,8 +34,7 @@ def make_card(
         "split_sizes": {"train": 29000, "validation": 1014, "test": 1000},
         "metrics": METRICS,
         "samples": [('a "red" | blue\nmat', "eine Matte", "eine rote Matte")],
-        "has_curves": True,
-        "has_attention_picture": True,
+        "pictures": {"training_curves.png", "attention.png"},
         "resumed": False,
         **changes,
     }
@@ -97,7 +96,7 @@ def test_text(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> Non
 def test_a_model_that_was_not_measured_says_so(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
     metrics = {name: value for name, value in METRICS.items() if not name.startswith("predict")}
     sizes = {"train": None, "validation": 5}
-    card = make_card(tiny_model, tmp_path, metrics=metrics, split_sizes=sizes, samples=[], has_attention_picture=False)
+    card = make_card(tiny_model, tmp_path, metrics=metrics, split_sizes=sizes, samples=[], pictures=set())
     assert not card.data.to_dict().get("model-index")
     assert "has not been measured" in card.text
     assert "| train | a stream |" in card.text
@@ -127,7 +126,7 @@ def test_language_codes_are_those_of_the_hub(tiny_model: RnnS2SForConditionalGen
 
 
 def test_the_card_follows_what_was_done(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
-    card = make_card(tiny_model, tmp_path, options={"optim": "sgd"}, resumed=True, has_curves=False)
+    card = make_card(tiny_model, tmp_path, options={"optim": "sgd"}, resumed=True, pictures=set())
     assert "cross-entropy of target tokens, with `sgd`, for 3.0 epochs" in card.text
     assert "What came after the run was last resumed took" in card.text
     assert "training_curves.png" not in card.text
