@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import GenerationMixin
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -17,9 +16,8 @@ from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_sam
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput
+from .loss_rnn_s2s import IGNORED_LABEL, summed_cross_entropy
 from .recurrent_rnn_s2s import CELLS
-
-IGNORED_LABEL = -100
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):
@@ -184,6 +182,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         output_hidden_states: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """
@@ -195,6 +194,8 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
             logits_to_keep: compute the logits of the last so many positions only (0: all), or of the given ones.
             num_items_in_batch: what the summed loss is divided by, for gradient accumulation; None means the number of
                 labels that count.
+            return_logits: whether to return the logits. None means yes, except in training mode with labels: the loss
+                does without them, and nothing else in training is as large.
 
         Returns:
             Logits `(batch, target, target vocabulary)`, and the loss if there are labels: cross-entropy in nats per
@@ -231,11 +232,13 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )
+        hidden = outputs.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        if return_logits is None:
+            return_logits = labels is None or not self.training
         return Seq2SeqLMOutput(
-            loss=None if labels is None else self._loss(logits, labels, num_items_in_batch),
-            logits=logits,
+            loss=None if labels is None else self._loss(hidden, labels, num_items_in_batch),
+            logits=self.lm_head(hidden[:, kept]) if return_logits else None,
             past_key_values=outputs.past_key_values,
             decoder_hidden_states=outputs.decoder_hidden_states,
             decoder_attentions=outputs.decoder_attentions,
@@ -291,26 +294,25 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         )
 
     def _loss(
-        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+        self, hidden: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
-        if logits.shape[:2] != labels.shape:
+        if hidden.shape[:2] != labels.shape:
             raise ValueError(
-                f"labels has the shape {tuple(labels.shape)}, but there are logits for {tuple(logits.shape[:2])}: "
-                "(batch, target). Leave logits_to_keep at 0 when labels are given."
+                f"labels has the shape {tuple(labels.shape)}, but the target is {tuple(hidden.shape[:2])}: "
+                "(batch, target)."
             )
-        smoothing = self.config.label_smoothing if self.training else 0.0
-        labels = labels.to(logits.device).long()
-        total = functional.cross_entropy(
-            logits.flatten(0, 1).float(),
+        labels = labels.to(hidden.device).long()
+        total = summed_cross_entropy(
+            hidden.flatten(0, 1),
+            self.lm_head.weight,
+            self.lm_head.bias,
             labels.flatten(),
-            ignore_index=IGNORED_LABEL,
-            label_smoothing=smoothing,
-            reduction="sum",
+            self.config.label_smoothing if self.training else 0.0,
         )
         if num_items_in_batch is None:
             num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
         elif isinstance(num_items_in_batch, torch.Tensor):
-            num_items_in_batch = num_items_in_batch.to(logits.device)
+            num_items_in_batch = num_items_in_batch.to(total.device)
         # Without any label that counts the sum is 0, and so is the loss
         return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
 

@@ -297,10 +297,21 @@ def test_bad_inputs_are_named(inputs: dict[str, list[Any]], message: str) -> Non
         model(**tensors)
 
 
+def test_logits_with_labels_in_evaluation_and_on_request_only() -> None:
+    model = build(dropout=0.0)
+    source, labels = torch.tensor([[5, 9, 2]]), torch.tensor([[7, 8, 2]])
+    evaluated = model.eval()(source, labels=labels)
+    trained = model.train()(source, labels=labels)
+    assert trained.logits is None
+    assert model(source, labels=labels, return_logits=True).logits.equal(evaluated.logits)
+    assert model.eval()(source, labels=labels, return_logits=False).logits is None
+    assert model.train()(source, decoder_input_ids=labels).logits.shape == (1, 3, model.config.vocab_size)
+
+
 def test_label_smoothing_is_in_the_loss_of_torch() -> None:
     model = build(label_smoothing=0.2, dropout=0.0).train()
     source, labels = torch.tensor([[5, 9, 2]]), torch.tensor([[7, 8, 2]])
-    output = model(source, labels=labels)
+    output = model(source, labels=labels, return_logits=True)
     expected = functional.cross_entropy(output.logits[0], labels[0], label_smoothing=0.2)
     torch.testing.assert_close(output.loss, expected)
 
