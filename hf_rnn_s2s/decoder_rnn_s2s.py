@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -19,8 +19,28 @@ from .encoder_rnn_s2s import RnnS2SEncoderOutput
 from .recurrent_rnn_s2s import CELLS, STATE_NAMES, LayerState, SequenceDropout
 
 
+class Sources(NamedTuple):
+    """
+    What the decoder looks at while it writes, made once per source sentence. Several rows of the target may belong to
+    one source, such as its beams; they stand next to each other.
+
+    Attributes:
+        memory: `(sources, source, hidden)`.
+        keys: what the attention prepared of it, `(sources, source, key)`; None without attention.
+        mask: `(sources, source)`, True at tokens; None if there is no padding.
+    """
+
+    memory: torch.Tensor
+    keys: torch.Tensor | None
+    mask: torch.Tensor | None
+
+    def select(self, indices: torch.Tensor) -> Sources:
+        """The sources with these indices, in this order."""
+        return Sources(*(None if part is None else part.index_select(0, indices) for part in self))  # type: ignore[arg-type]
+
+
 @dataclass
-class _Reading:
+class Reading:
     """What the decoder computed of some target positions."""
 
     layer_outputs: list[torch.Tensor]  # each (batch, time, hidden)
@@ -98,22 +118,16 @@ class RnnS2SDecoder(RnnS2SPart):
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
         if encoder_outputs is None or encoder_outputs.last_hidden_state is None:
             raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
-        memory = encoder_outputs.last_hidden_state
-        memory_mask = self._memory_mask(encoder_outputs, encoder_attention_mask)
-        if memory.shape[0] != embedded.shape[0]:
-            raise ValueError(f"decoder_input_ids has {embedded.shape[0]} rows, but the source has {memory.shape[0]}.")
+        self._require_rows(embedded, encoder_outputs)
         cache = RnnS2SCache() if past_key_values is None else past_key_values
-        self._require_own(cache, memory)
-        if cache.state is None:
-            state, keys = self.bridge(self._final_states(encoder_outputs)), self.prepare_keys(memory)
-        else:
-            state, keys = cache.state, cache.keys
+        sources = self.prepare(encoder_outputs, encoder_attention_mask, cache)
+        state = self.first_state(encoder_outputs) if cache.state is None else cache.state
         keeps_cache = past_key_values is not None or bool(use_cache)
         readings = []
         for chunk, moves_on in self._chunks(embedded, attention_mask, cache.records_past, keeps_cache):
-            reading, new_state = self._read(chunk, state, keys, memory, memory_mask)
+            reading, new_state = self.read(chunk, state, sources)
             state = new_state if moves_on is None else _where(moves_on, new_state, state)
-            cache.advance(state, keys, chunk.shape[1])
+            cache.advance(state, sources.keys, chunk.shape[1])
             readings.append(reading)
         reading = _join(readings)
         return BaseModelOutputWithPastAndCrossAttentions(
@@ -126,15 +140,37 @@ class RnnS2SDecoder(RnnS2SPart):
             else None,
         )
 
-    def _read(
+    def prepare(
         self,
-        embedded: torch.Tensor,
-        state: DecoderState,
-        keys: torch.Tensor | None,
-        memory: torch.Tensor,
-        memory_mask: torch.Tensor | None,
-    ) -> tuple[_Reading, DecoderState]:
-        """Reads `(batch, time, embedding)` in one call per layer."""
+        encoder_outputs: RnnS2SEncoderOutput,
+        attention_mask: torch.Tensor | None = None,
+        cache: RnnS2SCache | None = None,
+    ) -> Sources:
+        """
+        What the decoder looks at, with the keys of the cache if it has some.
+
+        Raises:
+            ValueError: if the memory, the mask `(sources, source)` or the cache do not fit each other or the model.
+        """
+        memory = cast(torch.Tensor, encoder_outputs.last_hidden_state)
+        mask = self._memory_mask(encoder_outputs, attention_mask)
+        keys = None
+        if cache is not None:
+            self._require_own(cache, memory, memory.shape[0] * rows_per_source(encoder_outputs))
+            # A cache from elsewhere may have keys for every row where the memory is there once for several.
+            keys = cache.keys if cache.keys is not None and cache.keys.shape[0] == memory.shape[0] else None
+        return Sources(memory, self.prepare_keys(memory) if keys is None else keys, mask)
+
+    def first_state(self, encoder_outputs: RnnS2SEncoderOutput) -> DecoderState:
+        """The state before the first token, in every row; see `RnnS2SEncoderOutput.rows_per_source`."""
+        state = self.bridge(self._final_states(encoder_outputs))
+        repeats = rows_per_source(encoder_outputs)
+        if repeats == 1:
+            return state
+        return tuple(tuple(part.repeat_interleave(repeats, dim=0) for part in layer) for layer in state)
+
+    def read(self, embedded: torch.Tensor, state: DecoderState, sources: Sources) -> tuple[Reading, DecoderState]:
+        """Reads `(batch, time, embedding)` in one call per layer. Nothing is checked here."""
         context = weights = None
         layer_outputs: list[torch.Tensor] = []
         states: list[LayerState] = []
@@ -146,9 +182,18 @@ class RnnS2SDecoder(RnnS2SPart):
             layer_outputs.append(outputs)
             states.append(layer_state)
             if index == self.query_layer and self.attention is not None:
-                context, weights = self.attention(outputs, keys, memory, memory_mask)
+                context, weights = self._attend(outputs, sources)
             below = self.dropout(outputs if context is None else self.fusion.join(outputs, context))
-        return _Reading(layer_outputs, weights, torch.tanh(self.output_projection(below))), tuple(states)
+        return Reading(layer_outputs, weights, torch.tanh(self.output_projection(below))), tuple(states)
+
+    def _attend(self, queries: torch.Tensor, sources: Sources) -> tuple[torch.Tensor, torch.Tensor]:
+        """Contexts `(batch, time, hidden)` and weights `(batch, time, source)` of queries `(batch, time, hidden)`."""
+        memory = sources.memory
+        rows, time = queries.shape[:2]
+        # The rows of one source ask together, as if they were positions of one target: the memory is there once.
+        queries = queries.reshape(memory.shape[0], -1, queries.shape[-1])
+        context, weights = cast(Attention, self.attention)(queries, sources.keys, memory, sources.mask)
+        return context.reshape(rows, time, -1), weights.reshape(rows, time, -1)
 
     def prepare_keys(self, memory: torch.Tensor) -> torch.Tensor | None:
         """The attention's keys `(batch, source, key)`, made once of the memory; None without attention."""
@@ -170,8 +215,15 @@ class RnnS2SDecoder(RnnS2SPart):
             return None
         return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
 
-    def _require_own(self, cache: RnnS2SCache, memory: torch.Tensor) -> None:
-        require_rows(cache, memory.shape[0])
+    def _require_rows(self, embedded: torch.Tensor, encoder_outputs: RnnS2SEncoderOutput) -> None:
+        sources = cast(torch.Tensor, encoder_outputs.last_hidden_state).shape[0]
+        repeats = rows_per_source(encoder_outputs)
+        if embedded.shape[0] != sources * repeats:
+            times = "" if repeats == 1 else f" times {repeats}, its rows_per_source"
+            raise ValueError(f"decoder_input_ids has {embedded.shape[0]} rows, but the source has {sources}{times}.")
+
+    def _require_own(self, cache: RnnS2SCache, memory: torch.Tensor, rows: int) -> None:
+        require_rows(cache, rows)
         keys = None if self.attention is None else tuple(memory.shape[1:])
         parts = len(CELLS[self.config.cell_type].state_names)
         require_form(cache, self.config.decoder_layers, parts, self.config.hidden_size, keys)
@@ -210,11 +262,16 @@ class RnnS2SDecoder(RnnS2SPart):
         return list(zip(embedded.split(1, dim=1), moves_on, strict=True))
 
 
-def _join(readings: list[_Reading]) -> _Reading:
+def rows_per_source(encoder_outputs: Any) -> int:
+    """How many rows of the target belong to one row of the source."""
+    return getattr(encoder_outputs, "rows_per_source", None) or 1
+
+
+def _join(readings: list[Reading]) -> Reading:
     if len(readings) == 1:
         return readings[0]
     weights = [reading.weights for reading in readings if reading.weights is not None]
-    return _Reading(
+    return Reading(
         [torch.cat(parts, dim=1) for parts in zip(*(reading.layer_outputs for reading in readings), strict=True)],
         torch.cat(weights, dim=1) if weights else None,
         torch.cat([reading.last_hidden_state for reading in readings], dim=1),
@@ -228,4 +285,4 @@ def _where(moves_on: torch.Tensor, new: DecoderState, old: DecoderState) -> Deco
     )
 
 
-__all__ = ["RnnS2SDecoder"]
+__all__ = ["Reading", "RnnS2SDecoder", "Sources", "rows_per_source"]

@@ -27,6 +27,8 @@ class RnnS2SEncoderOutput(ModelOutput):
         final_cell: the same for the cell state; None for cells without one.
         attention_mask: `(batch, source)`, 1 at tokens; None if no row is padded.
         hidden_states: embeddings and the outputs of each layer, if asked for.
+        rows_per_source: how many rows of the target, one after another, belong to each row here; None means one.
+            `generate()` sets it where other models get a copy of their encoder's output for every beam.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -34,6 +36,7 @@ class RnnS2SEncoderOutput(ModelOutput):
     final_cell: torch.Tensor | None = None
     attention_mask: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    rows_per_source: int | None = None
 
 
 class RnnS2SEncoder(RnnS2SPart):
@@ -120,4 +123,18 @@ class RnnS2SEncoder(RnnS2SPart):
         return None if unpadded else mask
 
 
-__all__ = ["RnnS2SEncoder", "RnnS2SEncoderOutput"]
+def whole_encoder_outputs(outputs: Any, cell_type: str) -> Any:
+    """The encoder's output from the tuple that it gives with `return_dict=False`, which leaves out what is None."""
+    if not isinstance(outputs, (tuple, list)):
+        return outputs
+    names = ["last_hidden_state", *(f"final_{part}" for part in CELLS[cell_type].state_names)]
+    named: dict[str, Any] = dict(zip(names, outputs, strict=False))
+    for extra in outputs[len(names) :]:
+        if isinstance(extra, int):
+            named["rows_per_source"] = extra
+        else:
+            named["hidden_states" if isinstance(extra, (tuple, list)) else "attention_mask"] = extra
+    return RnnS2SEncoderOutput(**named)
+
+
+__all__ = ["RnnS2SEncoder", "RnnS2SEncoderOutput", "whole_encoder_outputs"]

@@ -7,17 +7,16 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import GenerationMixin
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids
-from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
+from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import RnnS2SDecoder
-from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput
+from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput, whole_encoder_outputs
+from .generation_rnn_s2s import RnnS2SGenerationMixin
 from .loss_rnn_s2s import IGNORED_LABEL, summed_cross_entropy
-from .recurrent_rnn_s2s import CELLS
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):
@@ -115,7 +114,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             output_attentions = self.config.output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        encoded = _whole_encoder_outputs(encoder_outputs, self.config.cell_type)
+        encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
         if encoded is None:
             encoded = self.encoder(
                 input_ids=input_ids,
@@ -147,7 +146,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         )
 
 
-class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
+class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixin):
     """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
 
     def __init__(self, config: RnnS2SConfig) -> None:
@@ -266,33 +265,6 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         self.tie_weights()
         return embeddings
 
-    def prepare_inputs_for_generation(  # type: ignore[override]
-        self,
-        input_ids: torch.LongTensor,
-        next_sequence_length: int | None = None,
-        past_key_values: RnnS2SCache | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """
-        What `generate()` passes to `forward`: of the target `input_ids` `(batch, past + target)`, only what the cache
-        has not read.
-
-        Raises:
-            ValueError: if there is nothing new.
-        """
-        require_rows(past_key_values, input_ids.shape[0])
-        read = 0 if past_key_values is None else past_key_values.get_seq_length()
-        if read and next_sequence_length is None:
-            next_sequence_length = input_ids.shape[1] - read
-        if next_sequence_length is not None and next_sequence_length <= 0:
-            raise ValueError(
-                f"decoder_input_ids has {input_ids.shape[1]} tokens, but the cache has read {read}. Pass the whole "
-                "target, the tokens that the cache has read included."
-            )
-        return super().prepare_inputs_for_generation(  # type: ignore[misc]
-            input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
-        )
-
     def _loss(
         self, hidden: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
@@ -316,38 +288,13 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, GenerationMixin):
         # Without any label that counts the sum is 0, and so is the loss
         return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False
-
-    def _prepare_cache_for_generation(  # type: ignore[override]
-        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> None:
-        cache = model_kwargs.get("past_key_values")
-        require_cache(cache)
-        if generation_config.prefill_chunk_size is not None:
-            raise ValueError(
-                "prefill_chunk_size: a recurrent decoder reads a prompt of any length at once; leave it out."
-            )
-        mask = model_kwargs.get("decoder_attention_mask")
-        if mask is not None and not mask[:, -1].all():
-            raise ValueError(
-                "decoder_attention_mask has a row that ends in padding, from which nothing can be written on. Put the "
-                "padding of prompts on the left."
-            )
-        # With dropout other keys are to be expected; an assistant begins again and again with a cache of its own.
-        if cache is not None and cache.is_initialized and not self.training and not generation_config.is_assistant:
-            encoded = _whole_encoder_outputs(model_kwargs["encoder_outputs"], self.config.cell_type)
-            if encoded is not None and encoded.last_hidden_state is not None:
-                require_same_keys(cache, self.model.decoder.prepare_keys(encoded.last_hidden_state))
-        super()._prepare_cache_for_generation(  # type: ignore[misc]
-            generation_config, model_kwargs, *args, **kwargs
+    def _changes_forward(self) -> bool:
+        called = (self, self.model, self.model.decoder)
+        return (
+            type(self).forward is not RnnS2SForConditionalGeneration.forward
+            or hasattr(self, "_hf_hook")
+            or any(module._forward_hooks or module._forward_pre_hooks for module in called)
         )
-        if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
-            cache = RnnS2SCache()
-            if generation_config.is_assistant:
-                cache.activate_past_recording()
-            model_kwargs["past_key_values"] = cache
 
 
 def _check_labels(labels: torch.Tensor, source: torch.Tensor | None, vocabulary_size: int) -> None:
@@ -358,17 +305,6 @@ def _check_labels(labels: torch.Tensor, source: torch.Tensor | None, vocabulary_
     if source is not None and labels.shape[0] != source.shape[0]:
         raise ValueError(f"labels has {labels.shape[0]} rows, but the source has {source.shape[0]}.")
     check_ids(labels.masked_fill(labels == IGNORED_LABEL, 0), vocabulary_size, "labels")
-
-
-def _whole_encoder_outputs(outputs: Any, cell_type: str) -> RnnS2SEncoderOutput | None:
-    """The encoder's output from the tuple that it gives with `return_dict=False`, which leaves out what is None."""
-    if not isinstance(outputs, (tuple, list)):
-        return outputs
-    names = ["last_hidden_state", *(f"final_{part}" for part in CELLS[cell_type].state_names)]
-    named: dict[str, Any] = dict(zip(names, outputs, strict=False))
-    for extra in outputs[len(names) :]:
-        named["hidden_states" if isinstance(extra, (tuple, list)) else "attention_mask"] = extra
-    return RnnS2SEncoderOutput(**named)
 
 
 __all__ = ["RnnS2SForConditionalGeneration", "RnnS2SModel", "RnnS2SPreTrainedModel"]

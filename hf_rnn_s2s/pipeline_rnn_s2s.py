@@ -20,6 +20,9 @@ logger = logging.get_logger(__name__)
 # What `generate()` would use where nobody has set a limit is 20 tokens, which cuts ordinary sentences without a word.
 DEFAULT_MAX_NEW_TOKENS = 256
 LENGTH_LIMITS = ("max_new_tokens", "max_length")
+DEFAULT_BATCH_SIZE = 32
+# Functions of the caller's own among the arguments of generate(), which may go by the place of a text in its batch.
+MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 
 
 class RnnTranslationPipeline(Pipeline):
@@ -64,7 +67,9 @@ class RnnTranslationPipeline(Pipeline):
         Args:
             inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
                 (`KeyDataset(dataset, "column")`).
-            batch_size: how many texts go through the model together; the translations do not depend on it.
+            batch_size: how many texts go through the model together, 32 if nothing is said, and 1 of an iterator; the
+                translations do not depend on it. The texts of a list are sorted by length for it, except beside
+                functions of the caller's own that `generate()` calls.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
             return_tensors: whether to give `translation_token_ids`, the generated ids `(target,)` from the start token
                 to the end token.
@@ -94,6 +99,12 @@ class RnnTranslationPipeline(Pipeline):
                 _require_text(text, f"input {position}")
             if not inputs:
                 return []
+            if (
+                kwargs.get("batch_size") is None
+                and self._batch_size is None
+                and self.tokenizer.pad_token_id is not None
+            ):
+                kwargs["batch_size"] = DEFAULT_BATCH_SIZE
         records = super().__call__(inputs, *args, **kwargs)
         if isinstance(inputs, list) and all(len(sequences) == 1 for sequences in records):
             return [sequences[0] for sequences in records]
@@ -154,23 +165,59 @@ class RnnTranslationPipeline(Pipeline):
             postprocess["clean_up_tokenization_spaces"] = clean_up_tokenization_spaces
         return preprocess, forward, postprocess
 
+    def get_iterator(
+        self, inputs: Any, num_workers: int, batch_size: int, *parameters: dict[str, Any]
+    ) -> Iterable[Any]:
+        """As in `Pipeline`; but the texts of a list are encoded at once, and those of like length share a batch."""
+        if not isinstance(inputs, list):
+            return super().get_iterator(inputs, num_workers, batch_size, *parameters)
+        preprocess_params, forward_params, postprocess_params = parameters
+        encoded = self._encode(inputs, **preprocess_params)
+        records: list[Any] = [None] * len(inputs)
+        order = list(range(len(inputs)))
+        if all(forward_params.get(name) is None for name in MAY_COUNT_ROWS):
+            order.sort(key=lambda row: -len(encoded[row]))
+        for first in range(0, len(inputs), batch_size):
+            rows = order[first : first + batch_size]
+            model_inputs = self._collate([encoded[row] for row in rows], [inputs[row] for row in rows])
+            model_outputs = self.forward(model_inputs, **forward_params)
+            for number, row in enumerate(rows):
+                of_row = {name: value[number : number + 1] for name, value in model_outputs.items()}
+                records[row] = self.postprocess(of_row, **postprocess_params)
+        return records
+
     def preprocess(self, input_: Any, truncation: bool | str = True) -> dict[str, Any]:  # type: ignore[override]
         """One text to `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
         _require_text(input_, "an input")
-        text = _prefix(self.model.config, self.task) + input_
-        options: dict[str, Any] = {"return_tensors": "pt", "return_attention_mask": True}
-        encoded = self.tokenizer(text, verbose=False, **options)
-        length, limit = encoded["input_ids"].shape[1], self.tokenizer.model_max_length
-        if truncation and length > limit:
-            logger.warning(
-                f"A text of {length} tokens is cut to {limit}, the model_max_length of the tokenizer, and only that "
-                f"part is translated: {input_[:60]!r}... Split long texts, or pass truncation=False."
-            )
-            encoded = self.tokenizer(text, truncation=truncation, max_length=limit, **options)
+        return self._collate(self._encode([input_], truncation), [input_])
+
+    def _encode(self, texts: list[str], truncation: bool | str = True) -> list[list[int]]:
+        prefix, limit = _prefix(self.model.config, self.task), self.tokenizer.model_max_length
+        encoded = self.tokenizer([prefix + text for text in texts], return_attention_mask=False, verbose=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        for row, text in enumerate(texts):
+            if truncation and len(ids[row]) > limit:
+                logger.warning(
+                    f"A text of {len(ids[row])} tokens is cut to {limit}, the model_max_length of the tokenizer, and "
+                    f"only that part is translated: {text[:60]!r}... Split long texts, or pass truncation=False."
+                )
+                ids[row] = self.tokenizer(prefix + text, truncation=truncation, max_length=limit)["input_ids"]
+        return ids
+
+    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, torch.Tensor]:
+        longest = max(map(len, ids))
+        is_left = self.tokenizer.padding_side == "left"
+        pad_id = self.tokenizer.pad_token_id or 0  # one row, as it may be without an id for padding, has none
+
+        def rows(values: list[list[int]], filling: int) -> torch.Tensor:
+            padding = [[filling] * (longest - len(row)) for row in values]
+            whole = zip(padding, values, strict=True) if is_left else zip(values, padding, strict=True)
+            return torch.tensor([[*left, *right] for left, right in whole])
+
         return {
-            "input_ids": encoded["input_ids"],
-            "attention_mask": encoded["attention_mask"],
-            "is_blank": torch.tensor([not input_.strip()]),
+            "input_ids": rows(ids, pad_id),
+            "attention_mask": rows([[1] * len(row) for row in ids], 0),
+            "is_blank": torch.tensor([not text.strip() for text in texts]),
         }
 
     def _forward(  # type: ignore[override]
@@ -194,7 +241,8 @@ class RnnTranslationPipeline(Pipeline):
                 attention_mask=input_tensors["attention_mask"][rows],
                 **self._generate_arguments(generate_kwargs, settings, return_attentions),
             )
-        sequences = generated.sequences.unflatten(0, (len(rows), -1))
+        sequences = generated if isinstance(generated, torch.Tensor) else generated.sequences
+        sequences = sequences.unflatten(0, (len(rows), -1))
         outputs = {
             **input_tensors,
             "output_ids": _put_back(sequences, rows, is_blank),
@@ -239,9 +287,9 @@ class RnnTranslationPipeline(Pipeline):
         self, given: dict[str, Any], settings: dict[str, Any], return_attentions: bool
     ) -> dict[str, Any]:
         """What the caller gave, a tokenizer for `stop_strings`, and what the pipeline needs."""
-        needed: dict[str, Any] = {"return_dict_in_generate": True}
+        needed: dict[str, Any] = {}
         if return_attentions:
-            needed["output_attentions"] = True
+            needed = {"return_dict_in_generate": True, "output_attentions": True}
         if all(settings.get(name) is None for name in LENGTH_LIMITS):
             needed["max_new_tokens"] = DEFAULT_MAX_NEW_TOKENS
         arguments = {"tokenizer": self._target_tokenizer, **given}

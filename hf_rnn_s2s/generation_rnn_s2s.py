@@ -1,0 +1,228 @@
+"""How `generate()` of transformers works with a recurrent decoder, and when the package's own search does the work."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import EosTokenCriteria, GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
+
+from .base_rnn_s2s import check_ids
+from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
+from .configuration_rnn_s2s import RnnS2SConfig
+from .decoder_rnn_s2s import rows_per_source
+from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
+from .search_rnn_s2s import beam_search, greedy_search
+from .stepping_rnn_s2s import Stepper
+
+# Processors and criteria that look at each row by itself, wherever it stands in the batch. Of others nobody knows.
+BY_ROW = (
+    transformers.MinLengthLogitsProcessor,
+    transformers.MinNewTokensLengthLogitsProcessor,
+    transformers.TemperatureLogitsWarper,
+    transformers.RepetitionPenaltyLogitsProcessor,
+    transformers.NoRepeatNGramLogitsProcessor,
+    transformers.SequenceBiasLogitsProcessor,
+    transformers.NoBadWordsLogitsProcessor,
+    transformers.ForcedBOSTokenLogitsProcessor,
+    transformers.ForcedEOSTokenLogitsProcessor,
+    transformers.InfNanRemoveLogitsProcessor,
+    transformers.ExponentialDecayLengthPenalty,
+    transformers.LogitNormalization,
+    transformers.SuppressTokensLogitsProcessor,
+    transformers.SuppressTokensAtBeginLogitsProcessor,
+    transformers.EosTokenCriteria,
+    transformers.MaxLengthCriteria,
+    transformers.MaxTimeCriteria,
+    transformers.StopStringCriteria,
+)
+# What a search of our own knows how to do without, or reads.
+KNOWN_ARGUMENTS = {"encoder_outputs", "attention_mask", "past_key_values", "use_cache", "logits_to_keep"}
+
+
+class RnnS2SGenerationMixin(GenerationMixin):
+    """`GenerationMixin` for a model with a recurrent decoder."""
+
+    # Of the model class that this is mixed into
+    config: RnnS2SConfig
+    model: Any
+    lm_head: nn.Module
+    training: bool
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        past_key_values: RnnS2SCache | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """
+        What `generate()` passes to `forward`: of the target `input_ids` `(batch, past + target)`, only what the cache
+        has not read.
+
+        Raises:
+            ValueError: if there is nothing new.
+        """
+        require_rows(past_key_values, input_ids.shape[0])
+        read = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if read and next_sequence_length is None:
+            next_sequence_length = input_ids.shape[1] - read
+        if next_sequence_length is not None and next_sequence_length <= 0:
+            raise ValueError(
+                f"decoder_input_ids has {input_ids.shape[1]} tokens, but the cache has read {read}. Pass the whole "
+                "target, the tokens that the cache has read included."
+            )
+        return super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
+        )
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        encoded = whole_encoder_outputs(model_kwargs.get("encoder_outputs"), self.config.cell_type)
+        if not isinstance(encoded, RnnS2SEncoderOutput):
+            return super()._expand_inputs_for_generation(  # type: ignore[misc]
+                expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
+            )
+        # The sources stay as they are: all beams of a sentence look at the same.
+        of_sources = {"encoder_outputs": encoded, "attention_mask": model_kwargs.pop("attention_mask", None)}
+        if expand_size > 1:
+            repeats = expand_size * rows_per_source(encoded)
+            of_sources["encoder_outputs"] = dataclasses.replace(encoded, rows_per_source=repeats)
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(  # type: ignore[misc]
+            expand_size=expand_size, input_ids=input_ids, **{**model_kwargs, "encoder_outputs": None}
+        )
+        return input_ids, {**model_kwargs, **of_sources}
+
+    def _prepare_cache_for_generation(  # type: ignore[override]
+        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        cache = model_kwargs.get("past_key_values")
+        require_cache(cache)
+        if generation_config.prefill_chunk_size is not None:
+            raise ValueError(
+                "prefill_chunk_size: a recurrent decoder reads a prompt of any length at once; leave it out."
+            )
+        mask = model_kwargs.get("decoder_attention_mask")
+        if mask is not None and not mask[:, -1].all():
+            raise ValueError(
+                "decoder_attention_mask has a row that ends in padding, from which nothing can be written on. Put the "
+                "padding of prompts on the left."
+            )
+        # With dropout other keys are to be expected; an assistant begins again and again with a cache of its own.
+        if cache is not None and cache.is_initialized and not self.training and not generation_config.is_assistant:
+            encoded = whole_encoder_outputs(model_kwargs["encoder_outputs"], self.config.cell_type)
+            if encoded is not None and encoded.last_hidden_state is not None:
+                require_same_keys(cache, self.model.decoder.prepare_keys(encoded.last_hidden_state))
+        super()._prepare_cache_for_generation(  # type: ignore[misc]
+            generation_config, model_kwargs, *args, **kwargs
+        )
+        if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
+            cache = RnnS2SCache()
+            if generation_config.is_assistant:
+                cache.activate_past_recording()
+            model_kwargs["past_key_values"] = cache
+
+    def _sample(
+        self,
+        input_ids: torch.LongTensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        synced_gpus: bool = False,
+        streamer: Any = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        ends = any(isinstance(criterion, EosTokenCriteria) for criterion in stopping_criteria)
+        plain = ends and not generation_config.do_sample and streamer is None
+        if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs):
+            return super()._sample(  # type: ignore[misc]
+                input_ids,
+                logits_processor,
+                stopping_criteria,
+                generation_config,
+                synced_gpus=synced_gpus,
+                streamer=streamer,
+                **model_kwargs,
+            )
+        pad_token_id: Any = generation_config._pad_token_tensor
+        return greedy_search(
+            self._stepper(input_ids, model_kwargs),
+            input_ids,
+            logits_processor,
+            stopping_criteria,
+            pad_token_id.to(input_ids.device),
+            may_leave=_by_row(logits_processor, stopping_criteria),
+        )
+
+    def _beam_search(
+        self,
+        input_ids: torch.LongTensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        synced_gpus: bool = False,
+        **model_kwargs: Any,
+    ) -> Any:
+        plain = not generation_config.do_sample and not generation_config.low_memory
+        if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs):
+            return super()._beam_search(  # type: ignore[misc]
+                input_ids,
+                logits_processor,
+                stopping_criteria,
+                generation_config,
+                synced_gpus=synced_gpus,
+                **model_kwargs,
+            )
+        beginnings = input_ids[:: generation_config.num_beams]
+        sequences, _ = beam_search(
+            self._stepper(beginnings, model_kwargs),
+            beginnings,
+            logits_processor,
+            stopping_criteria,
+            generation_config,
+            may_leave=_by_row(logits_processor, stopping_criteria),
+        )
+        return sequences
+
+    def _searches_itself(self, config: GenerationConfig, synced_gpus: bool, model_kwargs: dict[str, Any]) -> bool:
+        """
+        Whether nothing is asked for but token ids, in the ordinary way. Everything else is left to transformers: what
+        else `generate()` returns, going on from a cache, padded prompts, an assistant's drafts, and models whose
+        forward pass is not the one of this package.
+        """
+        cache = model_kwargs.get("past_key_values")
+        unknown = [name for name, value in model_kwargs.items() if value is not None and name not in KNOWN_ARGUMENTS]
+        return not (
+            unknown
+            or config.return_dict_in_generate
+            or config.use_cache is False
+            or config.is_assistant
+            or synced_gpus
+            or self.training
+            or (cache is not None and (cache.is_initialized or cache.records_past))
+            or self._changes_forward()
+        )
+
+    def _changes_forward(self) -> bool:
+        """Whether calling the model does anything but what the model class says."""
+        raise NotImplementedError
+
+    def _stepper(self, beginnings: torch.Tensor, model_kwargs: dict[str, Any]) -> Stepper:
+        check_ids(beginnings, self.config.target_vocab_size, "decoder_input_ids")
+        encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
+        return Stepper(self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
+
+
+def _by_row(*lists: list[Any]) -> bool:
+    return all(type(one) in BY_ROW for several in lists for one in several)
+
+
+__all__ = ["RnnS2SGenerationMixin"]

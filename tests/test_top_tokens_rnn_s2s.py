@@ -1,0 +1,41 @@
+"""The best of many numbers, against `topk` and `argmax` of all of them."""
+
+import pytest
+import torch
+
+from hf_rnn_s2s import top_tokens_rnn_s2s
+from hf_rnn_s2s.top_tokens_rnn_s2s import GROUP, best_continuations, best_tokens
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(top_tokens_rnn_s2s, "FEW", 0)
+
+
+@pytest.mark.parametrize("vocabulary", [7, GROUP - 1, GROUP, 5 * GROUP, 12 * GROUP + 1, 13 * GROUP - 1, 8003])
+@pytest.mark.parametrize("beams", [1, 2, 5])
+def test_the_best_continuations_are_the_top_of_all(beams: int, vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(vocabulary + beams)
+    for _ in range(20):
+        scores = torch.randn(3, beams, vocabulary, generator=generator)
+        offsets = 3 * torch.randn(3, beams, generator=generator)
+        count = min(2 * beams, vocabulary)
+        values, places = (scores + offsets.unsqueeze(2)).flatten(1).topk(count)
+        found_values, found_beams, found_tokens = best_continuations(scores, offsets, count)
+        assert torch.equal(found_values, values)
+        assert torch.equal(found_beams * vocabulary + found_tokens, places)
+
+
+def test_scores_that_nothing_may_win_with() -> None:
+    scores = torch.full((2, 3, 20 * GROUP + 5), float("-inf"))
+    scores[0, 1, 7], scores[0, 2, -1], scores[1, 0, 3] = 1.0, 2.0, -4.0
+    values, beams, tokens = best_continuations(scores, torch.zeros(2, 3), 2)
+    assert values.tolist() == [[2.0, 1.0], [-4.0, float("-inf")]]
+    assert (beams[0].tolist(), tokens[0].tolist()) == ([2, 1], [20 * GROUP + 4, 7])
+    assert (beams[1, 0], tokens[1, 0]) == (0, 3)
+
+
+@pytest.mark.parametrize("vocabulary", [7, GROUP, 5 * GROUP, 12 * GROUP + 1, 8003])
+def test_of_equally_good_tokens_the_first(vocabulary: int) -> None:
+    logits = torch.randint(0, 3, (50, vocabulary), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(best_tokens(logits), logits.argmax(1))
