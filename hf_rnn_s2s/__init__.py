@@ -9,6 +9,7 @@ from .configuration_rnn_s2s import RnnS2SConfig
 from .modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
 from .pipeline_rnn_s2s import RnnTranslationPipeline
 from .registration import register
+from .shortlist_rnn_s2s import Shortlist
 from .tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "RnnS2SPreTrainedModel",
     "RnnS2STokenizer",
     "RnnTranslationPipeline",
+    "Shortlist",
     "__version__",
     "train_tokenizer",
 ]

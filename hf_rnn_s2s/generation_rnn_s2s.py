@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
 from torch import nn
 from transformers import EosTokenCriteria, GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
+from transformers.utils import logging
 
 from .base_rnn_s2s import check_ids
 from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
@@ -16,7 +17,10 @@ from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
 from .search_rnn_s2s import beam_search, greedy_search
+from .shortlist_rnn_s2s import Shortlist
 from .stepping_rnn_s2s import Stepper
+
+logger = logging.get_logger(__name__)
 
 # Processors and criteria that look at each row by itself, wherever it stands in the batch. Of others nobody knows.
 BY_ROW = (
@@ -40,7 +44,14 @@ BY_ROW = (
     transformers.StopStringCriteria,
 )
 # What a search of our own knows how to do without, or reads.
-KNOWN_ARGUMENTS = {"encoder_outputs", "attention_mask", "past_key_values", "use_cache", "logits_to_keep"}
+KNOWN_ARGUMENTS = {"encoder_outputs", "attention_mask", "past_key_values", "use_cache", "logits_to_keep", "tokenizer"}
+
+
+class _Shortlisted(NamedTuple):
+    """On its way from `generate()` to a search."""
+
+    shortlist: Shortlist
+    source_ids: torch.Tensor
 
 
 class RnnS2SGenerationMixin(GenerationMixin):
@@ -51,6 +62,28 @@ class RnnS2SGenerationMixin(GenerationMixin):
     model: Any
     lm_head: nn.Module
     training: bool
+
+    def generate(
+        self, inputs: torch.Tensor | None = None, *args: Any, shortlist: Shortlist | None = None, **kwargs: Any
+    ) -> Any:
+        """
+        As `GenerationMixin.generate`, with one argument more:
+
+        Args:
+            shortlist: which target tokens to look at, by the tokens of the batch's sources. Greedy and beam search
+                go by it if they return token ids alone, and if no logits processor (a forced token, a repetition
+                penalty, ...) wants scores of the whole vocabulary. Otherwise the whole vocabulary is looked at, with a
+                warning.
+
+        Raises:
+            ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are.
+        """
+        if shortlist is not None:
+            source_ids = kwargs.get("input_ids") if inputs is None else inputs
+            if source_ids is None:
+                raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
+            kwargs["shortlist"] = _Shortlisted(shortlist, source_ids)
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
@@ -77,6 +110,11 @@ class RnnS2SGenerationMixin(GenerationMixin):
             )
         return super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
+        )
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        super()._validate_model_kwargs(  # type: ignore[misc]
+            {name: value for name, value in model_kwargs.items() if name != "shortlist"}
         )
 
     @classmethod
@@ -142,7 +180,9 @@ class RnnS2SGenerationMixin(GenerationMixin):
     ) -> Any:
         ends = any(isinstance(criterion, EosTokenCriteria) for criterion in stopping_criteria)
         plain = ends and not generation_config.do_sample and streamer is None
+        shortlisted = model_kwargs.pop("shortlist", None)
         if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs):
+            _warn_of_an_unused(shortlisted)
             return super()._sample(  # type: ignore[misc]
                 input_ids,
                 logits_processor,
@@ -154,7 +194,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             )
         pad_token_id: Any = generation_config._pad_token_tensor
         return greedy_search(
-            self._stepper(input_ids, model_kwargs),
+            self._stepper(input_ids, model_kwargs, generation_config, logits_processor, shortlisted),
             input_ids,
             logits_processor,
             stopping_criteria,
@@ -172,7 +212,9 @@ class RnnS2SGenerationMixin(GenerationMixin):
         **model_kwargs: Any,
     ) -> Any:
         plain = not generation_config.do_sample and not generation_config.low_memory
+        shortlisted = model_kwargs.pop("shortlist", None)
         if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs):
+            _warn_of_an_unused(shortlisted)
             return super()._beam_search(  # type: ignore[misc]
                 input_ids,
                 logits_processor,
@@ -183,7 +225,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             )
         beginnings = input_ids[:: generation_config.num_beams]
         sequences, _ = beam_search(
-            self._stepper(beginnings, model_kwargs),
+            self._stepper(beginnings, model_kwargs, generation_config, logits_processor, shortlisted),
             beginnings,
             logits_processor,
             stopping_criteria,
@@ -215,10 +257,33 @@ class RnnS2SGenerationMixin(GenerationMixin):
         """Whether calling the model does anything but what the model class says."""
         raise NotImplementedError
 
-    def _stepper(self, beginnings: torch.Tensor, model_kwargs: dict[str, Any]) -> Stepper:
+    def _stepper(
+        self,
+        beginnings: torch.Tensor,
+        model_kwargs: dict[str, Any],
+        config: GenerationConfig,
+        logits_processor: LogitsProcessorList,
+        shortlisted: _Shortlisted | None,
+    ) -> Stepper:
         check_ids(beginnings, self.config.target_vocab_size, "decoder_input_ids")
         encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
-        return Stepper(self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
+        tokens = None
+        if logits_processor:
+            _warn_of_an_unused(shortlisted)
+        elif shortlisted is not None:
+            end_ids: Any = config._eos_token_tensor
+            needed = [] if end_ids is None else end_ids.tolist()
+            tokens = shortlisted.shortlist.tokens_for(shortlisted.source_ids, needed).to(beginnings.device)
+            check_ids(tokens, self.config.target_vocab_size, "shortlist")
+        return Stepper(self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"), tokens)
+
+
+def _warn_of_an_unused(shortlisted: _Shortlisted | None) -> None:
+    if shortlisted is not None:
+        logger.warning_once(
+            "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, and "
+            "only if nothing but token ids is wanted and no logits processor is used."
+        )
 
 
 def _by_row(*lists: list[Any]) -> bool:

@@ -21,6 +21,9 @@ from transformers import initialization
 # Beyond any pre-activation that training reaches, and still a float16 number: the sigmoid is exactly 0 or 1.
 SHUT = 1e4
 
+# Up to this many rows one step is cheaper without the kernel for sequences.
+FEW_ROWS = 32
+
 WHY_NOT_COMPILED = (
     "The fused recurrent kernels stay as they are: compiling would write out every time step. Leave fullgraph=False, "
     "or use torch.export(strict=False), which does write them out."
@@ -78,13 +81,14 @@ class RecurrentLayer(nn.Module):
             state = (zeros,) * len(self.state_names)
         weights = [weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
         device = inputs.device.type
+        run = self._step if self._is_step(inputs) else self._run
         if not torch.is_autocast_enabled(device):
-            return self._run(inputs, state, weights)
+            return run(inputs, state, weights)
         # Left to itself autocast picks a bfloat16 kernel for LSTMs that many processors do not have, and fails.
         dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             state = tuple(part.to(dtype) for part in state)
-            return self._run(inputs.to(dtype), state, [weight.to(dtype) for weight in weights])
+            return run(inputs.to(dtype), state, [weight.to(dtype) for weight in weights])
 
     def initialize(self) -> None:
         """
@@ -99,6 +103,15 @@ class RecurrentLayer(nn.Module):
         initialization.zeros_(self.bias_hh)
         initialization.zeros_(self.bias_ih)
 
+    def _is_step(self, inputs: torch.Tensor) -> bool:
+        """
+        Whether this is one step for few rows, which costs less without the kernel for sequences: on a CPU that one
+        first brings the weights into an order of its own. Elsewhere it has a cost at each start.
+        """
+        if torch.compiler.is_compiling() or inputs.shape[1] != 1:
+            return False
+        return inputs.shape[0] <= FEW_ROWS or inputs.device.type != "cpu"
+
     def _gate_rows(self, gate: int) -> slice:
         return slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
 
@@ -109,6 +122,12 @@ class RecurrentLayer(nn.Module):
     def _run(
         self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
     ) -> tuple[torch.Tensor, LayerState]:
+        raise NotImplementedError
+
+    def _step(
+        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, LayerState]:
+        """The same for one step of `(batch, 1, input)`."""
         raise NotImplementedError
 
 
@@ -138,6 +157,12 @@ class LSTMLayer(RecurrentLayer):
         # Not squeeze(0): what torch.export writes out for older versions of torch has one dimension more.
         return outputs, (hidden.flatten(0, -2), cell.flatten(0, -2))
 
+    def _step(
+        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, LayerState]:
+        hidden, cell = torch.lstm_cell(inputs.squeeze(1), state, *weights)
+        return hidden.unsqueeze(1), (hidden, cell)
+
 
 class GRULayer(RecurrentLayer):
     """Gated recurrent unit (Cho et al. 2014, in the form of torch and cuDNN)."""
@@ -157,6 +182,12 @@ class GRULayer(RecurrentLayer):
         first = state[0].unsqueeze(0).contiguous()
         outputs, hidden = torch.gru(inputs, first, weights, *_kernel_arguments())
         return outputs, (hidden.squeeze(0),)
+
+    def _step(
+        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, LayerState]:
+        hidden = torch.gru_cell(inputs.squeeze(1), state[0], *weights)
+        return hidden.unsqueeze(1), (hidden,)
 
 
 CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTMLayer, "gru": GRULayer}

@@ -8,19 +8,17 @@ else `generate()` can return comes from the loops of transformers (`generation_r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-
 import torch
 from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import MaxLengthCriteria
 
 from .stepping_rnn_s2s import Stepper
-from .top_tokens_rnn_s2s import best_continuations, best_tokens
+from .top_tokens_rnn_s2s import best_continuations, best_log_probabilities, best_tokens
 
 # What transformers adds to a score that must not win.
 HOPELESS = -1.0e9
 # Moving the rows that stay costs a part of a step, so rows leave when at least this share of them is finished.
-LEAVING_SHARE = 1 / 8
+LEAVING_SHARE = 1 / 16
 
 
 def greedy_search(
@@ -49,10 +47,10 @@ def greedy_search(
     sequences = new = input_ids
     finished = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
     while True:
-        logits = stepper.step(new)
+        logits = stepper.with_bias(stepper.step(new))
         if logits_processor:
             logits = logits_processor(sequences, logits)  # type: ignore[arg-type]
-        new = torch.where(finished, pad_token_id, best_tokens(logits)).unsqueeze(1)
+        new = torch.where(finished, pad_token_id, stepper.ids(best_tokens(logits))).unsqueeze(1)
         sequences = torch.cat([sequences, new], dim=1)
         finished = finished | stopping_criteria(sequences, None)
         count = int(finished.sum())
@@ -98,74 +96,70 @@ def beam_search(
 
 
 class _Done:
-    """The sequences of rows that have left the batch, and a score for each where there is one."""
+    """The sequences of rows that have left the batch."""
 
     def __init__(self, rows: int, fill: torch.Tensor) -> None:
         self._rows, self._fill = rows, fill
-        self._pieces: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
+        self._pieces: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._remaining = torch.arange(rows, device=fill.device)
 
-    def add(self, leaving: torch.Tensor, sequences: torch.Tensor, scores: torch.Tensor | None = None) -> None:
-        """
-        Args:
-            leaving: `(remaining rows,)`, True for those that leave.
-            sequences: theirs, `(leaving rows, ..., length)`.
-            scores: theirs, `(leaving rows, ...)`.
-        """
-        self._pieces.append((self._remaining[leaving], sequences, scores))
+    def add(self, leaving: torch.Tensor, sequences: torch.Tensor) -> None:
+        """Of the rows that remain, `leaving` `(remaining,)` is True for those of the sequences `(leaving, length)`."""
+        self._pieces.append((self._remaining[leaving], sequences))
         self._remaining = self._remaining[~leaving]
 
     def sequences(self) -> torch.Tensor:
-        """All of them, `(rows, ..., length of the longest)`, in the order of the rows."""
-        longest = max(sequences.shape[-1] for _, sequences, _ in self._pieces)
-        shape = (self._rows, *self._pieces[0][1].shape[1:-1], longest)
-        together = self._fill.expand(shape).contiguous()
-        for rows, sequences, _ in self._pieces:
-            together[rows, ..., : sequences.shape[-1]] = sequences
+        """All of them, `(rows, length of the longest)`, in the order of the rows."""
+        longest = max(sequences.shape[1] for _, sequences in self._pieces)
+        together = self._fill.expand(self._rows, longest).contiguous()
+        for rows, sequences in self._pieces:
+            together[rows, : sequences.shape[1]] = sequences
         return together
 
-    def scores(self) -> torch.Tensor:
-        """All of them, `(rows, ...)`, in the order of the rows."""
-        rows = torch.cat([rows for rows, _, _ in self._pieces])
-        scores = torch.cat([scores for _, _, scores in self._pieces if scores is not None])
-        return scores[rows.argsort()]
 
-
-@dataclass
-class _Hypotheses:
+class _History:
     """
-    The best finished hypotheses of each sentence, the best first.
+    What every beam wrote at every step, and which beam of the step before it went on from.
 
-    Attributes:
-        sequences: `(sentences, beams, length)`.
-        scores: `(sentences, beams)`, the log-probability by a power of the length.
-        lengths: `(sentences, beams)`, of the sequences without what fills them up.
-        finished: `(sentences, beams)`, False where there is no hypothesis yet.
+    Args:
+        sentences: their number. Some may leave; those that stay keep their order.
+        device: where everything is.
     """
 
-    sequences: torch.Tensor
-    scores: torch.Tensor
-    lengths: torch.Tensor
-    finished: torch.Tensor
+    def __init__(self, sentences: int, device: torch.device) -> None:
+        self._steps: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._places = torch.arange(sentences, device=device)  # of each sentence among those that are left
 
-    def merge(self, others: _Hypotheses, fill: torch.Tensor) -> None:
-        """Takes over what is better than what is here. The others' sequences are as long or longer."""
-        missing = others.sequences.shape[2] - self.sequences.shape[2]
-        padding = fill.expand(*self.sequences.shape[:2], missing)
-        self.sequences = torch.cat([self.sequences, padding], dim=2)
-        kept = torch.cat([self.scores, others.scores], dim=1).topk(self.scores.shape[1]).indices
-        for field in fields(self):
-            both = torch.cat([getattr(self, field.name), getattr(others, field.name)], dim=1)
-            setattr(self, field.name, _of_beams(both, kept))
+    def append(self, parents: torch.Tensor, tokens: torch.Tensor) -> None:
+        """One step: both are `(sentences that are left, beams)`."""
+        self._steps.append((parents, tokens, self._places))
 
-    def select(self, sentences: torch.Tensor) -> None:
-        """Keeps some sentences, by their indices or by True and False."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[sentences])
+    def leave(self, remaining: torch.Tensor) -> None:
+        """From now on only the sentences with the numbers `(sentences that are left,)` are there."""
+        self._places = torch.full_like(self._places, -1)
+        self._places[remaining] = torch.arange(len(remaining), device=remaining.device)
+
+    def written(self, sentences: torch.Tensor, lengths: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
+        """
+        What beams `(hypotheses,)` of sentences `(hypotheses,)` had written after so many steps `(hypotheses,)`. The
+        result is `(hypotheses, steps)`; what stands behind a length means nothing.
+        """
+        columns = []
+        for step in range(len(self._steps) - 1, -1, -1):
+            parents, tokens, places = self._steps[step]
+            rows = places[sentences].clamp(min=0)  # a sentence that had left had ended before
+            columns.append(tokens[rows, beams])
+            beams = torch.where(lengths > step, parents[rows, beams], beams)
+        return torch.stack(columns[::-1], dim=1) if columns else beams.new_empty(len(beams), 0)
 
 
 class _BeamSearch:
-    """One beam search; its attributes change with every step."""
+    """
+    One beam search; its attributes change with every step.
+
+    A finished hypothesis is told by three numbers: how many tokens it has, the beam that all but the last one were
+    written in, and the last one. What was written in a beam is looked up at the end.
+    """
 
     def __init__(
         self,
@@ -177,133 +171,157 @@ class _BeamSearch:
         may_leave: bool,
     ) -> None:
         self._stepper, self._processor, self._criteria = stepper, logits_processor, stopping_criteria
-        self._config, self._may_leave, self._prompt = config, may_leave, input_ids.shape[1]
-        sentences, beams = len(input_ids), config.num_beams
-        self._end_ids = config._eos_token_tensor
+        self._config, self._may_leave, self._prompts = config, may_leave, input_ids
+        sentences, beams, device = len(input_ids), config.num_beams, input_ids.device
+        self._end_ids: torch.Tensor | None = config._eos_token_tensor
         self._candidates = max(2, 1 + (0 if self._end_ids is None else len(self._end_ids))) * beams
-        self._fill = input_ids.new_tensor(_fill_id(config))
-        self._done = _Done(sentences, self._fill)
+        self._remaining = torch.arange(sentences, device=device)
+        self._history = _History(sentences, device)
+        self._length = 0  # of what was written
         # The beams of a sentence begin alike. Only the first one may go on, or all of them would write the same.
-        self._sequences = input_ids.unsqueeze(1).expand(-1, beams, -1)
-        self._scores = torch.full((sentences, beams), HOPELESS, device=input_ids.device)
+        self._scores = torch.full((sentences, beams), HOPELESS, device=device)
         self._scores[:, 0] = 0
         self._new = input_ids
         if logits_processor or stepper.vocabulary_size < self._candidates:
             self._new = input_ids.repeat_interleave(beams, dim=0)
-            stepper.go_on_from(torch.arange(sentences, device=input_ids.device).repeat_interleave(beams))
-        self._best = _Hypotheses(
-            sequences=self._sequences,
-            scores=torch.full_like(self._scores, HOPELESS),
-            lengths=torch.full_like(self._scores, self._prompt, dtype=torch.long),
-            finished=torch.zeros_like(self._scores, dtype=torch.bool),
-        )
-        self._improvable = torch.ones(sentences, dtype=torch.bool, device=input_ids.device)
-        self._scratch = input_ids.new_empty(0, 0, dtype=torch.float32)
+            stepper.go_on_from(self._remaining.repeat_interleave(beams))
+        # Sequences are put together step by step only for those who want to read them.
+        self._plain_criteria = all(type(one) in (EosTokenCriteria, MaxLengthCriteria) for one in stopping_criteria)
+        is_read = bool(logits_processor) or not self._plain_criteria
+        self._sequences = input_ids.unsqueeze(1).expand(-1, beams, -1) if is_read else None
+        # The best hypotheses of each sentence, the best first. Where there is none yet, its length is 0.
+        self._best = torch.zeros(sentences, beams, 3, dtype=torch.long, device=device)
+        self._best_scores = torch.full((sentences, beams), HOPELESS, device=device)
+        self._improvable = torch.ones(sentences, dtype=torch.bool, device=device)
+        self._any_full = False  # whether any sentence has all of its hypotheses
+        self._results: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def step(self) -> bool:
         """Writes one token in every beam; True when there is nothing more to write."""
-        scores, beams, tokens = self._continuations()
-        sequences = torch.cat([_of_beams(self._sequences, beams), tokens.unsqueeze(2)], dim=2)
-        hits = self._hits(sequences)
-        self._take_over(sequences, scores, hits)
-        scores = scores + hits * HOPELESS
-        running = scores.topk(self._config.num_beams).indices
-        self._sequences, self._scores = _of_beams(sequences, running), scores.gather(1, running)
-        finished = self._finished_sentences()
-        if bool(finished.all() | hits.all()):
-            self._leave(torch.ones_like(finished))
+        scores, parents, tokens = self._continuations()
+        self._length += 1
+        hits = self._hits(parents, tokens)
+        is_last = False
+        if hits is not None:
+            self._take_over(scores, parents, tokens, hits)
+            scores = scores + hits * HOPELESS
+            running = scores.topk(self._config.num_beams).indices
+            scores, parents, tokens = (one.gather(1, running) for one in (scores, parents, tokens))
+            is_last = bool(hits.all())
+        # The candidates are in order: where nothing is finished, the first ones are the best that go on.
+        going_on = slice(self._config.num_beams)
+        self._scores, parents, tokens = scores[:, going_on], parents[:, going_on], tokens[:, going_on]
+        self._history.append(parents, tokens)
+        if self._sequences is not None:
+            self._sequences = _continued(self._sequences, parents, tokens)
+        finished = self._finished_sentences() if self._any_full else None
+        if is_last or (finished is not None and bool(finished.all())):
+            self._leave(torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
             return True
-        self._go_on(beams.gather(1, running), finished)
+        self._go_on(parents, tokens, finished)
         return False
 
     def results(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The best hypotheses of all sentences, `(sentences * returned, length)`, and their scores."""
-        return self._done.sequences().flatten(0, 1), self._done.scores().flatten(0, 1)
+        sentences, best, scores = (torch.cat(parts) for parts in zip(*self._results, strict=True))
+        order = sentences.argsort()
+        lengths, beams, last = best[order].flatten(0, 1).unbind(1)
+        returned = best.shape[1]
+        written = self._history.written(sentences[order].repeat_interleave(returned), lengths - 1, beams)
+        longest = int(lengths.max())
+        positions = torch.arange(longest, device=lengths.device)
+        from_the_end = lengths.unsqueeze(1) - 1 - positions  # 0 at the last token, below behind it
+        fill = written.new_tensor(_fill_id(self._config))
+        tokens = torch.where(from_the_end > 0, written[:, :longest], fill)
+        tokens = torch.where(from_the_end == 0, last.unsqueeze(1), tokens)
+        prompts = self._prompts.repeat_interleave(returned, dim=0)
+        return torch.cat([prompts, tokens], dim=1), scores[order].flatten()
 
     def _continuations(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logits = self._stepper.step(self._new)
+        """Scores, beams and tokens of the best candidates, each `(sentences, candidates)`, the best first."""
+        products = self._stepper.step(self._new)
         sentences = len(self._scores)
-        beams = len(logits) // sentences
-        if self._processor:
-            running = self._sequences.flatten(0, 1)
-            table = self._processor(running, logits.log_softmax(1))  # type: ignore[arg-type]
-            offsets = self._scores
-        else:
-            table = logits
-            offsets = self._scores[:, :beams] - self._log_sums(logits).view(sentences, beams)
-        return best_continuations(table.view(sentences, beams, -1), offsets, self._candidates)
+        beams = len(products) // sentences
+        if self._processor and self._sequences is not None:
+            running, logits = self._sequences.flatten(0, 1), self._stepper.with_bias(products)
+            processed = self._processor(running, logits.log_softmax(1))  # type: ignore[arg-type]
+            return best_continuations(processed.view(sentences, beams, -1), self._scores, self._candidates)
+        logits, scores = products.view(sentences, beams, -1), self._scores[:, :beams]
+        values, parents, columns = best_log_probabilities(logits, self._stepper.bias, scores, self._candidates)
+        return values, parents, self._stepper.ids(columns)
 
-    def _log_sums(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logarithm of the sum of exponentials in each row of `(rows, vocabulary)`."""
-        if logits.device.type != "cpu":
-            return logits.logsumexp(1)
-        # On a CPU the fused softmax takes half the time, and the highest probability tells the sum.
-        if len(self._scratch) < len(logits):
-            self._scratch = torch.empty_like(logits)
-        probabilities = torch.softmax(logits, dim=1, out=self._scratch[: len(logits)])
-        return logits.amax(1) - probabilities.amax(1).log()
+    def _hits(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor | None:
+        """Which candidates `(sentences, candidates)` are finished; None if it is certain that none is."""
+        if not self._plain_criteria and self._sequences is not None:
+            sequences = _continued(self._sequences, parents, tokens)
+            return self._criteria(sequences.flatten(0, 1), None).view(tokens.shape)
+        if self._prompts.shape[1] + self._length >= self._config.max_length:
+            return torch.ones_like(tokens, dtype=torch.bool)
+        if self._end_ids is None:
+            return None
+        hits = torch.isin(tokens, self._end_ids)
+        return hits if hits.any() else None
 
-    def _hits(self, sequences: torch.Tensor) -> torch.Tensor:
-        """Which candidates `(sentences, candidates, length)` are finished."""
-        if any(type(criterion) not in (EosTokenCriteria, MaxLengthCriteria) for criterion in self._criteria):
-            return self._criteria(sequences.flatten(0, 1), None).view(sequences.shape[:2])
-        hits = torch.zeros(sequences.shape[:2], dtype=torch.bool, device=sequences.device)
-        if sequences.shape[2] >= self._config.max_length:
-            return ~hits
-        return hits if self._end_ids is None else torch.isin(sequences[:, :, -1], self._end_ids)
-
-    def _take_over(self, sequences: torch.Tensor, scores: torch.Tensor, hits: torch.Tensor) -> None:
+    def _take_over(
+        self, scores: torch.Tensor, parents: torch.Tensor, tokens: torch.Tensor, hits: torch.Tensor
+    ) -> None:
         """Takes the finished ones among the best `num_beams` candidates for hypotheses, if they are good enough."""
         finished = hits.clone()
         finished[:, self._config.num_beams :] = False
         if not finished.any():
             return
-        length = sequences.shape[2]
-        scores = scores / ((length - self._prompt) ** self._config.length_penalty)
         closed = ~self._improvable
         if self._config.early_stopping is True:
-            closed = closed | self._best.finished.all(1)
-        scores = scores + (~finished | closed.unsqueeze(1)) * HOPELESS
-        lengths = torch.full_like(hits, length, dtype=torch.long)
-        self._best.merge(_Hypotheses(sequences, scores, lengths, finished), self._fill)
+            closed = closed | self._full()
+        scores = scores / (self._length**self._config.length_penalty)
+        scores = torch.cat([self._best_scores, scores + (~finished | closed.unsqueeze(1)) * HOPELESS], dim=1)
+        told = torch.cat([self._best, torch.stack([finished * self._length, parents, tokens], dim=2)], dim=1)
+        self._best_scores, kept = scores.topk(self._config.num_beams)
+        self._best = told.gather(1, kept.unsqueeze(2).expand(-1, -1, 3))
+        self._any_full = bool(self._full().any())
+
+    def _full(self) -> torch.Tensor:
+        """`(sentences,)`, True where there are `num_beams` hypotheses."""
+        return self._best[:, :, 0].gt(0).all(1)
 
     def _finished_sentences(self) -> torch.Tensor:
         """`(sentences,)`, True where no hypothesis can become one of the best any more."""
-        config, best = self._config, self._best
-        length = self._sequences.shape[2] - self._prompt
+        config, length, full = self._config, self._length, self._full()
         if config.early_stopping == "never" and config.length_penalty > 0:
-            length = config.max_length - self._prompt
-        full = best.finished.all(1)
-        worst = torch.where(full, best.scores.amin(1), HOPELESS)
+            length = config.max_length - self._prompts.shape[1]
+        worst = torch.where(full, self._best_scores[:, -1], HOPELESS)
         self._improvable &= self._scores[:, 0] / length**config.length_penalty > worst
         return ~self._improvable | full if config.early_stopping is True else ~self._improvable
 
-    def _go_on(self, parents: torch.Tensor, finished: torch.Tensor) -> None:
-        sentences = len(finished)
+    def _go_on(self, parents: torch.Tensor, tokens: torch.Tensor, finished: torch.Tensor | None) -> None:
+        sentences = len(parents)
         beams = len(self._new) // sentences  # of the step before, which at the beginning may have been one
-        rows = torch.arange(sentences, device=parents.device).unsqueeze(1) * beams + parents
+        rows = torch.arange(0, sentences * beams, beams, device=parents.device).unsqueeze(1) + parents
         staying = None
-        if self._may_leave and int(finished.sum()) >= max(1, LEAVING_SHARE * sentences):
-            self._leave(finished)
+        if finished is not None and self._may_leave and int(finished.sum()) >= max(1, LEAVING_SHARE * sentences):
             staying = (~finished).nonzero().squeeze(1)
-            rows = rows[staying]
+            rows, tokens = rows[staying], tokens[staying]
+            self._leave(finished)
         self._stepper.go_on_from(rows.flatten(), staying)
-        self._new = self._sequences[:, :, -1].reshape(-1, 1)
+        self._new = tokens.reshape(-1, 1)
 
     def _leave(self, leaving: torch.Tensor) -> None:
-        best, returned = self._best, slice(self._config.num_return_sequences)
-        longest = int(best.lengths[leaving, returned].max())
-        self._done.add(leaving, best.sequences[leaving, returned, :longest], best.scores[leaving, returned])
-        best.select(~leaving)
-        self._sequences, self._scores = self._sequences[~leaving], self._scores[~leaving]
-        self._improvable = self._improvable[~leaving]
+        returned = slice(self._config.num_return_sequences)
+        self._results.append(
+            (self._remaining[leaving], self._best[leaving, returned], self._best_scores[leaving, returned])
+        )
+        staying = ~leaving
+        self._remaining = self._remaining[staying]
+        self._history.leave(self._remaining)
+        self._scores, self._improvable = self._scores[staying], self._improvable[staying]
+        self._best, self._best_scores = self._best[staying], self._best_scores[staying]
+        self._sequences = None if self._sequences is None else self._sequences[staying]
 
 
-def _of_beams(tensor: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Of `(sentences, beams, ...)` those with the indices `(sentences, chosen)`."""
-    if tensor.dim() == 2:
-        return tensor.gather(1, indices)
-    return tensor.gather(1, indices.unsqueeze(2).expand(-1, -1, tensor.shape[2]))
+def _continued(sequences: torch.Tensor, beams: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Of `(sentences, beams, length)` those that go on, with one more token `(sentences, chosen)` each."""
+    indices = beams.unsqueeze(2).expand(-1, -1, sequences.shape[2])
+    return torch.cat([sequences.gather(1, indices), tokens.unsqueeze(2)], dim=2)
 
 
 def _fill_id(config: GenerationConfig) -> int:

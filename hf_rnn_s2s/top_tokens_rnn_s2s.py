@@ -2,8 +2,8 @@
 The best few of very many numbers: what a search needs of the logits of a step.
 
 A search looks for a handful of tokens among beams times vocabulary, and picking them out one by one costs as much as
-the products that made them. Here the logits are cut into groups. Only the groups with the highest maxima can hold the
-best tokens, so only their numbers are compared one by one. The result is exact.
+the products that made them. Here the numbers of a row are cut into groups. Only the groups with the highest maxima can
+hold the best tokens, so only their numbers are compared one by one. The result is exact.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 GROUP = 128
 # Of fewer numbers than these the best are picked out at once.
 FEW = 2**16
+# Numbers that a CPU works on at a time, in float32: 2 MB, which stay in its cache from one pass to the next.
+BLOCK = 2**19
 
 
 def best_tokens(logits: torch.Tensor) -> torch.Tensor:
@@ -21,15 +23,10 @@ def best_tokens(logits: torch.Tensor) -> torch.Tensor:
     The token with the highest logit in each row, `(rows,)`, of logits `(rows, vocabulary)`; of several the first, as
     `argmax` does.
     """
-    vocabulary = logits.shape[1]
-    if logits.numel() < FEW or vocabulary < GROUP:
+    if logits.numel() < FEW:
         return logits.argmax(dim=1)
-    groups = vocabulary // GROUP
-    maxima = logits[:, : groups * GROUP].unflatten(1, (groups, GROUP)).amax(2)
-    if groups * GROUP < vocabulary:
-        maxima = torch.cat([maxima, logits[:, groups * GROUP :].amax(1, keepdim=True)], dim=1)
-    first = maxima.argmax(1, keepdim=True) * GROUP
-    tokens = (first + torch.arange(GROUP, device=logits.device)).clamp(max=vocabulary - 1)
+    first = _group_maxima(logits).argmax(1, keepdim=True) * GROUP
+    tokens = (first + torch.arange(GROUP, device=logits.device)).clamp(max=logits.shape[1] - 1)
     return tokens.gather(1, logits.gather(1, tokens).argmax(1, keepdim=True)).squeeze(1)
 
 
@@ -48,27 +45,78 @@ def best_continuations(
         Their scores with the offsets, the best first, their beams and their tokens, each `(sentences, count)`.
     """
     vocabulary = scores.shape[2]
-    groups = vocabulary // GROUP
-    if count > groups or scores.numel() < FEW:
+    if scores.numel() < FEW or count > vocabulary // GROUP:
         values, places = (scores + offsets.unsqueeze(2)).flatten(1).topk(count)
         return values, places // vocabulary, places % vocabulary
-    grouped = scores[:, :, : groups * GROUP].unflatten(2, (groups, GROUP))
-    best_groups = (grouped.amax(3) + offsets.unsqueeze(2)).flatten(1).topk(count).indices
-    beams, group_numbers = best_groups // groups, best_groups % groups
-    sentence = torch.arange(len(scores), device=scores.device).unsqueeze(1)
-    candidates = grouped[sentence, beams, group_numbers] + offsets.gather(1, beams).unsqueeze(2)
-    # What the groups leave over at the end of the vocabulary is compared in any case.
-    rest = (scores[:, :, groups * GROUP :] + offsets.unsqueeze(2)).flatten(1)
-    values, places = torch.cat([candidates.flatten(1), rest], dim=1).topk(count)
-    chosen = (places // GROUP).clamp(max=count - 1)
-    tokens = group_numbers.gather(1, chosen) * GROUP + places % GROUP
-    beams = beams.gather(1, chosen)
-    if rest.shape[1]:
-        width = vocabulary - groups * GROUP
-        behind = places - count * GROUP
-        beams = torch.where(behind < 0, beams, behind // width)
-        tokens = torch.where(behind < 0, tokens, groups * GROUP + behind % width)
-    return values, beams, tokens
+    maxima = _group_maxima(scores.flatten(0, 1)).view(*offsets.shape, -1)
+    return _best_of_groups(scores, None, offsets, maxima, count)
 
 
-__all__ = ["best_continuations", "best_tokens"]
+def best_log_probabilities(
+    logits: torch.Tensor, bias: torch.Tensor | None, offsets: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    As `best_continuations`, for the log-softmax of logits, which is computed of the best few only.
+
+    Args:
+        logits: `(sentences, beams, vocabulary)`, of any floating point type.
+        bias: `(vocabulary,)`, which is still to be added to them; None for none.
+        offsets: `(sentences, beams)`, added to all log-probabilities of a beam.
+        count: how many are wanted.
+    """
+    rows = logits.flatten(0, 1)
+    if logits.numel() < FEW or count > logits.shape[2] // GROUP:
+        exact = rows.float() if bias is None else rows.float() + bias
+        return best_continuations(exact.log_softmax(1).view_as(logits), offsets, count)
+    maxima, log_sums = _maxima_and_log_sums(rows, bias)
+    offsets = offsets - log_sums.view_as(offsets)
+    return _best_of_groups(logits, bias, offsets, maxima.view(*offsets.shape, -1), count)
+
+
+def _best_of_groups(
+    scores: torch.Tensor, bias: torch.Tensor | None, offsets: torch.Tensor, maxima: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`maxima` `(sentences, beams, groups)` are those of the scores with the bias."""
+    vocabulary, groups = scores.shape[2], maxima.shape[2]
+    best = (maxima + offsets.unsqueeze(2)).flatten(1).topk(count).indices
+    beams = best // groups
+    tokens = (best % groups).unsqueeze(2) * GROUP + torch.arange(GROUP, device=scores.device)
+    inside = tokens.clamp(max=vocabulary - 1)
+    places = (inside + beams.unsqueeze(2) * vocabulary).flatten(1)
+    numbers = scores.flatten(1).gather(1, places).float()
+    if bias is not None:
+        numbers += bias[inside.flatten(1)]
+    numbers += offsets.gather(1, beams).repeat_interleave(GROUP, dim=1)
+    if vocabulary % GROUP:
+        numbers.masked_fill_(tokens.flatten(1) >= vocabulary, -torch.inf)
+    values, chosen = numbers.topk(count)
+    return values, beams.gather(1, chosen // GROUP), tokens.flatten(1).gather(1, chosen)
+
+
+def _maxima_and_log_sums(rows: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the logits `(rows, vocabulary)` the maxima of groups and the logarithm of the sum of exponentials."""
+    count, vocabulary = rows.shape
+    size = min(count, max(1, BLOCK // vocabulary)) if rows.device.type == "cpu" else count
+    logits = rows.new_empty(size, vocabulary, dtype=torch.float32)
+    maxima, log_sums = [], []
+    for block in rows.split(size):
+        exact = logits[: len(block)].copy_(block)
+        if bias is not None:
+            exact += bias
+        maxima.append(_group_maxima(exact))
+        # The fused softmax takes half the time of a log-sum-exp, and the highest probability tells the sum.
+        highest = torch.softmax(exact, dim=1, out=exact).amax(1)
+        log_sums.append(maxima[-1].amax(1) - highest.log())
+    return torch.cat(maxima), torch.cat(log_sums)
+
+
+def _group_maxima(rows: torch.Tensor) -> torch.Tensor:
+    """Of `(rows, vocabulary)`, in groups of `GROUP` and what is left over, the highest number each."""
+    whole = rows.shape[1] // GROUP
+    maxima = rows[:, : whole * GROUP].unflatten(1, (whole, GROUP)).amax(2)
+    if whole * GROUP == rows.shape[1]:
+        return maxima
+    return torch.cat([maxima, rows[:, whole * GROUP :].amax(1, keepdim=True)], dim=1)
+
+
+__all__ = ["best_continuations", "best_log_probabilities", "best_tokens"]

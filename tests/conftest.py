@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, train_tokenizer
+from hf_rnn_s2s.stepping_rnn_s2s import Stepper
 
 TINY_TEXTS = [
     "a small dog runs fast",
@@ -50,3 +51,17 @@ def own_datasets_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
     monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)
+
+
+@pytest.fixture
+def rows_per_step(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each step of the package's own searches."""
+    counts: list[int] = []
+    step = Stepper.step
+
+    def count(self: Stepper, token_ids: torch.Tensor) -> torch.Tensor:
+        counts.append(len(token_ids))
+        return step(self, token_ids)
+
+    monkeypatch.setattr(Stepper, "step", count)
+    return counts

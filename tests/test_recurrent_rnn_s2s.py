@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from hf_rnn_s2s import recurrent_rnn_s2s
 from hf_rnn_s2s.recurrent_rnn_s2s import CELLS, PaddedSource, RecurrentLayer, SequenceDropout, UnpaddedSource
 
 from .reference_model import run
@@ -41,6 +42,22 @@ def test_a_layer_agrees_with_torch_forwards_and_backwards(cell_type: str) -> Non
     theirs(inputs)[0].square().sum().backward()
     for name, parameter in layer.named_parameters():
         torch.testing.assert_close(parameter.grad, theirs.get_parameter(f"{name}_l0").grad)
+
+
+@pytest.mark.parametrize("rows", [1, recurrent_rnn_s2s.FEW_ROWS, recurrent_rnn_s2s.FEW_ROWS + 1])
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_step_by_step_is_the_same_for_few_rows_and_for_many(cell_type: str, rows: int) -> None:
+    layer = random_layer(cell_type, torch.float64)
+    inputs = torch.randn(rows, 5, INPUT_SIZE, dtype=torch.float64)
+    expected, final = layer(inputs)
+    state, steps = None, []
+    for position in range(5):
+        outputs, state = layer(inputs[:, position : position + 1], state)
+        steps.append(outputs)
+    torch.testing.assert_close(torch.cat(steps, dim=1), expected)
+    torch.testing.assert_close(state, final)
+    gradients = torch.autograd.grad(torch.cat(steps, dim=1).square().sum(), list(layer.parameters()))
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), list(layer.parameters())))
 
 
 @pytest.mark.parametrize("cell_type", CELLS)

@@ -8,7 +8,6 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, generation_rnn_s2s, top_tokens_rnn_s2s
-from hf_rnn_s2s.stepping_rnn_s2s import Stepper
 
 CASES = 600
 END = 2
@@ -146,20 +145,6 @@ def model_that_ends(vocabulary: int = 40, **values: Any) -> RnnS2SForConditional
 
 def sources(rows: int = 16) -> torch.Tensor:
     return torch.randint(3, 40, (rows, 6), generator=torch.Generator().manual_seed(3))
-
-
-@pytest.fixture
-def rows_per_step(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Of each step of the package's own searches."""
-    counts: list[int] = []
-    step = Stepper.step
-
-    def count(self: Stepper, token_ids: torch.Tensor) -> torch.Tensor:
-        counts.append(len(token_ids))
-        return step(self, token_ids)
-
-    monkeypatch.setattr(Stepper, "step", count)
-    return counts
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

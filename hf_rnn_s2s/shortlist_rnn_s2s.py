@@ -1,0 +1,157 @@
+"""
+A lexical shortlist: which target tokens a translation may need, told from the tokens of its source.
+
+The output layer compares every target position with the whole vocabulary, although nearly all sentences can be written
+with the translations of their own words and with frequent words. A shortlist names these (Jean et al. 2015, section
+3.3; L'Hostis et al. 2016), and `generate(shortlist=...)` looks at nothing else: as if the vocabulary were smaller.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers.utils import cached_file
+
+FILE_NAME = "shortlist.json"
+# Of a corpus with more pairs of a source and a target token than these, sentences are left out evenly.
+MOST_TOKEN_PAIRS = 2**25
+ROUNDS = 5  # of expectation maximisation
+
+
+class Shortlist:
+    """
+    Args:
+        candidates: for each source token the target tokens that may translate it.
+        always: target tokens that are looked at whatever the source is.
+
+    Raises:
+        ValueError: if there are no candidates at all.
+
+    Example:
+
+    ```python
+    >>> shortlist = Shortlist.from_pairs(source_ids, target_ids, source_vocab_size=8000)
+    >>> shortlist.save_pretrained("outputs/my-model")
+    >>> translator = pipeline("translation", model="outputs/my-model", shortlist=shortlist)
+    ```
+    """
+
+    def __init__(self, candidates: Sequence[Sequence[int]], always: Sequence[int] = ()) -> None:
+        self.candidates = [list(of_one) for of_one in candidates]
+        self.always = list(always)
+        if not any(self.candidates) and not self.always:
+            raise ValueError("A shortlist without any token leaves nothing to write; give candidates.")
+        rows = [torch.tensor(of_one, dtype=torch.long) for of_one in self.candidates]
+        self._table = pad_sequence(rows, batch_first=True, padding_value=-1)
+        self._always = torch.tensor(self.always, dtype=torch.long)
+
+    @classmethod
+    def from_pairs(
+        cls,
+        source_ids: Sequence[Sequence[int]],
+        target_ids: Sequence[Sequence[int]],
+        source_vocab_size: int,
+        size: int = 20,
+        frequent: int = 100,
+    ) -> Shortlist:
+        """
+        Learns from translated sentences which tokens translate which, with IBM Model 1 (Brown et al. 1993).
+
+        Args:
+            source_ids, target_ids: token ids of sentence pairs, such as those the model was trained on.
+            source_vocab_size: number of source tokens.
+            size: candidates of each source token, at most.
+            frequent: so many of the most frequent target tokens are always looked at.
+
+        Raises:
+            ValueError: if the two sides differ in length, or are empty.
+        """
+        if len(source_ids) != len(target_ids) or not source_ids:
+            raise ValueError(f"There are {len(source_ids)} sources and {len(target_ids)} targets; give pairs.")
+        counts = torch.bincount(torch.tensor([token for target in target_ids for token in target]))
+        sources, targets, probabilities = _translation_table(source_ids, target_ids, source_vocab_size)
+        # By source token, and within each the most probable target token first
+        order = probabilities.argsort(descending=True, stable=True)
+        order = order[sources[order].argsort(stable=True)]
+        by_source = targets[order].split(torch.bincount(sources, minlength=source_vocab_size + 1).tolist())
+        most_frequent = counts.topk(min(frequent, int(counts.count_nonzero()))).indices
+        return cls([of_one[:size].tolist() for of_one in by_source[:source_vocab_size]], most_frequent.tolist())
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Shortlist:
+        """Reads what `save_pretrained` wrote, from a folder or from the Hub."""
+        path = cached_file(str(pretrained_model_name_or_path), FILE_NAME)
+        content = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+        return cls(content["candidates"], content["always"])
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Writes `shortlist.json`, to lie beside the model it belongs to."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = json.dumps({"always": self.always, "candidates": self.candidates}, separators=(",", ":"))
+        (folder / FILE_NAME).write_text(content, encoding="utf-8")
+
+    def tokens_for(self, source_ids: torch.Tensor, needed: Sequence[int] = ()) -> torch.Tensor:
+        """
+        The target tokens for a batch of sources together, in ascending order.
+
+        Args:
+            source_ids: `(batch, source)`.
+            needed: further target tokens, such as the end token.
+
+        Raises:
+            ValueError: if a source token is none of those that the shortlist was made for.
+        """
+        sources = source_ids.unique().cpu()
+        if len(sources) and int(sources[-1]) >= len(self._table):
+            raise ValueError(
+                f"The shortlist was made for {len(self._table)} source tokens, but the source has the id "
+                f"{int(sources[-1])}; use the one that belongs to the model."
+            )
+        tokens = torch.cat([self._table[sources].flatten(), self._always, torch.tensor(needed, dtype=torch.long)])
+        tokens = tokens.unique()
+        return tokens[tokens >= 0].to(source_ids.device)
+
+
+def _translation_table(
+    source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], source_vocab_size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Source tokens, target tokens and the probability of the second given the first, of all that meet in a pair. The id
+    behind the last source token stands for no token: it takes what no word of the source says.
+    """
+    sources, targets, positions = _meetings(source_ids, target_ids, source_vocab_size)
+    width = int(targets.max()) + 1
+    pairs, which = torch.unique(sources * width + targets, return_inverse=True)
+    sources, targets = pairs // width, pairs % width
+    probabilities = torch.ones(len(pairs))
+    for _ in range(ROUNDS):
+        shares = probabilities[which]
+        shares /= torch.zeros(int(positions[-1]) + 1).index_add_(0, positions, shares)[positions]
+        counts = torch.zeros(len(pairs)).index_add_(0, which, shares)
+        totals = torch.zeros(source_vocab_size + 1).index_add_(0, sources, counts)
+        probabilities = counts / totals[sources]
+    return sources, targets, probabilities
+
+
+def _meetings(
+    source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], source_vocab_size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Every token of a source with every token of its target, and a number for the position of the latter."""
+    total = sum((len(source) + 1) * len(target) for source, target in zip(source_ids, target_ids, strict=True))
+    every = -(-total // MOST_TOKEN_PAIRS)
+    sources, targets, sizes = [], [], []
+    for source, target in zip(source_ids[::every], target_ids[::every], strict=True):
+        of_source = torch.tensor([*source, source_vocab_size])
+        sources.append(of_source.repeat(len(target)))
+        targets.append(torch.tensor(target, dtype=torch.long).repeat_interleave(len(of_source)))
+        sizes.append(torch.full((len(target),), len(of_source)))
+    positions = torch.arange(sum(map(len, sizes))).repeat_interleave(torch.cat(sizes))
+    return torch.cat(sources), torch.cat(targets), positions
+
+
+__all__ = ["Shortlist"]
