@@ -114,6 +114,8 @@ def check_splits(examples: dict[str, Examples], arguments: RnnS2STrainingArgumen
         raise ValueError(f"There is nothing to train on, only {', '.join(examples)}; name a train_file.")
     if not isinstance(examples["train"], Dataset) and arguments.max_steps <= 0:
         raise ValueError("A streamed dataset does not tell its size: say how long to train, with --max_steps.")
+    if not isinstance(examples["train"], Dataset) and arguments.per_device_train_batch_tokens is not None:
+        raise ValueError("A stream does not tell its lengths: set per_device_train_batch_size, not ..._batch_tokens.")
 
 
 def encode_splits(

@@ -10,9 +10,13 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+from transformers.utils import logging
 
 from .configuration_rnn_s2s import CHOICES, RnnS2SConfig
 from .data_arguments import DataArguments
+from .machine import has_fast_bfloat16
+
+logger = logging.get_logger(__name__)
 
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
 NEW_MODEL_BEAMS = 5
@@ -132,6 +136,13 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     do_predict: bool = field(default=True, metadata={"help": "Translate the test split at the end, and score it."})
     num_train_epochs: float = _preset("num_train_epochs", 10.0)
     per_device_train_batch_size: int = _preset("per_device_train_batch_size", 64)
+    per_device_train_batch_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens in a batch of one device, on the side that has more, padding included: many short pairs "
+            "or few long ones, in the place of per_device_train_batch_size."
+        },
+    )
     per_device_eval_batch_size: int = _preset("per_device_eval_batch_size", 128)
     learning_rate: float = _preset("learning_rate", 2e-3)
     warmup_steps: float = _preset("warmup_steps", 0.05)
@@ -146,6 +157,13 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     restore_callback_states_from_checkpoint: bool = _preset("restore_callback_states_from_checkpoint", True)
     predict_with_generate: bool = _preset("predict_with_generate", True)
     generation_num_beams: int | None = _preset("generation_num_beams", 1)
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Products in bfloat16, weights in float32. None: yes where there are units for it (AMX, "
+            "AVX512-BF16, NVIDIA Ampere and later), unless fp16 is asked for."
+        },
+    )
     # The Trainer writes this one into the model's configuration, and False there would slow generation down.
     use_cache: bool = _preset("use_cache", True)
     resume_from_checkpoint: str | None = field(
@@ -170,6 +188,7 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         # Without this, transformers refuses bfloat16 on a machine that has no accelerator.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self._choose_precision()
         if not self.do_train:  # nothing to evaluate, to save and to choose from on the way
             self.eval_strategy = self.save_strategy = "no"
             self.load_best_model_at_end = False
@@ -183,6 +202,17 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.do_train and self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise ValueError("early_stopping_patience counts evaluations; set eval_strategy to epoch or steps.")
+        if self.per_device_train_batch_tokens is not None and self.per_device_train_batch_tokens < 1:
+            raise ValueError(f"per_device_train_batch_tokens={self.per_device_train_batch_tokens} must be at least 1.")
+
+    def _choose_precision(self) -> None:
+        accelerator = None if self.use_cpu else torch.accelerator.current_accelerator()
+        device = "cpu" if accelerator is None else accelerator.type
+        is_fast = has_fast_bfloat16(device)
+        if self.bf16 is None:
+            self.bf16 = is_fast and not self.fp16
+        elif self.bf16 and not is_fast:
+            logger.warning(f"bf16=true, but this {device} has no units for bfloat16: float32 would be faster.")
 
 
 Arguments = tuple[ModelArguments, DataArguments, RnnS2STrainingArguments]

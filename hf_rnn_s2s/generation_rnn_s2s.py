@@ -43,8 +43,16 @@ BY_ROW = (
     transformers.MaxTimeCriteria,
     transformers.StopStringCriteria,
 )
-# What a search of our own knows how to do without, or reads.
-KNOWN_ARGUMENTS = {"encoder_outputs", "attention_mask", "past_key_values", "use_cache", "logits_to_keep", "tokenizer"}
+# What a search reads, or what means nothing to it: a Trainer passes the labels on, and the pipeline the tokenizer.
+KNOWN_ARGUMENTS = {
+    "encoder_outputs",
+    "attention_mask",
+    "past_key_values",
+    "use_cache",
+    "logits_to_keep",
+    "labels",
+    "tokenizer",
+}
 
 
 class _Shortlisted(NamedTuple):

@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 from transformers import Pipeline, PreTrainedModel
 from transformers.utils import logging
 
+from .out_of_memory_rnn_s2s import naming_the_batch
+
 logger = logging.get_logger(__name__)
 
 # What `generate()` would use where nobody has set a limit is 20 tokens, which cuts ordinary sentences without a word.
@@ -235,10 +237,13 @@ class RnnTranslationPipeline(Pipeline):
         settings = self._settings(generate_kwargs)
         if not len(rows):
             return {**input_tensors, **_blank_outputs(input_tensors, settings.get("num_return_sequences") or 1)}
-        with _evaluation_mode(self.model):
+        input_ids, attention_mask = input_tensors["input_ids"][rows], input_tensors["attention_mask"][rows]
+        beams = settings.get("num_beams") or 1
+        batch = f"a batch of {len(rows)} texts of up to {input_ids.shape[1]} tokens, with {beams} beams each"
+        with _evaluation_mode(self.model), naming_the_batch(batch, "lower batch_size, or num_beams"):
             generated = self.model.generate(
-                input_ids=input_tensors["input_ids"][rows],
-                attention_mask=input_tensors["attention_mask"][rows],
+                input_ids=input_ids,
+                attention_mask=attention_mask,
                 **self._generate_arguments(generate_kwargs, settings, return_attentions),
             )
         sequences = generated if isinstance(generated, torch.Tensor) else generated.sequences

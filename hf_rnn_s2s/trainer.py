@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -16,8 +17,10 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 from transformers.utils import logging
 
 from .arguments import RnnS2STrainingArguments
+from .machine import keep_freed_memory
+from .out_of_memory_rnn_s2s import naming_the_batch
 from .reports import translations_table
-from .sampling import ShuffledLengthGroups
+from .sampling import ShuffledLengthGroups, TokenBudgetBatches
 
 logger = logging.get_logger(__name__)
 
@@ -35,10 +38,13 @@ class RnnS2STrainer(Seq2SeqTrainer):
       it returns some twice, from the last batch that was filled up.
     - `eval_loss` and `predict_loss` are means over target tokens; the Trainer's is a mean over batches, which changes
       with the batch size. (With several processes the examples that fill up the last batch count in its own mean.)
-    - Batches of like length come in random order, see `ShuffledLengthGroups`.
+    - Batches of like length come in random order, see `ShuffledLengthGroups`. With `per_device_train_batch_tokens`
+      they have as many tokens as that, see `TokenBudgetBatches`.
     - It counts the target tokens it trains on, without padding.
     - Label smoothing happens in the model (`config.label_smoothing`), so that evaluation losses are not smoothed.
     - It shows some translations at each evaluation.
+    - On a CPU it keeps the memory that a step frees for the next one, and multiplies no gradients by 1.
+    - Where memory is not enough, the error names the batch and what to lower.
     - It keeps the `README.md` that is already in the output folder, and pushes a checkpoint together with its code.
 
     Args:
@@ -87,6 +93,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         `target_tokens_per_second`: target tokens trained on in this call, without padding, over all processes, and
         their number by `train_runtime`, which includes the evaluations."""
         self._target_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
+        if self.args.device.type == "cpu":
+            keep_freed_memory()
         output = super().train(*args, **kwargs)
         tokens = int(self.accelerator.reduce(self._target_tokens, reduction="sum"))
         output.metrics["target_tokens"] = tokens
@@ -99,6 +107,57 @@ class RnnS2STrainer(Seq2SeqTrainer):
         for batch in batches:
             self._target_tokens += batch["labels"].ne(-100).sum().to(self._target_tokens.device)
         return batches, num_items_in_batch
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As in `Trainer`, with an error that says what there was no memory for."""
+        lower = "tokens" if self.args.per_device_train_batch_tokens else "size"
+        with naming_the_batch(
+            _description(inputs),
+            f"lower per_device_train_batch_{lower} (and raise gradient_accumulation_steps), or max_source_length and "
+            "max_target_length",
+        ):
+            return super().training_step(model, inputs, *args, **kwargs)
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in `Seq2SeqTrainer`, likewise."""
+        with naming_the_batch(
+            _description(inputs), "lower per_device_eval_batch_size, or the beams (generation_num_beams, num_beams)"
+        ):
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As in `Trainer`, or in batches of so many tokens."""
+        budget = self.args.per_device_train_batch_tokens
+        if budget is None:
+            return super().get_train_dataloader()
+        if not isinstance(self.train_dataset, Dataset):
+            raise ValueError(
+                "per_device_train_batch_tokens goes by the lengths of all examples, which a stream does not tell; set "
+                "per_device_train_batch_size instead."
+            )
+        batches = TokenBudgetBatches(
+            _lengths(self.train_dataset, "input_ids"),
+            _lengths(self.train_dataset, "labels"),
+            budget,
+            seed=self._data_seed,
+            epoch=self._epoch,
+            processes=self.args.world_size,
+        )
+        loader = DataLoader(
+            self._remove_unused_columns(self.train_dataset, description="Training"),
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        # There is a batch for every process at every step, of more rows or fewer; nothing is to be made even.
+        even_batches, self.accelerator.even_batches = self.accelerator.even_batches, False
+        try:
+            return self.accelerator.prepare(loader)
+        finally:
+            self.accelerator.even_batches = even_batches
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As in `Seq2SeqTrainer`; `eval_dataset` has the columns that the class asks for."""
@@ -154,10 +213,27 @@ class RnnS2STrainer(Seq2SeqTrainer):
             _lengths(dataset, "input_ids"),
             _lengths(dataset, "labels"),
             self.args.train_batch_size,
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            # Not set_epoch(): what transformers and accelerate wrap around the sampler does not always pass it on.
-            epoch=lambda: int(self.state.epoch or 0),
+            seed=self._data_seed,
+            epoch=self._epoch,
         )
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def _epoch(self) -> int:
+        # Not set_epoch(): what transformers and accelerate wrap around a sampler does not always pass it on.
+        return int(self.state.epoch or 0)
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if self.args.device.type != "cpu":
+            return super()._clip_grad_norm(model)
+        # A look at the norm costs nothing here, and most of the time it saves a pass over all gradients.
+        parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        if norm > self.args.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.args.max_grad_norm, norm)
+        return norm
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
         return _longest_first(eval_dataset)  # to a DataLoader, a list of rows is a sampler
@@ -188,6 +264,13 @@ class RnnS2STrainer(Seq2SeqTrainer):
         perplexity = math.exp(token_loss) if token_loss < 700 else math.inf  # a float ends near exp(709)
         scores = self.score(hypotheses, list(dataset["target"])) or {}
         return {**scores, "token_loss": token_loss, "perplexity": perplexity}
+
+
+def _description(inputs: dict[str, Any]) -> str:
+    """Of a batch, for an error."""
+    rows, source = inputs["input_ids"].shape
+    target = inputs["labels"].shape[1] if "labels" in inputs else 0
+    return f"a batch of {rows} pairs with {source} source and {target} target tokens each, padding included"
 
 
 def _lengths(dataset: Dataset, column: str) -> list[int]:

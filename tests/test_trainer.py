@@ -52,7 +52,13 @@ def make_trainer(
     **arguments: Any,
 ) -> RnnS2STrainer:
     model.generation_config.update(max_length=12, num_beams=1)
-    defaults = {"eval_strategy": "no", "load_best_model_at_end": False, "disable_tqdm": True, "sample_translations": 0}
+    defaults = {
+        "eval_strategy": "no",
+        "load_best_model_at_end": False,
+        "disable_tqdm": True,
+        "sample_translations": 0,
+        "bf16": False,
+    }
     return RnnS2STrainer(
         model,
         RnnS2STrainingArguments(output_dir=str(folder), **{**defaults, **arguments}),

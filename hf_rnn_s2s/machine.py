@@ -1,0 +1,50 @@
+"""What the machine can do, and what it should be told before a long run."""
+
+import ctypes
+import logging
+import platform
+
+import torch
+
+__all__ = ["has_fast_bfloat16", "keep_freed_memory"]
+
+logger = logging.getLogger(__name__)
+
+# Parameters of mallopt(3), as numbered by glibc
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+
+def has_fast_bfloat16(device_type: str) -> bool:
+    """
+    Whether products in bfloat16 have units of their own: NVIDIA GPUs since Ampere, x86 processors with AMX or
+    AVX512-BF16. Elsewhere they are computed through other types, which is slower than float32.
+    """
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device_type != "cpu":
+        return False
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    # Versions of torch before 2.11 tell it by names that are not public.
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+def keep_freed_memory() -> bool:
+    """
+    Has the C library keep memory that the process gives back, for whoever wants some next.
+
+    A training step allots and frees tensors of many megabytes. By default glibc returns these to the system each time,
+    and the system hands them out again page by page, filled with zeros: a tenth of a step on a CPU. Afterwards the
+    process holds what it held at its peak.
+
+    Returns:
+        Whether it was done; other C libraries are left as they are.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    done = mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    if not done:
+        logger.info("The C library did not take its settings for memory.")
+    return bool(done)

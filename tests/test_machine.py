@@ -1,0 +1,67 @@
+"""What is known of the machine, and what the C library is told."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hf_rnn_s2s import machine
+from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fast"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx2": True, "avx512_bw": True}, False),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_fast_where_it_has_units(
+    capabilities: dict[str, bool], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_fast_bfloat16("cpu") is fast
+    assert not has_fast_bfloat16("mps")
+
+
+def test_older_versions_of_torch_are_asked_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    for has_amx in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_amx=has_amx: has_amx, raising=False)
+        assert has_fast_bfloat16("cpu") is has_amx
+
+
+PAGES = """
+import resource, torch
+from hf_rnn_s2s.machine import keep_freed_memory
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(4_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+torch.ones(8_000_000)
+first = pages()
+assert keep_freed_memory()
+pages()
+print(first, pages())
+"""
+
+
+@pytest.mark.skipif(machine.platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_freed_memory_is_used_again() -> None:
+    """Pages that the system hands out while 16 MB are allotted and freed 20 times."""
+    command = [sys.executable, "-c", PAGES]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, after = map(int, outcome.stdout.split())
+    assert after < 100
+    assert before > 16_000_000 / resource.getpagesize()  # at least once more than at the beginning
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
+    assert not keep_freed_memory()
