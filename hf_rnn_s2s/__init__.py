@@ -10,6 +10,7 @@ from .modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2
 from .pipeline_rnn_s2s import RnnTranslationPipeline
 from .registration import register
 from .shortlist_rnn_s2s import Shortlist
+from .step_graphs_rnn_s2s import StepGraphs
 from .tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "RnnS2STokenizer",
     "RnnTranslationPipeline",
     "Shortlist",
+    "StepGraphs",
     "__version__",
     "train_tokenizer",
 ]

@@ -18,6 +18,7 @@ from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
 from .search_rnn_s2s import beam_search, greedy_search
 from .shortlist_rnn_s2s import Shortlist
+from .step_graphs_rnn_s2s import GraphStepper, StepGraphs
 from .stepping_rnn_s2s import Stepper
 
 logger = logging.get_logger(__name__)
@@ -55,11 +56,12 @@ KNOWN_ARGUMENTS = {
 }
 
 
-class _Shortlisted(NamedTuple):
-    """On its way from `generate()` to a search."""
+class _Own(NamedTuple):
+    """Arguments of our own on their way from `generate()` to a search."""
 
-    shortlist: Shortlist
-    source_ids: torch.Tensor
+    shortlist: Shortlist | None
+    source_ids: torch.Tensor | None
+    step_graphs: StepGraphs | None
 
 
 class RnnS2SGenerationMixin(GenerationMixin):
@@ -72,25 +74,33 @@ class RnnS2SGenerationMixin(GenerationMixin):
     training: bool
 
     def generate(
-        self, inputs: torch.Tensor | None = None, *args: Any, shortlist: Shortlist | None = None, **kwargs: Any
+        self,
+        inputs: torch.Tensor | None = None,
+        *args: Any,
+        shortlist: Shortlist | None = None,
+        step_graphs: StepGraphs | None = None,
+        **kwargs: Any,
     ) -> Any:
         """
-        As `GenerationMixin.generate`, with one argument more:
+        As `GenerationMixin.generate`, with two arguments more, for greedy and beam search that return token ids alone:
 
         Args:
-            shortlist: which target tokens to look at, by the tokens of the batch's sources. Greedy and beam search
-                go by it if they return token ids alone, and if no logits processor (a forced token, a repetition
-                penalty, ...) wants scores of the whole vocabulary. Otherwise the whole vocabulary is looked at, with a
-                warning.
+            shortlist: which target tokens to look at, by the tokens of the batch's sources. If a logits processor (a
+                forced token, a repetition penalty, ...) wants scores of the whole vocabulary, or in other kinds of
+                generation, the whole vocabulary is looked at, with a warning.
+            step_graphs: replays the steps of the search as CUDA graphs, which it keeps from call to call.
 
         Raises:
-            ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are.
+            ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
+                shortlist and graphs together, since the former changes the size of every step.
         """
-        if shortlist is not None:
-            source_ids = kwargs.get("input_ids") if inputs is None else inputs
-            if source_ids is None:
-                raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
-            kwargs["shortlist"] = _Shortlisted(shortlist, source_ids)
+        source_ids = kwargs.get("input_ids") if inputs is None else inputs
+        if shortlist is not None and source_ids is None:
+            raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
+        if shortlist is not None and step_graphs is not None:
+            raise ValueError("step_graphs have a fixed size, which a shortlist changes every time; leave one out.")
+        if shortlist is not None or step_graphs is not None:
+            kwargs["own"] = _Own(shortlist, source_ids, step_graphs)
         return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
     def prepare_inputs_for_generation(  # type: ignore[override]
@@ -122,7 +132,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         super()._validate_model_kwargs(  # type: ignore[misc]
-            {name: value for name, value in model_kwargs.items() if name != "shortlist"}
+            {name: value for name, value in model_kwargs.items() if name != "own"}
         )
 
     @classmethod
@@ -188,9 +198,9 @@ class RnnS2SGenerationMixin(GenerationMixin):
     ) -> Any:
         ends = any(isinstance(criterion, EosTokenCriteria) for criterion in stopping_criteria)
         plain = ends and not generation_config.do_sample and streamer is None
-        shortlisted = model_kwargs.pop("shortlist", None)
+        own = model_kwargs.pop("own", None)
         if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs):
-            _warn_of_an_unused(shortlisted)
+            _warn_of_an_unused(own)
             return super()._sample(  # type: ignore[misc]
                 input_ids,
                 logits_processor,
@@ -202,12 +212,12 @@ class RnnS2SGenerationMixin(GenerationMixin):
             )
         pad_token_id: Any = generation_config._pad_token_tensor
         return greedy_search(
-            self._stepper(input_ids, model_kwargs, generation_config, logits_processor, shortlisted),
+            self._stepper(input_ids, model_kwargs, generation_config, logits_processor, own),
             input_ids,
             logits_processor,
             stopping_criteria,
             pad_token_id.to(input_ids.device),
-            may_leave=_by_row(logits_processor, stopping_criteria),
+            may_leave=_may_leave(logits_processor, stopping_criteria, own),
         )
 
     def _beam_search(
@@ -220,9 +230,9 @@ class RnnS2SGenerationMixin(GenerationMixin):
         **model_kwargs: Any,
     ) -> Any:
         plain = not generation_config.do_sample and not generation_config.low_memory
-        shortlisted = model_kwargs.pop("shortlist", None)
+        own = model_kwargs.pop("own", None)
         if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs):
-            _warn_of_an_unused(shortlisted)
+            _warn_of_an_unused(own)
             return super()._beam_search(  # type: ignore[misc]
                 input_ids,
                 logits_processor,
@@ -233,12 +243,12 @@ class RnnS2SGenerationMixin(GenerationMixin):
             )
         beginnings = input_ids[:: generation_config.num_beams]
         sequences, _ = beam_search(
-            self._stepper(beginnings, model_kwargs, generation_config, logits_processor, shortlisted),
+            self._stepper(beginnings, model_kwargs, generation_config, logits_processor, own),
             beginnings,
             logits_processor,
             stopping_criteria,
             generation_config,
-            may_leave=_by_row(logits_processor, stopping_criteria),
+            may_leave=_may_leave(logits_processor, stopping_criteria, own),
         )
         return sequences
 
@@ -271,31 +281,37 @@ class RnnS2SGenerationMixin(GenerationMixin):
         model_kwargs: dict[str, Any],
         config: GenerationConfig,
         logits_processor: LogitsProcessorList,
-        shortlisted: _Shortlisted | None,
+        own: _Own | None,
     ) -> Stepper:
         check_ids(beginnings, self.config.target_vocab_size, "decoder_input_ids")
         encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
-        tokens = None
+        arguments = (self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
+        if own is None:
+            return Stepper(*arguments)
+        if own.step_graphs is not None:
+            return GraphStepper(*arguments, graphs=own.step_graphs)
         if logits_processor:
-            _warn_of_an_unused(shortlisted)
-        elif shortlisted is not None:
-            end_ids: Any = config._eos_token_tensor
-            needed = [] if end_ids is None else end_ids.tolist()
-            tokens = shortlisted.shortlist.tokens_for(shortlisted.source_ids, needed).to(beginnings.device)
-            check_ids(tokens, self.config.target_vocab_size, "shortlist")
-        return Stepper(self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"), tokens)
+            _warn_of_an_unused(own)
+            return Stepper(*arguments)
+        end_ids: Any = config._eos_token_tensor
+        shortlist: Any = own.shortlist
+        tokens = shortlist.tokens_for(own.source_ids, [] if end_ids is None else end_ids.tolist())
+        check_ids(tokens, self.config.target_vocab_size, "shortlist")
+        return Stepper(*arguments, tokens.to(beginnings.device))
 
 
-def _warn_of_an_unused(shortlisted: _Shortlisted | None) -> None:
-    if shortlisted is not None:
+def _may_leave(processors: list[Any], criteria: list[Any], own: _Own | None) -> bool:
+    """Whether finished rows can leave the batch."""
+    has_fixed_size = own is not None and own.step_graphs is not None
+    return not has_fixed_size and all(type(one) in BY_ROW for one in [*processors, *criteria])
+
+
+def _warn_of_an_unused(own: _Own | None) -> None:
+    if own is not None and own.shortlist is not None:
         logger.warning_once(
             "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, and "
             "only if nothing but token ids is wanted and no logits processor is used."
         )
-
-
-def _by_row(*lists: list[Any]) -> bool:
-    return all(type(one) in BY_ROW for several in lists for one in several)
 
 
 __all__ = ["RnnS2SGenerationMixin"]
