@@ -17,7 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 from transformers.utils import logging
 
 from .arguments import RnnS2STrainingArguments
-from .machine import keep_freed_memory
+from .machine import clip_gradients, keep_freed_memory
 from .out_of_memory_rnn_s2s import naming_the_batch
 from .reports import translations_table
 from .sampling import ShuffledLengthGroups, TokenBudgetBatches
@@ -261,18 +261,6 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return {**scores, "token_loss": token_loss, "perplexity": perplexity}
 
 
-def clip_gradients(model: torch.nn.Module, max_norm: float) -> torch.Tensor:
-    """
-    As `torch.nn.utils.clip_grad_norm_`, but gradients that need no clipping are left alone. That takes a look at the
-    norm, which costs nothing on a CPU, and most of the time saves a pass over all gradients.
-    """
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if norm > max_norm:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
-    return norm
-
-
 def _description(inputs: dict[str, Any]) -> str:
     """Of a batch, for an error."""
     rows, source = inputs["input_ids"].shape
@@ -305,4 +293,4 @@ def _require_complete_predictions(args: RnnS2STrainingArguments) -> None:
             )
 
 
-__all__ = ["RnnS2STrainer", "clip_gradients"]
+__all__ = ["RnnS2STrainer"]

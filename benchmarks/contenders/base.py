@@ -1,0 +1,127 @@
+"""What every contender can be asked for."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.streams import END, Streams
+
+# The shape of all models: what a toolkit calls its parts is in its own file.
+EMBEDDING, HIDDEN, DROPOUT, SMOOTHING, LEARNING_RATE, CLIP = 256, 512, 0.3, 0.1, 1e-3, 1.0
+LONGEST = 80  # tokens of a translation; the longest reference has 59
+
+
+class Contender(ABC):
+    """
+    A model of the common shape, with the toolkit's own training step and search.
+
+    Args:
+        streams: what to train on and to translate.
+        precision: `"float32"` or `"bfloat16"`, of the products.
+    """
+
+    model: torch.nn.Module
+    has_buckets = True  # whether the toolkit puts sentences of like length into a batch
+
+    def __init__(self, streams: Streams, precision: str) -> None:
+        torch.manual_seed(0)
+        self.streams, self.precision = streams, precision
+        self._prepared: dict[tuple[int, int], list[Any]] = {}
+
+    @abstractmethod
+    def batch(self, rows: list[int]) -> Any:
+        """The pairs in these rows, as the toolkit's training step takes them."""
+
+    @abstractmethod
+    def train_step(self, batch: Any) -> float:
+        """Forward, backward, clipping and update; the loss, so that nothing is left for later."""
+
+    @abstractmethod
+    def set_learning_rate(self, rate: float) -> None:
+        """For the next steps."""
+
+    @abstractmethod
+    def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
+        """Ids of a batch of translations, without start and end; the toolkit's own search."""
+
+    # What the benchmarks call, by name, in a process of the contender's own
+
+    def parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+
+    def prepare(self, first: int, count: int) -> int:
+        """Makes batches, so that training is timed without that; their target tokens."""
+        batches = self._batches()[first : first + count]
+        self._prepared[first, count] = [self.batch(rows) for rows in batches]
+        return sum(self.streams.target_tokens(rows) for rows in batches)
+
+    def train(self, first: int, count: int) -> float:
+        """Trains on prepared batches; seconds."""
+        self.model.train()
+        start = time.perf_counter()
+        for batch in self._prepared[first, count]:
+            self.train_step(batch)
+        return time.perf_counter() - start
+
+    def learn(self, epochs: float, path: str) -> float:
+        """Trains until translations end where they should, and saves the weights; loads them, if they are there."""
+        if Path(path).is_file():
+            torch.nn.Module.load_state_dict(self.model, torch.load(path))
+            return 0.0
+        self.model.train()
+        batches = [self.batch(rows) for rows in self._batches()]
+        steps, start = round(epochs * len(batches)), time.perf_counter()
+        for step in range(steps):
+            if step % len(batches) == 0:
+                random.Random(step).shuffle(batches)
+            self.set_learning_rate(LEARNING_RATE * min((step + 1) / 200, 1, 2 * (1 - step / steps)))
+            self.train_step(batches[step % len(batches)])
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(self.model.state_dict(), path)
+        return time.perf_counter() - start
+
+    def translate(self, sentences: int, beams: int, batch_size: int) -> dict[str, Any]:
+        """Translates test sentences from text to text, longest first; seconds and texts in their order."""
+        texts = self.streams.texts("test_2016_flickr", "en")[:sentences]
+        self.model.eval()
+        start = time.perf_counter()
+        translations = self.translate_texts(texts, beams, batch_size)
+        return {"seconds": time.perf_counter() - start, "texts": translations}
+
+    def translate_texts(self, texts: list[str], beams: int, batch_size: int) -> list[str]:
+        """Tokens, search, text; batches of like length."""
+        tokenizer = self.streams.tokenizer
+        sources = tokenizer(texts)["input_ids"]
+        order = sorted(range(len(sources)), key=lambda row: -len(sources[row]))
+        translations = [""] * len(texts)
+        with torch.no_grad():
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                ids = self.translate_ids([sources[row] for row in rows], beams)
+                for row, text in zip(rows, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
+                    translations[row] = text
+        return translations
+
+    def peak_memory(self) -> float:
+        """Megabytes that the process has held at most."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    def _batches(self) -> list[list[int]]:
+        return self.streams.batches if self.has_buckets else self.streams.mixed_batches
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def until_the_end(ids: list[int]) -> list[int]:
+    """What stands before the end token."""
+    return ids[: ids.index(END)] if END in ids else ids

@@ -1,0 +1,74 @@
+"""MarianMT of transformers, with as many parameters as ours: two encoder and two decoder layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import MarianConfig, MarianMTModel
+
+from benchmarks.streams import END, PAD, START, Streams, padded
+
+from .base import CLIP, DROPOUT, EMBEDDING, LEARNING_RATE, LONGEST, SMOOTHING, Contender, until_the_end
+
+LAYERS = 2
+
+
+class Marian(Contender):
+    """A Transformer as wide as the embeddings of the others."""
+
+    def __init__(self, streams: Streams, precision: str, layers: int = LAYERS) -> None:
+        super().__init__(streams, precision)
+        config = MarianConfig(
+            vocab_size=streams.vocabulary,
+            decoder_vocab_size=streams.vocabulary,
+            share_encoder_decoder_embeddings=False,
+            d_model=EMBEDDING,
+            encoder_layers=layers,
+            decoder_layers=layers,
+            encoder_ffn_dim=4 * EMBEDDING,
+            decoder_ffn_dim=4 * EMBEDDING,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            dropout=DROPOUT / 3,
+            pad_token_id=PAD,
+            bos_token_id=START,
+            eos_token_id=END,
+            decoder_start_token_id=START,
+            forced_eos_token_id=None,
+            scale_embedding=True,
+        )
+        self.model = MarianMTModel(config)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, weight_decay=0.0, fused=True)
+
+    def batch(self, rows: list[int]) -> Any:
+        sources, targets = zip(*(self.streams.pairs[row] for row in rows), strict=True)
+        input_ids = torch.tensor(padded(list(sources), PAD))
+        labels = torch.tensor(padded(list(targets), -100))
+        return {"input_ids": input_ids, "attention_mask": input_ids.ne(PAD).long(), "labels": labels}
+
+    def train_step(self, batch: Any) -> float:
+        with self._autocast():
+            logits = self.model(**batch).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), batch["labels"].flatten(), label_smoothing=SMOOTHING
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+    def set_learning_rate(self, rate: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = rate
+
+    def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
+        input_ids = torch.tensor(padded(sources, PAD))
+        with self._autocast():
+            generated = self.model.generate(
+                input_ids, attention_mask=input_ids.ne(PAD).long(), num_beams=beams, max_new_tokens=LONGEST
+            )
+        return [until_the_end(row[1:]) for row in generated.tolist()]
+
+
+THE_CONTENDER = Marian

@@ -1,0 +1,235 @@
+"""
+The floor under a step: the matrix products that it cannot do without, on this machine.
+
+    python -m benchmarks.floor                     training and decoding, float32 and bfloat16
+    python -m benchmarks.floor --hidden 1024 ...   another shape
+
+Everything else in a step, element-wise passes, copies, memory, Python, is what an implementation may get rid of. So
+the share of the products in the time of the real step says how near it is to what the machine can do. A product is
+timed by itself, warm, as `torch.mm` or `torch.bmm` computes it; a recurrent layer counts as its products, or as the
+fused kernel where that takes less.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.options import parser
+from benchmarks.report import rounded
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Product(NamedTuple):
+    """`count` products of `(rows, inner)` and `(inner, columns)`; with a batch each is as many products as that."""
+
+    name: str
+    rows: int
+    inner: int
+    columns: int
+    count: int = 1
+    batch: int = 1
+
+    def seconds(self, dtype: torch.dtype) -> float:
+        """Of all `count` together."""
+        shape = () if self.batch == 1 else (self.batch,)
+        left = torch.randn(*shape, self.rows, self.inner).to(dtype)
+        right = torch.randn(*shape, self.inner, self.columns).to(dtype)
+        return self.count * _seconds(lambda: left @ right)
+
+
+class Recurrence(NamedTuple):
+    """An LSTM layer over `time` steps of `rows` rows, forwards and, in training, backwards."""
+
+    name: str
+    rows: int
+    time: int
+    inputs: int
+    hidden: int
+    trains: bool
+
+    def products(self) -> list[Product]:
+        """What its equations multiply."""
+        positions, gates = self.rows * self.time, 4 * self.hidden
+        forward = [
+            Product("inputs", positions, self.inputs, gates),
+            Product("steps", self.rows, self.hidden, gates, self.time),
+        ]
+        backward = [
+            Product("steps, backwards", self.rows, gates, self.hidden, self.time),
+            Product("gradient of inputs", positions, gates, self.inputs),
+            Product("gradient of input weights", gates, positions, self.inputs),
+            Product("gradient of recurrent weights", gates, positions, self.hidden),
+        ]
+        return forward + (backward if self.trains else [])
+
+    def seconds(self, dtype: torch.dtype) -> float:
+        """The products, or the kernel."""
+        return min(sum(product.seconds(dtype) for product in self.products()), self._kernel_seconds(dtype))
+
+    def _kernel_seconds(self, dtype: torch.dtype) -> float:
+        layer = torch.nn.LSTM(self.inputs, self.hidden, batch_first=True).to(dtype)
+        inputs = torch.randn(self.rows, self.time, self.inputs).to(dtype).requires_grad_(self.trains)
+        gradient = torch.ones(self.rows, self.time, self.hidden, dtype=dtype)
+        leaves = [inputs, *layer.parameters()]
+
+        def run() -> None:
+            outputs, _ = layer(inputs)
+            if self.trains:
+                torch.autograd.grad(outputs, leaves, gradient)
+
+        with torch.set_grad_enabled(self.trains):
+            return _seconds(run)
+
+
+def training_floor(config: RnnS2SConfig, rows: int, source: int, target: int) -> list[Product | Recurrence]:
+    """What a training step multiplies, for `rows` pairs of so many tokens: once forwards, twice backwards."""
+    hidden, embedding = config.hidden_size, config.embedding_size
+    fused = 2 * hidden if config.context_fusion == "concat" else hidden
+    parts: list[Product | Recurrence] = [
+        Recurrence("encoder, both directions", rows, source, embedding, hidden // 2, True) for _ in range(2)
+    ]
+    parts += [Recurrence("encoder", rows, source, hidden, hidden, True) for _ in range(config.encoder_layers - 1)]
+    parts += [
+        Recurrence("decoder", rows, target, fused if layer else embedding, hidden, True)
+        for layer in range(config.decoder_layers)
+    ]
+    for name, positions, inner, columns in (
+        ("bridge", rows, hidden, 2 * config.decoder_layers * hidden),
+        ("keys", rows * source, hidden, hidden),
+        ("output projection", rows * target, fused, embedding),
+        ("vocabulary", rows * target, embedding, config.target_vocab_size),
+    ):
+        parts += [
+            Product(name, positions, inner, columns),
+            Product(f"{name}, gradient of inputs", positions, columns, inner),
+            Product(f"{name}, gradient of weights", inner, positions, columns),
+        ]
+    for name, inner, columns in (("scores", hidden, source), ("contexts", source, hidden)):
+        parts += [
+            Product(name, target, inner, columns, batch=rows),
+            Product(f"{name}, gradient of queries or weights", target, columns, inner, batch=rows),
+            Product(f"{name}, gradient of keys or memory", inner, target, columns, batch=rows),
+        ]
+    return parts
+
+
+def decoding_floor(config: RnnS2SConfig, sentences: int, beams: int, source: int) -> list[Product | Recurrence]:
+    """What one step of a search multiplies."""
+    hidden, embedding, rows = config.hidden_size, config.embedding_size, sentences * beams
+    fused = 2 * hidden if config.context_fusion == "concat" else hidden
+    return [
+        *(
+            Recurrence("decoder", rows, 1, fused if layer else embedding, hidden, False)
+            for layer in range(config.decoder_layers)
+        ),
+        Product("scores", beams, hidden, source, batch=sentences),
+        Product("contexts", beams, source, hidden, batch=sentences),
+        Product("output projection", rows, fused, embedding),
+        Product("vocabulary", rows, embedding, config.target_vocab_size),
+    ]
+
+
+def floor_seconds(parts: list[Product | Recurrence], precision: str) -> float:
+    """The time of all of them."""
+    return sum(part.seconds(PRECISIONS[precision]) for part in parts)
+
+
+def _seconds(run: Callable[[], object], rounds: int = 15) -> float:
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def training_step_seconds(config: RnnS2SConfig, rows: int, source: int, target: int, precision: str) -> float:
+    """Of a real one: forward, backward, clipping, update."""
+    torch.manual_seed(0)
+    model = RnnS2SForConditionalGeneration(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
+    input_ids = torch.randint(4, config.vocab_size, (rows, source))
+    labels = torch.randint(4, config.target_vocab_size, (rows, target))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = model(input_ids=input_ids, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return _seconds(step)
+
+
+def decoding_step_seconds(config: RnnS2SConfig, sentences: int, beams: int, source: int, precision: str) -> float:
+    """Of a real one within `generate()`, search included."""
+    torch.manual_seed(0)
+    model = RnnS2SForConditionalGeneration(config).eval().to(PRECISIONS[precision])
+    with torch.no_grad():
+        model.lm_head.bias[config.eos_token_id] = -1e9  # no translation ends before the others
+    input_ids = torch.randint(4, config.vocab_size, (sentences, source))
+    short, long = (
+        _seconds(lambda length=length: model.generate(input_ids, num_beams=beams, max_new_tokens=length))
+        for length in (10, 30)
+    )
+    return (long - short) / 20
+
+
+def main() -> None:
+    """Prints the products of a step, their time, and their share."""
+    options = parser(__doc__)
+    options.add_argument("--embedding", type=int, default=256)
+    options.add_argument("--hidden", type=int, default=512)
+    options.add_argument("--encoder-layers", type=int, default=1)
+    options.add_argument("--decoder-layers", type=int, default=1)
+    options.add_argument("--source", type=int, default=14, help="tokens of a source")
+    options.add_argument("--target", type=int, default=15, help="tokens of a target")
+    options.add_argument("--beams", type=int, default=5)
+    chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    keep_freed_memory()
+    config = RnnS2SConfig(
+        vocab_size=chosen.vocabulary,
+        decoder_vocab_size=chosen.vocabulary,
+        embedding_size=chosen.embedding,
+        hidden_size=chosen.hidden,
+        encoder_layers=chosen.encoder_layers,
+        decoder_layers=chosen.decoder_layers,
+        dropout=0.3,
+    )
+    rows, source, target, beams = chosen.batch_size, chosen.source, chosen.target, chosen.beams
+    precisions = ["float32", *(["bfloat16"] if has_fast_bfloat16("cpu") else [])]
+    shares = {}
+    for kind, parts, step in (
+        ("training", training_floor(config, rows, source, target), (training_step_seconds, rows, source, target)),
+        ("decoding", decoding_floor(config, rows, beams, source), (decoding_step_seconds, rows, beams, source)),
+    ):
+        for precision in precisions:
+            rounds = 1 if chosen.quick else chosen.rounds
+            real_step, *shape = step
+            floors, steps = [], []
+            for _ in range(rounds):
+                floors.append(floor_seconds(parts, precision))
+                steps.append(real_step(config, *shape, precision))
+            shares[f"{kind}, {precision}"] = rounded(median(floors) / median(steps))
+            print(
+                f"{kind} {precision:9} products {1e3 * median(floors):7.2f} ms   step {1e3 * median(steps):7.2f} ms   "
+                f"share {median(floors) / median(steps):.0%}"
+            )
+    print(json.dumps({"benchmark": "floor", "unit": "share of the products in a step", "floor_share": shares}))
+
+
+if __name__ == "__main__":
+    main()

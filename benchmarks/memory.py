@@ -1,0 +1,125 @@
+"""
+Peak memory of training, of the whole process: beside other toolkits, and how it grows with the vocabulary.
+
+    python -m benchmarks.memory
+
+The first table is training on Multi30k as in `benchmarks.training`. The second is one batch of random tokens at
+growing vocabularies: ours as it is, and ours with the plain loss, that is `cross_entropy` of all logits at once. Each
+cell is a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import torch
+from torch.nn import functional
+
+from benchmarks.contenders import CONTENDERS, installed
+from benchmarks.options import parser, streams
+from benchmarks.race import Worker
+from benchmarks.report import report, rounded
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
+
+VOCABULARIES = [8000, 16000, 32000, 64000]
+ROWS, LENGTH = 64, 20
+
+
+def train_once(vocabulary: int, loss: str, threads: int) -> float:
+    """Three steps at a vocabulary; the peak in megabytes above what the process, model and optimizer hold by then."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    torch.manual_seed(0)
+    config = RnnS2SConfig(vocab_size=vocabulary, decoder_vocab_size=vocabulary, decoder_layers=1)
+    model = RnnS2SForConditionalGeneration(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    source, labels = (torch.randint(4, vocabulary, (ROWS, LENGTH)) for _ in range(2))
+    # The state of the optimizer and the gradients, which every way needs, come first.
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16("cpu")):
+            output = model(input_ids=source, labels=labels, return_logits=loss == "plain")
+        total = output.loss
+        if loss == "plain":
+            total = functional.cross_entropy(
+                output.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=config.label_smoothing
+            )
+        total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def _one(vocabulary: int, loss: str, threads: int) -> float:
+    """`train_once` in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.memory", "--threads", str(threads), "--one"]
+    outcome = subprocess.run([*command, str(vocabulary), loss], capture_output=True, text=True, check=True)
+    return rounded(float(outcome.stdout))
+
+
+def main() -> None:
+    """Prints both tables."""
+    options = parser(__doc__)
+    choices = [name for name in CONTENDERS if name != "ours-shortlist"]
+    options.add_argument("--contenders", nargs="+", choices=choices, default=[n for n in choices if installed(n)])
+    options.add_argument("--one", nargs=2, metavar=("VOCABULARY", "LOSS"), help="one cell of the second table")
+    chosen = options.parse_args()
+    if chosen.one:
+        print(train_once(int(chosen.one[0]), chosen.one[1], chosen.threads))
+        return
+    count = 4 if chosen.quick else 48
+    peaks = {}
+    for name in chosen.contenders:
+        worker = Worker(name, streams(chosen))
+        worker.call("prepare", first=0, count=count)
+        worker.call("train", first=0, count=count)
+        peaks[name] = [worker.call("peak_memory")]
+        worker.end()
+    growth: dict[str, list[float]] = {}
+    vocabularies = VOCABULARIES[:2] if chosen.quick else VOCABULARIES
+    print(f"\nmegabytes that training takes above model, gradients and optimizer; vocabulary: {vocabularies}")
+    for loss in ("ours", "plain"):
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "benchmarks.memory",
+            "--threads",
+            str(chosen.threads),
+            "--one",
+        ]
+        growth[loss] = [
+            rounded(
+                float(subprocess.run([*command, str(size), loss], capture_output=True, text=True, check=True).stdout)
+            )
+            for size in vocabularies
+        ]
+        print(f"  {loss:6} " + "".join(f"{one:10,.0f}" for one in growth[loss]))
+    slopes = {
+        loss: rounded((values[-1] - values[0]) / (vocabularies[-1] - vocabularies[0]) * 1000)
+        for loss, values in growth.items()
+    }
+    print(f"megabytes per thousand tokens of vocabulary: {json.dumps(slopes)}")
+    ours = "ours" if "ours" in peaks else next(iter(peaks))
+    report(
+        "memory",
+        "peak megabytes in training",
+        peaks,
+        ours,
+        more_is_better=False,
+        vocabularies=vocabularies,
+        growth=growth,
+        megabytes_per_thousand_tokens=slopes,
+    )
+
+
+if __name__ == "__main__":
+    main()

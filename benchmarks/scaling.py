@@ -1,0 +1,155 @@
+"""
+How the cost grows: with the length of the source, the batch, the vocabulary and the number of layers.
+
+    python -m benchmarks.scaling
+
+Times a training step, and encoding plus 16 greedy steps, on random tokens, for ours and for MarianMT of transformers
+with as many parameters. Below each row stands what one more of the growing thing costs from a column to the next:
+where that stays the same the cost is linear, where it grows the cost is worse than linear.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from transformers import MarianConfig, MarianMTModel, PreTrainedModel
+
+from benchmarks.options import parser
+from benchmarks.report import rounded
+from benchmarks.streams import END, PAD, START
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s.machine import keep_freed_memory
+
+TARGET = 16
+# What stands still while one thing grows
+USUAL = {"source": 32, "batch": 16, "vocabulary": 8000, "layers": 1}
+GROWTH = {
+    "source": [10, 100, 250, 500, 1000],
+    "batch": [1, 4, 16, 64],
+    "vocabulary": [2000, 8000, 32000],
+    "layers": [1, 2, 4],
+}
+QUICK_GROWTH = {"source": [10, 100, 400], "batch": [1, 8], "vocabulary": [2000, 8000], "layers": [1, 2]}
+
+
+def ours(vocabulary: int, layers: int) -> PreTrainedModel:
+    """With as many layers on both sides."""
+    return RnnS2SForConditionalGeneration(
+        RnnS2SConfig(
+            vocab_size=vocabulary, decoder_vocab_size=vocabulary, encoder_layers=layers, decoder_layers=layers
+        )
+    )
+
+
+def marian(vocabulary: int, layers: int) -> PreTrainedModel:
+    """Of the same width; two of its layers have the parameters of one of ours."""
+    return MarianMTModel(
+        MarianConfig(
+            vocab_size=vocabulary,
+            decoder_vocab_size=vocabulary,
+            share_encoder_decoder_embeddings=False,
+            d_model=256,
+            encoder_layers=2 * layers,
+            decoder_layers=2 * layers,
+            encoder_ffn_dim=1024,
+            decoder_ffn_dim=1024,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            max_position_embeddings=1024,
+            pad_token_id=PAD,
+            bos_token_id=START,
+            eos_token_id=END,
+            decoder_start_token_id=START,
+            forced_eos_token_id=None,
+        )
+    )
+
+
+MODELS: dict[str, Callable[[int, int], PreTrainedModel]] = {"ours": ours, "marian": marian}
+
+
+def measure(name: str, kind: str, rounds: int, source: int, batch: int, vocabulary: int, layers: int) -> float:
+    """Seconds of a training step, or of a translation of 16 tokens."""
+    torch.manual_seed(0)
+    model: Any = MODELS[name](vocabulary, layers)
+    inputs = {
+        "input_ids": torch.randint(4, vocabulary, (batch, source)),
+        "attention_mask": torch.ones(batch, source, dtype=torch.long),
+    }
+    labels = torch.randint(4, vocabulary, (batch, TARGET))
+
+    def train() -> None:
+        model(**inputs, labels=labels).loss.backward()
+        model.zero_grad()
+
+    def translate() -> None:
+        model.generate(**inputs, num_beams=1, max_new_tokens=TARGET)
+
+    if kind == "translating":
+        model.eval()
+        output_bias = model.lm_head.bias if name == "ours" else model.final_logits_bias[0]
+        with torch.no_grad():
+            output_bias[END] = -1e9  # every translation has its 16 tokens
+    run = train if kind == "training" else translate
+    run()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def marginal(sizes: Sequence[int], seconds: Sequence[float]) -> list[float]:
+    """Milliseconds for one more, from each size to the next."""
+    return [
+        1e3 * (after - before) / (larger - smaller)
+        for (smaller, larger), (before, after) in zip(
+            itertools.pairwise(sizes), itertools.pairwise(seconds), strict=True
+        )
+    ]
+
+
+def main() -> None:
+    """Prints a table for each thing that grows."""
+    chosen = parser(__doc__).parse_args()
+    torch.set_num_threads(chosen.threads)
+    keep_freed_memory()
+    growth, rounds = (QUICK_GROWTH, 1) if chosen.quick else (GROWTH, chosen.rounds)
+    table: dict[str, Any] = {}
+    for kind in ("training", "translating"):
+        for what, sizes in growth.items():
+            print(f"\n{kind + ', milliseconds; ' + what:36}" + "".join(f"{size:>9}" for size in sizes))
+            for name in MODELS:
+                seconds = [measure(name, kind, rounds, **{**USUAL, what: size}) for size in sizes]
+                more = marginal(sizes, seconds)
+                print(f"{name:>36}" + "".join(f"{1e3 * one:9.1f}" for one in seconds))
+                print(f"{'one more':>36}" + " " * 9 + "".join(f"{one:9.3f}" for one in more), flush=True)
+                table[f"{name}, {kind}, {what}"] = {
+                    "sizes": sizes,
+                    "ms": [rounded(1e3 * one) for one in seconds],
+                    "ms_for_one_more": [rounded(one) for one in more],
+                }
+    growth_of_cost = {
+        name: rounded(more[-1] / more[-2])
+        for name in MODELS
+        if (more := table[f"{name}, training, source"]["ms_for_one_more"])
+    }
+    line = {
+        "benchmark": "scaling",
+        "unit": "cost of one more source token in training, at the last length over that before",
+        "contenders": growth_of_cost,
+        "ratios": {"ours/marian": rounded(growth_of_cost["ours"] / growth_of_cost["marian"])},
+        "table": table,
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

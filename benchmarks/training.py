@@ -1,0 +1,77 @@
+"""
+Training speed beside other toolkits, in target tokens per second, on the same batches in the same run.
+
+    python -m benchmarks.training                                 all toolkits that are installed
+    python -m benchmarks.training --contenders ours marian        these
+
+A contender makes its batches beforehand, and trains on them in turns with the others: forward, backward, clipping,
+Adam, and the loss as a number. JoeyNMT and the tutorial loop put sentences of any length into a batch, as they do by
+themselves; the others get batches of like length. Targets are counted without padding.
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import mean
+
+from benchmarks.contenders import CONTENDERS, installed
+from benchmarks.floor import floor_seconds, training_floor
+from benchmarks.options import parser, streams
+from benchmarks.race import Worker, race
+from benchmarks.report import report, rounded
+from benchmarks.streams import Streams
+from hf_rnn_s2s import RnnS2SConfig
+
+NOT_FOR_TRAINING = {"ours-shortlist"}
+
+
+def main() -> None:
+    """Races the contenders."""
+    options = parser(__doc__)
+    choices = [name for name in CONTENDERS if name not in NOT_FOR_TRAINING]
+    options.add_argument("--contenders", nargs="+", choices=choices, default=[n for n in choices if installed(n)])
+    options.add_argument("--batches", type=int, default=24, help="in a turn")
+    chosen = options.parse_args()
+    rounds, count, warm = (1, 4, 2) if chosen.quick else (chosen.rounds, chosen.batches, 8)
+    workers = [Worker(name, streams(chosen)) for name in chosen.contenders]
+    tokens = {worker.name: worker.call("prepare", first=0, count=count) for worker in workers}
+    for worker in workers:
+        worker.call("prepare", first=count, count=warm)
+        worker.call("train", first=count, count=warm)
+    results = race(workers, rounds, lambda worker: tokens[worker.name] / worker.call("train", first=0, count=count))
+    parameters = {worker.name: worker.call("parameters") for worker in workers}
+    memory = {worker.name: rounded(worker.call("peak_memory")) for worker in workers}
+    for worker in workers:
+        worker.end()
+    print("parameters: " + ", ".join(f"{name} {number / 1e6:.2f} M" for name, number in parameters.items()))
+    print("peak memory, MB: " + ", ".join(f"{name} {number:,.0f}" for name, number in memory.items()))
+    shares = {name: _floor_share(chosen, name, values, count) for name, values in results.items() if "ours" in name}
+    print("products in the time of a step: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+    ours = "ours" if "ours" in results else chosen.contenders[0]
+    report(
+        "training",
+        "target tokens per second",
+        results,
+        ours,
+        floor_share=shares,
+        parameters=parameters,
+        peak_memory_mb=memory,
+    )
+
+
+def _floor_share(chosen: argparse.Namespace, name: str, results: list[float], count: int) -> float:
+    """Of the products of an average batch in the median step."""
+    made = Streams(chosen.data, chosen.work, chosen.vocabulary, chosen.batch_size)
+    batches = made.batches[:count]
+    source = round(mean(max(len(made.pairs[row][0]) for row in batch) for batch in batches))
+    target = round(mean(max(len(made.pairs[row][1]) for row in batch) for batch in batches))
+    config = RnnS2SConfig(vocab_size=made.vocabulary, decoder_vocab_size=made.vocabulary, decoder_layers=1)
+    precision = "float32" if "float32" in name else "bfloat16"
+    tokens = mean(made.target_tokens(batch) for batch in batches)
+    return rounded(
+        floor_seconds(training_floor(config, made.batch_size, source, target), precision) * max(results) / tokens
+    )
+
+
+if __name__ == "__main__":
+    main()

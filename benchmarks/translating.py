@@ -1,0 +1,112 @@
+"""
+Translating speed beside other toolkits, from text to text, in sentences per second, in the same run.
+
+    python -m benchmarks.translating              all toolkits that are installed, greedy and beam 5
+    python -m benchmarks.translating --batch-one  one sentence at a time
+
+Every contender is trained first, so that its translations end where they should; the weights are kept in --work, so
+only the first run takes hours. All translate test 2016 of Multi30k with the same tokenizer, in batches of like length,
+with their toolkit's own search; ours goes through the pipeline. BLEU says that what was translated is a translation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+
+import sacrebleu
+
+from benchmarks.contenders import CONTENDERS, installed
+from benchmarks.floor import decoding_floor, floor_seconds
+from benchmarks.options import parser, streams
+from benchmarks.race import Worker, race
+from benchmarks.report import report, rounded
+from benchmarks.streams import Streams
+from hf_rnn_s2s import RnnS2SConfig
+
+# Contenders that differ in nothing but how they translate share their weights.
+WEIGHTS = {
+    "ours-float32": "ours",
+    "ours-shortlist": "ours",
+    "marian-bfloat16": "marian",
+    "joeynmt-bfloat16": "joeynmt",
+}
+EPOCHS = {"ours": 8, "marian": 10, "opennmt": 6, "opennmt-feeding": 5, "joeynmt": 5}
+
+
+def main() -> None:
+    """Trains what is not trained yet, then races."""
+    options = parser(__doc__)
+    choices = [name for name in CONTENDERS if name != "tutorial"]  # it has no beam search
+    options.add_argument("--contenders", nargs="+", choices=choices, default=[n for n in choices if installed(n)])
+    options.add_argument("--sentences", type=int, default=1000)
+    options.add_argument("--batch-one", action="store_true", help="one sentence at a time, greedily")
+    chosen = options.parse_args()
+    sentences, rounds = (64, 1) if chosen.quick else (chosen.sentences, chosen.rounds)
+    searches = [(1, chosen.batch_size), (5, chosen.batch_size)]
+    if chosen.batch_one:
+        searches, sentences = [(1, 1)], min(sentences, 200)
+    workers = [Worker(name, streams(chosen)) for name in chosen.contenders]
+    for worker in workers:
+        _learn(worker, chosen)
+    references = Streams(chosen.data, chosen.work, chosen.vocabulary).texts("test_2016_flickr", "de")[:sentences]
+    for beams, batch_size in searches:
+        _race(workers, sentences, beams, batch_size, rounds, references)
+    for worker in workers:
+        worker.end()
+
+
+def _learn(worker: Worker, chosen: argparse.Namespace) -> None:
+    name = WEIGHTS.get(worker.name, worker.name)
+    epochs = 0.1 if chosen.quick else EPOCHS[name]
+    file = f"{name}-quick.pt" if chosen.quick else f"{name}.pt"
+    seconds = worker.call("learn", epochs=epochs, path=str(chosen.work / "models" / file))
+    if seconds:
+        print(f"{worker.name} learned for {seconds / 60:.1f} minutes", flush=True)
+
+
+def _race(
+    workers: list[Worker], sentences: int, beams: int, batch_size: int, rounds: int, references: list[str]
+) -> None:
+    texts: dict[str, list[str]] = {}
+
+    def measure(worker: Worker) -> float:
+        outcome = worker.call("translate", sentences=sentences, beams=beams, batch_size=batch_size)
+        texts[worker.name] = outcome["texts"]
+        return sentences / outcome["seconds"]
+
+    for worker in workers:
+        worker.call("translate", sentences=min(sentences, 2 * batch_size), beams=beams, batch_size=batch_size)
+    results = race(workers, rounds, measure)
+    bleu = {name: rounded(sacrebleu.corpus_bleu(ours, [references]).score) for name, ours in texts.items()}
+    print(f"\nBLEU, {beams} beams: " + ", ".join(f"{name} {score:.1f}" for name, score in bleu.items()))
+    overheads, shares = {}, {}
+    for worker in workers:
+        if worker.name.startswith("ours") and worker.name != "ours-shortlist":
+            overheads[worker.name], shares[worker.name] = _overhead(worker, sentences, beams, batch_size, rounds)
+            print(f"{worker.name}: generate() takes {overheads[worker.name]:.2f} times the time of the model alone")
+    report(
+        f"translating, {beams} beams, batches of {batch_size}",
+        "sentences per second",
+        results,
+        "ours" if "ours" in results else workers[0].name,
+        floor_share=shares,
+        bleu=bleu,
+        generate_by_model_alone=overheads,
+    )
+
+
+def _overhead(worker: Worker, sentences: int, beams: int, batch_size: int, rounds: int) -> tuple[float, float]:
+    """Of `generate()` over the model alone, and the products' share of a step of the search at its full width."""
+    calls = [
+        worker.call("search_and_model", sentences=sentences, beams=beams, batch_size=batch_size) for _ in range(rounds)
+    ]
+    ratio = median(search / model for search, model, _ in calls)
+    precision = "float32" if "float32" in worker.name else "bfloat16"
+    config = RnnS2SConfig(vocab_size=8000, decoder_vocab_size=8000, decoder_layers=1)
+    parts = decoding_floor(config, batch_size, beams, source=14)
+    return rounded(ratio), rounded(floor_seconds(parts, precision) / median(full for *_, full in calls))
+
+
+if __name__ == "__main__":
+    main()
