@@ -47,7 +47,7 @@ def greedy_search(
     sequences = new = input_ids
     finished = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
     while True:
-        logits = stepper.with_bias(stepper.step(new))
+        logits = stepper.step(new).float()
         if logits_processor:
             logits = logits_processor(sequences, logits)  # type: ignore[arg-type]
         new = torch.where(finished, pad_token_id, stepper.ids(best_tokens(logits))).unsqueeze(1)
@@ -239,15 +239,15 @@ class _BeamSearch:
 
     def _continuations(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scores, beams and tokens of the best candidates, each `(sentences, candidates)`, the best first."""
-        products = self._stepper.step(self._new)
+        logits = self._stepper.step(self._new)
         sentences = len(self._scores)
-        beams = len(products) // sentences
+        beams = len(logits) // sentences
         if self._processor and self._sequences is not None:
-            running, logits = self._sequences.flatten(0, 1), self._stepper.with_bias(products)
-            processed = self._processor(running, logits.log_softmax(1))  # type: ignore[arg-type]
+            running, scores = self._sequences.flatten(0, 1), logits.float().log_softmax(1)
+            processed = self._processor(running, scores)  # type: ignore[arg-type]
             return best_continuations(processed.view(sentences, beams, -1), self._scores, self._candidates)
-        logits, scores = products.view(sentences, beams, -1), self._scores[:, :beams]
-        values, parents, columns = best_log_probabilities(logits, self._stepper.bias, scores, self._candidates)
+        logits, scores = logits.view(sentences, beams, -1), self._scores[:, :beams]
+        values, parents, columns = best_log_probabilities(logits, scores, self._candidates)
         return values, parents, self._stepper.ids(columns)
 
     def _hits(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor | None:

@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from .decoder_rnn_s2s import Sources
+from .packing_rnn_s2s import Module
 from .stepping_rnn_s2s import Stepper
 
 # Sources are padded to a multiple of this, so that a few graphs serve all lengths.
@@ -71,7 +72,8 @@ class StepGraphs:
     def captured(self, stepper: GraphStepper, rows: int) -> _CapturedStep:
         """The captured step for so many rows of a stepper, ready to go on from where the stepper is."""
         sources = _padded(stepper._sources)
-        key = (rows, sources.memory.shape, sources.memory.dtype, stepper.weight.data_ptr())
+        # A captured step keeps its model, so that nothing else can get the same ids.
+        key = (rows, sources.memory.shape, sources.memory.dtype, *map(id, stepper.modules))
         if key not in self._steps:
             self._steps[key] = _CapturedStep(stepper, rows, sources, self._capture)
         self._steps.move_to_end(key)
@@ -89,9 +91,8 @@ class GraphStepper(Stepper):
 
     def __init__(self, *args: Any, graphs: StepGraphs, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self._weight is None:
-            raise ValueError("step_graphs needs an ordinary output layer and no autocast; leave it out.")
-        self.weight = self._weight
+        if torch.is_autocast_enabled(self._sources.memory.device.type):
+            raise ValueError("step_graphs does not go with autocast: load the model in the type that you want.")
         self._graphs = graphs
         self._captured: _CapturedStep | None = None
         self._has_begun = False
@@ -103,6 +104,10 @@ class GraphStepper(Stepper):
         if self._captured is None:
             self._captured = self._graphs.captured(self, len(token_ids))
         return self._captured.step(token_ids)
+
+    def _for_steps(self, module: Module) -> Module:
+        # Graphs outlive a search, so they have to read the weights where these change.
+        return module
 
     def go_on_from(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
         if self._captured is None:
@@ -123,13 +128,13 @@ class _CapturedStep:
         sources: Sources,
         capture: Callable[[Callable[[], None]], Graph],
     ) -> None:
-        self._decoder, self._weight = stepper._decoder, stepper.weight
+        self._modules, self._decoder, self._head = stepper.modules, stepper._decoder, stepper._head
         self._sources = Sources(*(None if part is None else part.clone() for part in sources))  # type: ignore[arg-type]
         self._state = tuple(tuple(part.clone() for part in layer) for layer in stepper._state)
         device = sources.memory.device
         self._tokens = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self.parents = torch.arange(rows, device=device)
-        self._products = self._weight.new_empty(rows, len(self._weight))
+        self._logits = torch.empty(0)  # where the graph has put them
         self._graph = capture(self._run)
 
     def begin(self, state: tuple[tuple[torch.Tensor, ...], ...], sources: Sources) -> None:
@@ -146,12 +151,12 @@ class _CapturedStep:
         self._graph.replay()
         # In case nobody says otherwise, every row goes on from itself.
         self.parents.copy_(torch.arange(len(self.parents), device=self.parents.device))
-        return self._products
+        return self._logits
 
     def _run(self) -> None:
         state = tuple(tuple(part.index_select(0, self.parents) for part in layer) for layer in self._state)
         reading, state = self._decoder.read(self._decoder.embed_tokens(self._tokens), state, self._sources)
-        torch.mm(reading.last_hidden_state[:, -1], self._weight.t(), out=self._products)
+        self._logits = self._head(reading.last_hidden_state[:, -1])
         self._write_state(state)
 
     def _write_state(self, state: tuple[tuple[torch.Tensor, ...], ...]) -> None:

@@ -7,6 +7,9 @@ from torch import nn
 
 from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoderOutput
+from .packing_rnn_s2s import Module, packed
+
+ONCE = ("bridge", "key_projection")  # what a search calls once per sentence
 
 
 class Stepper:
@@ -22,8 +25,8 @@ class Stepper:
         tokens: `(shortlist,)`, the only ids that may be written, in ascending order; None for the whole vocabulary.
 
     Attributes:
+        modules: the decoder and the output layer as they were given.
         vocabulary_size: number of logits in a row.
-        bias: `(vocabulary,)`, what `step` leaves for others to add to its products; None for nothing.
     """
 
     def __init__(
@@ -34,43 +37,30 @@ class Stepper:
         attention_mask: torch.Tensor | None,
         tokens: torch.Tensor | None = None,
     ) -> None:
-        self._decoder, self._head, self._tokens = decoder, head, tokens
-        self._sources = self._decoder.prepare(encoder_outputs, attention_mask)
-        self._state = self._decoder.first_state(encoder_outputs)
-        self._weight: torch.Tensor | None = None
-        self.bias: torch.Tensor | None = None
-        if type(head) is nn.Linear and not torch.is_autocast_enabled(self._sources.memory.device.type):
-            self._weight, self.bias = head.weight, head.bias
-            if tokens is not None:
-                self._weight = self._weight[tokens]
-                self.bias = None if self.bias is None else self.bias[tokens]
+        self.modules = (decoder, head)
+        self._tokens = tokens
+        self._decoder = self._for_steps(decoder)
+        self._head = self._for_steps(head if tokens is None else _head_for(head, tokens))
+        self._sources = decoder.prepare(encoder_outputs, attention_mask)
+        self._state = decoder.first_state(encoder_outputs)
         self.vocabulary_size = decoder.config.target_vocab_size if tokens is None else len(tokens)
-        self._buffer = torch.empty(0)
 
     def step(self, token_ids: torch.Tensor) -> torch.Tensor:
         """
-        Reads tokens `(rows, time)` and returns the logits `(rows, vocabulary)` of what follows the last one, without
-        the bias. They stand in memory that the next step writes to.
+        Reads tokens `(rows, time)` and returns the logits `(rows, vocabulary)` of what follows the last one. Nobody
+        else needs them: they may be changed.
         """
         embedded = self._decoder.embed_tokens(token_ids)
         reading, self._state = self._decoder.read(embedded, self._state, self._sources)
-        hidden = reading.last_hidden_state[:, -1]
-        if self._weight is None:
-            logits = self._head(hidden)
-            return logits if self._tokens is None else logits[:, self._tokens]
-        # The largest tensor of a step. New memory for it would cost as much as the product does.
-        if len(self._buffer) < len(hidden):
-            self._buffer = hidden.new_empty(len(hidden), len(self._weight))
-        return torch.mm(hidden, self._weight.t(), out=self._buffer[: len(hidden)])
+        return self._head(reading.last_hidden_state[:, -1])
+
+    def _for_steps(self, module: Module) -> Module:
+        """The module as it will be called."""
+        return packed(module, keep=ONCE)
 
     def ids(self, columns: torch.Tensor) -> torch.Tensor:
         """The token ids of columns of the logits."""
         return columns if self._tokens is None else self._tokens[columns]
-
-    def with_bias(self, products: torch.Tensor) -> torch.Tensor:
-        """The float32 logits of what `step` returned, which may change."""
-        logits = products.float()
-        return logits if self.bias is None else logits.add_(self.bias)
 
     def go_on_from(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
         """
@@ -83,6 +73,29 @@ class Stepper:
         self._state = tuple(tuple(part.index_select(0, rows) for part in layer) for layer in self._state)
         if sources is not None:
             self._sources = self._sources.select(sources)
+
+
+def _head_for(head: nn.Module, tokens: torch.Tensor) -> nn.Module:
+    """An output layer for these tokens only."""
+    # What else is derived from a linear layer may compute anything.
+    if not isinstance(head, nn.Linear) or not (type(head) is nn.Linear or hasattr(head, "selects_rows")):
+        return _Columns(head, tokens)
+    selected = nn.Linear(head.in_features, len(tokens), head.bias is not None, device="meta")
+    selected.weight = nn.Parameter(head.weight[tokens], requires_grad=False)
+    if head.bias is not None:
+        selected.bias = nn.Parameter(head.bias[tokens], requires_grad=False)
+    return selected
+
+
+class _Columns(nn.Module):
+    """Some of the outputs `(rows, outputs)` of another module."""
+
+    def __init__(self, module: nn.Module, columns: torch.Tensor) -> None:
+        super().__init__()
+        self._module, self._columns = module, columns
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self._module(inputs)[:, self._columns]
 
 
 __all__ = ["Stepper"]

@@ -49,34 +49,32 @@ def best_continuations(
         values, places = (scores + offsets.unsqueeze(2)).flatten(1).topk(count)
         return values, places // vocabulary, places % vocabulary
     maxima = _group_maxima(scores.flatten(0, 1)).view(*offsets.shape, -1)
-    return _best_of_groups(scores, None, offsets, maxima, count)
+    return _best_of_groups(scores, offsets, maxima, count)
 
 
 def best_log_probabilities(
-    logits: torch.Tensor, bias: torch.Tensor | None, offsets: torch.Tensor, count: int
+    logits: torch.Tensor, offsets: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     As `best_continuations`, for the log-softmax of logits, which is computed of the best few only.
 
     Args:
         logits: `(sentences, beams, vocabulary)`, of any floating point type.
-        bias: `(vocabulary,)`, which is still to be added to them; None for none.
         offsets: `(sentences, beams)`, added to all log-probabilities of a beam.
         count: how many are wanted.
     """
     rows = logits.flatten(0, 1)
     if logits.numel() < FEW or count > logits.shape[2] // GROUP:
-        exact = rows.float() if bias is None else rows.float() + bias
-        return best_continuations(exact.log_softmax(1).view_as(logits), offsets, count)
-    maxima, log_sums = _maxima_and_log_sums(rows, bias)
+        return best_continuations(rows.float().log_softmax(1).view_as(logits), offsets, count)
+    maxima, log_sums = _maxima_and_log_sums(rows)
     offsets = offsets - log_sums.view_as(offsets)
-    return _best_of_groups(logits, bias, offsets, maxima.view(*offsets.shape, -1), count)
+    return _best_of_groups(logits, offsets, maxima.view(*offsets.shape, -1), count)
 
 
 def _best_of_groups(
-    scores: torch.Tensor, bias: torch.Tensor | None, offsets: torch.Tensor, maxima: torch.Tensor, count: int
+    scores: torch.Tensor, offsets: torch.Tensor, maxima: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`maxima` `(sentences, beams, groups)` are those of the scores with the bias."""
+    """`maxima` `(sentences, beams, groups)` are those of the scores."""
     vocabulary, groups = scores.shape[2], maxima.shape[2]
     best = (maxima + offsets.unsqueeze(2)).flatten(1).topk(count).indices
     beams = best // groups
@@ -84,8 +82,6 @@ def _best_of_groups(
     inside = tokens.clamp(max=vocabulary - 1)
     places = (inside + beams.unsqueeze(2) * vocabulary).flatten(1)
     numbers = scores.flatten(1).gather(1, places).float()
-    if bias is not None:
-        numbers += bias[inside.flatten(1)]
     numbers += offsets.gather(1, beams).repeat_interleave(GROUP, dim=1)
     if vocabulary % GROUP:
         numbers.masked_fill_(tokens.flatten(1) >= vocabulary, -torch.inf)
@@ -93,19 +89,18 @@ def _best_of_groups(
     return values, beams.gather(1, chosen // GROUP), tokens.flatten(1).gather(1, chosen)
 
 
-def _maxima_and_log_sums(rows: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _maxima_and_log_sums(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of the logits `(rows, vocabulary)` the maxima of groups and the logarithm of the sum of exponentials."""
     count, vocabulary = rows.shape
     size = min(count, max(1, BLOCK // vocabulary)) if rows.device.type == "cpu" else count
-    logits = rows.new_empty(size, vocabulary, dtype=torch.float32)
+    memory = rows.new_empty(size, vocabulary, dtype=torch.float32)
     maxima, log_sums = [], []
     for block in rows.split(size):
-        exact = logits[: len(block)].copy_(block)
-        if bias is not None:
-            exact += bias
+        scratch = memory[: len(block)]
+        exact = block if block.dtype == torch.float32 else scratch.copy_(block)
         maxima.append(_group_maxima(exact))
         # The fused softmax takes half the time of a log-sum-exp, and the highest probability tells the sum.
-        highest = torch.softmax(exact, dim=1, out=exact).amax(1)
+        highest = torch.softmax(exact, dim=1, out=scratch).amax(1)
         log_sums.append(maxima[-1].amax(1) - highest.log())
     return torch.cat(maxima), torch.cat(log_sums)
 

@@ -27,20 +27,17 @@ def test_the_best_continuations_are_the_top_of_all(beams: int, vocabulary: int) 
 
 
 @pytest.mark.parametrize("block", [1, 3000, 10**6])
-@pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("vocabulary", [7, GROUP, 12 * GROUP + 1, 8003])
 def test_the_best_log_probabilities_are_the_top_of_all(
-    vocabulary: int, with_bias: bool, block: int, monkeypatch: pytest.MonkeyPatch
+    vocabulary: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(top_tokens_rnn_s2s, "BLOCK", block)
     generator = torch.Generator().manual_seed(vocabulary)
     for dtype in (torch.float32, torch.bfloat16):
         logits = (4 * torch.randn(3, 5, vocabulary, generator=generator)).to(dtype)
-        bias = torch.randn(vocabulary, generator=generator) if with_bias else None
         offsets = 3 * torch.randn(3, 5, generator=generator)
-        exact = logits.double() if bias is None else logits.double() + bias
-        expected = (exact.log_softmax(2) + offsets.unsqueeze(2)).flatten(1)
-        values, beams, tokens = best_log_probabilities(logits, bias, offsets, 5)
+        expected = (logits.double().log_softmax(2) + offsets.unsqueeze(2)).flatten(1)
+        values, beams, tokens = best_log_probabilities(logits, offsets, 5)
         torch.testing.assert_close(values.double(), expected.topk(5).values, rtol=0, atol=1e-5)
         torch.testing.assert_close(expected.gather(1, beams * vocabulary + tokens), values.double(), rtol=0, atol=1e-5)
         places = beams * vocabulary + tokens

@@ -1,0 +1,129 @@
+"""
+Weights in the order in which the kernels of the CPU read them.
+
+Left to themselves, these kernels bring the weights into that order at every call. For a whole batch of targets that is
+little; for one step of a search it takes as long as the product. So a search has it done once, with what torch has for
+its compiler: the results are those of the same kernels.
+"""
+
+from __future__ import annotations
+
+import copy
+import platform
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from .recurrent_rnn_s2s import LayerState, LSTMLayer
+
+Module = TypeVar("Module", bound=nn.Module)
+
+LSTM_MODE = 2  # among the kinds of recurrent layers, as the kernel counts them
+
+
+def packed(module: Module, keep: Collection[str] = ()) -> Module:
+    """
+    A module that computes the same with packed weights, where that can be done: linear layers and LSTM layers on x86
+    processors, without gradients and without autocast. It shares everything else with the one that is given, which is
+    left as it is, and is given back if there is nothing to pack.
+
+    Args:
+        module: a layer, or something with layers inside it.
+        keep: names of modules inside it that are not called often enough for it.
+    """
+    return _replaced(module, _packed_one, keep)
+
+
+def _replaced(module: Module, replace: Callable[[nn.Module], nn.Module], keep: Collection[str]) -> Module:
+    """A module like this one, with what `replace` returns in place of the modules inside it."""
+    replacement = replace(module)
+    if replacement is not module:
+        return replacement  # type: ignore[return-value]
+    children = {
+        name: child if name in keep else _replaced(child, replace, keep) for name, child in module.named_children()
+    }
+    if all(child is module._modules[name] for name, child in children.items()):
+        return module
+    other = copy.copy(module)
+    other._modules = {**module._modules, **children}
+    return other
+
+
+class PackedLinear(nn.Module):
+    """
+    As `nn.Linear`.
+
+    Args:
+        linear: whose weights are packed.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self._bias = None if linear.bias is None else linear.bias.detach()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(inputs, self._weight, self._bias, "none", [], "")
+
+
+class PackedLSTMLayer(nn.Module):
+    """
+    As `LSTMLayer`, without padding.
+
+    Args:
+        layer: whose weights are packed.
+    """
+
+    def __init__(self, layer: LSTMLayer) -> None:
+        super().__init__()
+        self.hidden_size = layer.hidden_size
+        weights = layer.weight_ih.detach(), layer.weight_hh.detach()
+        # Direction, whether there are biases, order of dimensions, and a shape of inputs, of which any will do.
+        layout = self.hidden_size, False, True, True, [1, 1, layer.weight_ih.shape[1]]
+        self._weights = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(*weights, *layout)
+        self._biases = layer.bias_ih.detach(), layer.bias_hh.detach()
+
+    def forward(self, inputs: torch.Tensor, state: LayerState) -> tuple[torch.Tensor, LayerState]:
+        """Inputs `(batch, time, input)` and a state, as for `RecurrentLayer`."""
+        # The kernel takes every tensor for a contiguous one.
+        inputs = inputs.transpose(0, 1).contiguous()
+        first = (part.contiguous() for part in state)
+        outputs, hidden, cell, _ = torch.ops.aten.mkldnn_rnn_layer(
+            *(inputs, *self._weights, *self._biases, *first),
+            *(False, [], LSTM_MODE, self.hidden_size, 1, True, False, False, False),
+        )
+        return outputs.transpose(0, 1), (hidden.flatten(0, -2), cell.flatten(0, -2))
+
+
+def _packed_one(module: nn.Module) -> nn.Module:
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return module  # where others have put their own code around a layer, it runs
+    if type(module) is nn.Linear and _can_pack(module.weight):
+        return PackedLinear(module)
+    if type(module) is LSTMLayer and _can_pack(module.weight_ih):
+        return PackedLSTMLayer(module)
+    return module
+
+
+def _can_pack(weight: torch.Tensor) -> bool:
+    return bool(
+        type(weight) in (torch.Tensor, nn.Parameter)
+        and weight.device.type == "cpu"
+        and platform.machine().lower() in ("x86_64", "amd64")
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and all(
+            hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_reorder_mkldnn_rnn_layer_weight")
+        )
+        and (
+            weight.dtype == torch.float32
+            or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        )
+    )
+
+
+__all__ = ["PackedLSTMLayer", "PackedLinear", "packed"]
