@@ -12,16 +12,16 @@ fused kernel where that takes less.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
 from benchmarks.options import parser
-from benchmarks.report import rounded
+from benchmarks.report import report, rounded
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
 
@@ -29,21 +29,21 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Product(NamedTuple):
-    """`count` products of `(rows, inner)` and `(inner, columns)`; with a batch each is as many products as that."""
+    """`times` products of `(rows, inner)` and `(inner, columns)`; with a batch each is as many products as that."""
 
     name: str
     rows: int
     inner: int
     columns: int
-    count: int = 1
+    times: int = 1
     batch: int = 1
 
     def seconds(self, dtype: torch.dtype) -> float:
-        """Of all `count` together."""
+        """Of all of them together."""
         shape = () if self.batch == 1 else (self.batch,)
         left = torch.randn(*shape, self.rows, self.inner).to(dtype)
         right = torch.randn(*shape, self.inner, self.columns).to(dtype)
-        return self.count * _seconds(lambda: left @ right)
+        return self.times * _seconds(lambda: left @ right)
 
 
 class Recurrence(NamedTuple):
@@ -180,11 +180,11 @@ def decoding_step_seconds(config: RnnS2SConfig, sentences: int, beams: int, sour
     with torch.no_grad():
         model.lm_head.bias[config.eos_token_id] = -1e9  # no translation ends before the others
     input_ids = torch.randint(4, config.vocab_size, (sentences, source))
-    short, long = (
-        _seconds(lambda length=length: model.generate(input_ids, num_beams=beams, max_new_tokens=length))
-        for length in (10, 30)
-    )
-    return (long - short) / 20
+
+    def seconds(length: int) -> float:
+        return _seconds(lambda: model.generate(input_ids, num_beams=beams, max_new_tokens=length))
+
+    return (seconds(30) - seconds(10)) / 20
 
 
 def main() -> None:
@@ -211,24 +211,33 @@ def main() -> None:
     )
     rows, source, target, beams = chosen.batch_size, chosen.source, chosen.target, chosen.beams
     precisions = ["float32", *(["bfloat16"] if has_fast_bfloat16("cpu") else [])]
-    shares = {}
-    for kind, parts, step in (
-        ("training", training_floor(config, rows, source, target), (training_step_seconds, rows, source, target)),
-        ("decoding", decoding_floor(config, rows, beams, source), (decoding_step_seconds, rows, beams, source)),
-    ):
+    shares: dict[str, float] = {}
+    milliseconds: dict[str, list[float]] = {}
+    kinds: list[tuple[str, list[Product | Recurrence], Callable[[str], float]]] = [
+        (
+            "training",
+            training_floor(config, rows, source, target),
+            partial(training_step_seconds, config, rows, source, target),
+        ),
+        (
+            "decoding",
+            decoding_floor(config, rows, beams, source),
+            partial(decoding_step_seconds, config, rows, beams, source),
+        ),
+    ]
+    for kind, parts, step_seconds in kinds:
         for precision in precisions:
-            rounds = 1 if chosen.quick else chosen.rounds
-            real_step, *shape = step
             floors, steps = [], []
-            for _ in range(rounds):
+            for _ in range(1 if chosen.quick else chosen.rounds):
                 floors.append(floor_seconds(parts, precision))
-                steps.append(real_step(config, *shape, precision))
+                steps.append(step_seconds(precision))
             shares[f"{kind}, {precision}"] = rounded(median(floors) / median(steps))
+            milliseconds[f"{kind}, {precision}"] = [1e3 * step for step in steps]
             print(
                 f"{kind} {precision:9} products {1e3 * median(floors):7.2f} ms   step {1e3 * median(steps):7.2f} ms   "
                 f"share {median(floors) / median(steps):.0%}"
             )
-    print(json.dumps({"benchmark": "floor", "unit": "share of the products in a step", "floor_share": shares}))
+    report("floor", "milliseconds of a step", milliseconds, floor_share=shares, more_is_better=False)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ NVIDIA = {
 def model_of(shape: dict[str, int], device: torch.device) -> RnnS2SForConditionalGeneration:
     """A new model of the shape, of which no translation ends before its time."""
     torch.manual_seed(0)
-    model: Any = RnnS2SForConditionalGeneration(RnnS2SConfig(dropout=0.2, **shape)).to(device)
+    sizes: dict[str, Any] = shape
+    model: Any = RnnS2SForConditionalGeneration(RnnS2SConfig(dropout=0.2, **sizes))
+    model.to(device)
     with torch.no_grad():
         model.lm_head.bias[model.config.eos_token_id] = -1e9
     return model

@@ -18,10 +18,10 @@ import sys
 import torch
 from torch.nn import functional
 
-from benchmarks.contenders import CONTENDERS, installed
-from benchmarks.options import parser, streams
+from benchmarks.options import add_contenders, parser, streams
 from benchmarks.race import Worker
 from benchmarks.report import report, rounded
+from benchmarks.training import floor_share
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
 
@@ -57,8 +57,7 @@ def train_once(vocabulary: int, loss: str, threads: int) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def _one(vocabulary: int, loss: str, threads: int) -> float:
-    """`train_once` in a process of its own."""
+def _in_its_own_process(vocabulary: int, loss: str, threads: int) -> float:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.memory", "--threads", str(threads), "--one"]
     outcome = subprocess.run([*command, str(vocabulary), loss], capture_output=True, text=True, check=True)
     return rounded(float(outcome.stdout))
@@ -67,53 +66,40 @@ def _one(vocabulary: int, loss: str, threads: int) -> float:
 def main() -> None:
     """Prints both tables."""
     options = parser(__doc__)
-    choices = [name for name in CONTENDERS if name != "ours-shortlist"]
-    options.add_argument("--contenders", nargs="+", choices=choices, default=[n for n in choices if installed(n)])
+    add_contenders(options, "training")
     options.add_argument("--one", nargs=2, metavar=("VOCABULARY", "LOSS"), help="one cell of the second table")
     chosen = options.parse_args()
     if chosen.one:
         print(train_once(int(chosen.one[0]), chosen.one[1], chosen.threads))
         return
-    count = 4 if chosen.quick else 48
-    peaks = {}
-    for name in chosen.contenders:
-        worker = Worker(name, streams(chosen))
-        worker.call("prepare", first=0, count=count)
-        worker.call("train", first=0, count=count)
-        peaks[name] = [worker.call("peak_memory")]
-        worker.end()
-    growth: dict[str, list[float]] = {}
+    count, rounds = (4, 1) if chosen.quick else (48, min(chosen.rounds, 3))
+    peaks: dict[str, list[float]] = {name: [] for name in chosen.contenders}
+    shares: dict[str, float] = {}
+    for _ in range(rounds):
+        for name in chosen.contenders:
+            worker = Worker(name, streams(chosen))
+            tokens = worker.call("prepare", first=0, count=count)
+            speed = tokens / worker.call("train", first=0, count=count)
+            peaks[name].append(worker.call("peak_memory"))
+            worker.end()
+            if "ours" in name:
+                shares[name] = floor_share(chosen, name, speed, count)
     vocabularies = VOCABULARIES[:2] if chosen.quick else VOCABULARIES
     print(f"\nmegabytes that training takes above model, gradients and optimizer; vocabulary: {vocabularies}")
+    growth: dict[str, list[float]] = {}
+    slopes: dict[str, float] = {}
     for loss in ("ours", "plain"):
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "benchmarks.memory",
-            "--threads",
-            str(chosen.threads),
-            "--one",
-        ]
-        growth[loss] = [
-            rounded(
-                float(subprocess.run([*command, str(size), loss], capture_output=True, text=True, check=True).stdout)
-            )
-            for size in vocabularies
-        ]
+        growth[loss] = [_in_its_own_process(size, loss, chosen.threads) for size in vocabularies]
+        more = (growth[loss][-1] - growth[loss][0]) / (vocabularies[-1] - vocabularies[0])
+        slopes[loss] = rounded(1000 * more)
         print(f"  {loss:6} " + "".join(f"{one:10,.0f}" for one in growth[loss]))
-    slopes = {
-        loss: rounded((values[-1] - values[0]) / (vocabularies[-1] - vocabularies[0]) * 1000)
-        for loss, values in growth.items()
-    }
     print(f"megabytes per thousand tokens of vocabulary: {json.dumps(slopes)}")
-    ours = "ours" if "ours" in peaks else next(iter(peaks))
     report(
         "memory",
         "peak megabytes in training",
         peaks,
-        ours,
+        "ours" if "ours" in peaks else next(iter(peaks)),
+        floor_share=shares,
         more_is_better=False,
         vocabularies=vocabularies,
         growth=growth,

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import installed, racers
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """With the options of every benchmark; each adds its own."""
@@ -18,6 +20,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--rounds", type=int, default=5, help="turns of each contender")
     options.add_argument("--quick", action="store_true", help="two minutes at most; not to be quoted")
     return options
+
+
+def add_contenders(options: argparse.ArgumentParser, way: str) -> None:
+    """Adds the choice of contenders, by default all that are installed; for `way` see `racers`."""
+    names = racers(way)
+    usual = [name for name in names if installed(name)]
+    options.add_argument("--contenders", nargs="+", choices=names, default=usual)
 
 
 def streams(options: argparse.Namespace) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def report(
     for name, values in results.items():
         ratio = ratios.get(f"{ours}/{name}")
         times = f"   {ours} is {ratio:5.2f} times as good" if ratio is not None else ""
-        print(f"  {name:{width}}  {medians[name]:10,.1f}  ({min(values):,.1f} to {max(values):,.1f}){times}")
+        print(f"  {name:{width}}  {_short(medians[name]):>9}  ({_short(min(values))} to {_short(max(values))}){times}")
     line = {
         "benchmark": benchmark,
         "unit": unit,
@@ -55,3 +55,7 @@ def report(
 def rounded(value: float) -> float:
     """To four digits, which is more than such a measurement has."""
     return float(f"{value:.4g}")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"

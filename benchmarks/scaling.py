@@ -11,7 +11,6 @@ where that stays the same the cost is linear, where it grows the cost is worse t
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -20,8 +19,9 @@ from typing import Any
 import torch
 from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
+from benchmarks.floor import floor_seconds, training_floor
 from benchmarks.options import parser
-from benchmarks.report import rounded
+from benchmarks.report import report, rounded
 from benchmarks.streams import END, PAD, START
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.machine import keep_freed_memory
@@ -74,8 +74,8 @@ def marian(vocabulary: int, layers: int) -> PreTrainedModel:
 MODELS: dict[str, Callable[[int, int], PreTrainedModel]] = {"ours": ours, "marian": marian}
 
 
-def measure(name: str, kind: str, rounds: int, source: int, batch: int, vocabulary: int, layers: int) -> float:
-    """Seconds of a training step, or of a translation of 16 tokens."""
+def measure(name: str, kind: str, rounds: int, source: int, batch: int, vocabulary: int, layers: int) -> list[float]:
+    """Seconds of training steps, or of translations of 16 tokens."""
     torch.manual_seed(0)
     model: Any = MODELS[name](vocabulary, layers)
     inputs = {
@@ -103,7 +103,15 @@ def measure(name: str, kind: str, rounds: int, source: int, batch: int, vocabula
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return median(times)
+    return times
+
+
+def floor_share(seconds: float, source: int, batch: int, vocabulary: int, layers: int) -> float:
+    """The share of the products in the time of our training step."""
+    config = RnnS2SConfig(
+        vocab_size=vocabulary, decoder_vocab_size=vocabulary, encoder_layers=layers, decoder_layers=layers
+    )
+    return rounded(floor_seconds(training_floor(config, batch, source, TARGET), "float32") / seconds)
 
 
 def marginal(sizes: Sequence[int], seconds: Sequence[float]) -> list[float]:
@@ -123,32 +131,40 @@ def main() -> None:
     keep_freed_memory()
     growth, rounds = (QUICK_GROWTH, 1) if chosen.quick else (GROWTH, chosen.rounds)
     table: dict[str, Any] = {}
+    times: dict[tuple[str, str, str], list[list[float]]] = {}
     for kind in ("training", "translating"):
         for what, sizes in growth.items():
             print(f"\n{kind + ', milliseconds; ' + what:36}" + "".join(f"{size:>9}" for size in sizes))
             for name in MODELS:
-                seconds = [measure(name, kind, rounds, **{**USUAL, what: size}) for size in sizes]
-                more = marginal(sizes, seconds)
-                print(f"{name:>36}" + "".join(f"{1e3 * one:9.1f}" for one in seconds))
-                print(f"{'one more':>36}" + " " * 9 + "".join(f"{one:9.3f}" for one in more), flush=True)
-                table[f"{name}, {kind}, {what}"] = {
+                shapes = [{**USUAL, what: size} for size in sizes]
+                measured = times[name, kind, what] = [measure(name, kind, rounds, **shape) for shape in shapes]
+                seconds = [median(one) for one in measured]
+                row = table[f"{name}, {kind}, {what}"] = {
                     "sizes": sizes,
                     "ms": [rounded(1e3 * one) for one in seconds],
-                    "ms_for_one_more": [rounded(one) for one in more],
+                    "spread_ms": [[rounded(1e3 * min(one)), rounded(1e3 * max(one))] for one in measured],
+                    "ms_for_one_more": [rounded(one) for one in marginal(sizes, seconds)],
                 }
-    growth_of_cost = {
-        name: rounded(more[-1] / more[-2])
-        for name in MODELS
-        if (more := table[f"{name}, training, source"]["ms_for_one_more"])
-    }
-    line = {
-        "benchmark": "scaling",
-        "unit": "cost of one more source token in training, at the last length over that before",
-        "contenders": growth_of_cost,
-        "ratios": {"ours/marian": rounded(growth_of_cost["ours"] / growth_of_cost["marian"])},
-        "table": table,
-    }
-    print(json.dumps(line))
+                print(f"{name:>36}" + "".join(f"{one:9.1f}" for one in row["ms"]))
+                print(f"{'one more':>36}" + " " * 9 + "".join(f"{one:9.3f}" for one in row["ms_for_one_more"]))
+                if (name, kind) == ("ours", "training"):
+                    pairs = zip(seconds, shapes, strict=True)
+                    row["floor_share"] = [floor_share(one, **shape) for one, shape in pairs]
+                    print(f"{'share of the products':>36}" + "".join(f"{one:9.0%}" for one in row["floor_share"]))
+                print(end="", flush=True)
+    growth_of_cost: dict[str, list[float]] = {name: [] for name in MODELS}
+    for name, values in growth_of_cost.items():
+        for turn in zip(*times[name, "training", "source"], strict=True):
+            more = marginal(growth["source"], turn)
+            values.append(more[-1] / more[-2])
+    report(
+        "scaling",
+        "cost of one more source token in training, at the last length over that before",
+        growth_of_cost,
+        floor_share=dict(zip(map(str, growth["source"]), table["ours, training, source"]["floor_share"], strict=True)),
+        more_is_better=False,
+        table=table,
+    )
 
 
 if __name__ == "__main__":

@@ -12,24 +12,20 @@ themselves; the others get batches of like length. Targets are counted without p
 from __future__ import annotations
 
 import argparse
-from statistics import mean
+from statistics import mean, median
 
-from benchmarks.contenders import CONTENDERS, installed
 from benchmarks.floor import floor_seconds, training_floor
-from benchmarks.options import parser, streams
+from benchmarks.options import add_contenders, parser, streams
 from benchmarks.race import Worker, race
 from benchmarks.report import report, rounded
 from benchmarks.streams import Streams
 from hf_rnn_s2s import RnnS2SConfig
 
-NOT_FOR_TRAINING = {"ours-shortlist"}
-
 
 def main() -> None:
     """Races the contenders."""
     options = parser(__doc__)
-    choices = [name for name in CONTENDERS if name not in NOT_FOR_TRAINING]
-    options.add_argument("--contenders", nargs="+", choices=choices, default=[n for n in choices if installed(n)])
+    add_contenders(options, "training")
     options.add_argument("--batches", type=int, default=24, help="in a turn")
     chosen = options.parse_args()
     rounds, count, warm = (1, 4, 2) if chosen.quick else (chosen.rounds, chosen.batches, 8)
@@ -45,7 +41,9 @@ def main() -> None:
         worker.end()
     print("parameters: " + ", ".join(f"{name} {number / 1e6:.2f} M" for name, number in parameters.items()))
     print("peak memory, MB: " + ", ".join(f"{name} {number:,.0f}" for name, number in memory.items()))
-    shares = {name: _floor_share(chosen, name, values, count) for name, values in results.items() if "ours" in name}
+    shares = {
+        name: floor_share(chosen, name, median(values), count) for name, values in results.items() if "ours" in name
+    }
     print("products in the time of a step: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     ours = "ours" if "ours" in results else chosen.contenders[0]
     report(
@@ -59,8 +57,8 @@ def main() -> None:
     )
 
 
-def _floor_share(chosen: argparse.Namespace, name: str, results: list[float], count: int) -> float:
-    """Of the products of an average batch in the median step."""
+def floor_share(chosen: argparse.Namespace, name: str, tokens_per_second: float, count: int) -> float:
+    """The share that the products of an average one of the first `count` batches have in the time of its step."""
     made = Streams(chosen.data, chosen.work, chosen.vocabulary, chosen.batch_size)
     batches = made.batches[:count]
     source = round(mean(max(len(made.pairs[row][0]) for row in batch) for batch in batches))
@@ -68,9 +66,8 @@ def _floor_share(chosen: argparse.Namespace, name: str, results: list[float], co
     config = RnnS2SConfig(vocab_size=made.vocabulary, decoder_vocab_size=made.vocabulary, decoder_layers=1)
     precision = "float32" if "float32" in name else "bfloat16"
     tokens = mean(made.target_tokens(batch) for batch in batches)
-    return rounded(
-        floor_seconds(training_floor(config, made.batch_size, source, target), precision) * max(results) / tokens
-    )
+    floor = floor_seconds(training_floor(config, made.batch_size, source, target), precision)
+    return rounded(floor * tokens_per_second / tokens)
 
 
 if __name__ == "__main__":

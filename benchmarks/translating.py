@@ -16,9 +16,8 @@ from statistics import median
 
 import sacrebleu
 
-from benchmarks.contenders import CONTENDERS, installed
 from benchmarks.floor import decoding_floor, floor_seconds
-from benchmarks.options import parser, streams
+from benchmarks.options import add_contenders, parser, streams
 from benchmarks.race import Worker, race
 from benchmarks.report import report, rounded
 from benchmarks.streams import Streams
@@ -28,6 +27,7 @@ from hf_rnn_s2s import RnnS2SConfig
 WEIGHTS = {
     "ours-float32": "ours",
     "ours-shortlist": "ours",
+    "ours-int8": "ours",
     "marian-bfloat16": "marian",
     "joeynmt-bfloat16": "joeynmt",
 }
@@ -37,8 +37,7 @@ EPOCHS = {"ours": 8, "marian": 10, "opennmt": 6, "opennmt-feeding": 5, "joeynmt"
 def main() -> None:
     """Trains what is not trained yet, then races."""
     options = parser(__doc__)
-    choices = [name for name in CONTENDERS if name != "tutorial"]  # it has no beam search
-    options.add_argument("--contenders", nargs="+", choices=choices, default=[n for n in choices if installed(n)])
+    add_contenders(options, "translating")
     options.add_argument("--sentences", type=int, default=1000)
     options.add_argument("--batch-one", action="store_true", help="one sentence at a time, greedily")
     chosen = options.parse_args()
@@ -82,7 +81,7 @@ def _race(
     print(f"\nBLEU, {beams} beams: " + ", ".join(f"{name} {score:.1f}" for name, score in bleu.items()))
     overheads, shares = {}, {}
     for worker in workers:
-        if worker.name.startswith("ours") and worker.name != "ours-shortlist":
+        if worker.name in ("ours", "ours-float32"):
             overheads[worker.name], shares[worker.name] = _overhead(worker, sentences, beams, batch_size, rounds)
             print(f"{worker.name}: generate() takes {overheads[worker.name]:.2f} times the time of the model alone")
     report(

@@ -6,6 +6,7 @@ Importing the package registers it: `AutoModelForSeq2SeqLM` and its kin load its
 
 from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
+from .int8 import quantize_int8
 from .modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
 from .pipeline_rnn_s2s import RnnTranslationPipeline
 from .registration import register
@@ -28,5 +29,6 @@ __all__ = [
     "Shortlist",
     "StepGraphs",
     "__version__",
+    "quantize_int8",
     "train_tokenizer",
 ]

@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-__all__ = ["clip_gradients", "has_fast_bfloat16", "keep_freed_memory"]
+__all__ = ["clip_gradients", "has_fast_bfloat16", "has_fast_int8", "keep_freed_memory"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,19 @@ def has_fast_bfloat16(device_type: str) -> bool:
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     # Versions of torch before 2.11 tell it by names that are not public.
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+def has_fast_int8() -> bool:
+    """
+    Whether the processor adds up products of 8 bit integers in 32 bits at once: x86 with VNNI. Others go through 16
+    bits on the way. ARM counts as one that does, since there the sums do not overflow.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
+        return True
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_vnni") or capabilities.get("avx_vnni"))
+    return getattr(torch.cpu, "_is_vnni_supported", bool)()
 
 
 def keep_freed_memory() -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_rnn_s2s import machine
-from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
+from hf_rnn_s2s.machine import has_fast_bfloat16, has_fast_int8, keep_freed_memory
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,26 @@ def test_older_versions_of_torch_are_asked_another_way(monkeypatch: pytest.Monke
     for has_amx in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_amx=has_amx: has_amx, raising=False)
         assert has_fast_bfloat16("cpu") is has_amx
+
+
+@pytest.mark.parametrize(
+    ("processor", "capabilities", "fast"),
+    [
+        ("x86_64", {"avx512_vnni": True}, True),
+        ("AMD64", {"avx_vnni": True, "avx2": True}, True),
+        ("x86_64", {"avx2": True, "avx512_bw": True}, False),
+        ("arm64", {}, True),
+    ],
+)
+def test_sums_of_8_bit_products_overflow_on_x86_without_vnni(
+    processor: str, capabilities: dict[str, bool], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.platform, "machine", lambda: processor)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_fast_int8() is fast
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: fast, raising=False)
+    assert has_fast_int8() is fast
 
 
 PAGES = """

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import Contender
 
 # Name of a contender: file, and what its class is called with. Those of other toolkits need these to be installed.
-CONTENDERS = {
+CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours": ("ours", {"precision": "bfloat16"}),
     "ours-float32": ("ours", {"precision": "float32"}),
-    "ours-shortlist": ("ours", {"precision": "bfloat16", "has_shortlist": True}),
+    "ours-shortlist": ("ours", {"precision": "bfloat16", "saving": "shortlist"}),
+    "ours-int8": ("ours", {"precision": "float32", "saving": "int8"}),
     "marian": ("marian", {"precision": "float32"}),
     "marian-bfloat16": ("marian", {"precision": "bfloat16"}),
     "tutorial": ("tutorial", {"precision": "float32"}),
@@ -25,13 +26,22 @@ CONTENDERS = {
 
 
 def installed(name: str) -> bool:
-    """Whether the toolkit of a contender can be imported."""
-    return all(
-        find_spec(package) for package in {"opennmt": ["onmt"], "joey": ["joeynmt"]}.get(CONTENDERS[name][0], [])
-    )
+    """Whether what a contender needs can be imported."""
+    file, arguments = CONTENDERS[name]
+    packages = {"opennmt": ["onmt"], "joey": ["joeynmt"]}.get(file, [])
+    if arguments.get("saving") == "int8":
+        packages = ["onnx", "onnxruntime"]
+    return all(find_spec(package) for package in packages)
 
 
-def contender_class(name: str) -> tuple[type[Contender], dict[str, object]]:
+def racers(way: str) -> list[str]:
+    """Names of those that are told apart by their training, `"training"`, or that have a search, `"translating"`."""
+    if way == "training":
+        return [name for name, (_, arguments) in CONTENDERS.items() if "saving" not in arguments]
+    return [name for name in CONTENDERS if name != "tutorial"]  # it writes a fixed number of tokens
+
+
+def contender_class(name: str) -> tuple[type[Contender], dict[str, Any]]:
     """The class of a contender, and the arguments that make it this one."""
     file, arguments = CONTENDERS[name]
     return import_module(f"{__name__}.{file}").THE_CONTENDER, arguments

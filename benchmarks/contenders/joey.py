@@ -51,7 +51,7 @@ class Joey(Contender):
                 "init_hidden": "bridge",
             },
         }
-        self.model = build_model(configuration, vocabulary, vocabulary)
+        self.model: Any = build_model(configuration, vocabulary, vocabulary)
         self.model.loss_function = ("crossentropy", SMOOTHING)
         self.optimizer = torch.optim.Adam(self.model.parameters(), LEARNING_RATE)
 

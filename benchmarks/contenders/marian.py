@@ -38,7 +38,7 @@ class Marian(Contender):
             forced_eos_token_id=None,
             scale_embedding=True,
         )
-        self.model = MarianMTModel(config)
+        self.model: Any = MarianMTModel(config)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, weight_decay=0.0, fused=True)
 
     def batch(self, rows: list[int]) -> Any:

@@ -13,7 +13,13 @@ from typing import Any
 import torch
 
 from benchmarks.streams import PAD, START, Streams, padded
-from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist
+from hf_rnn_s2s import (
+    RnnS2SConfig,
+    RnnS2SForConditionalGeneration,
+    RnnTranslationPipeline,
+    Shortlist,
+    quantize_int8,
+)
 from hf_rnn_s2s.machine import clip_gradients, keep_freed_memory
 from hf_rnn_s2s.stepping_rnn_s2s import Stepper
 
@@ -26,15 +32,15 @@ class Ours(Contender):
 
     Args:
         streams, precision: as for all.
-        has_shortlist: whether it translates with a lexical shortlist.
+        saving: how it translates with less work: `"shortlist"`, `"int8"`, or None for neither.
     """
 
     model: RnnS2SForConditionalGeneration
 
-    def __init__(self, streams: Streams, precision: str, has_shortlist: bool = False) -> None:
+    def __init__(self, streams: Streams, precision: str, saving: str | None = None) -> None:
         super().__init__(streams, precision)
         keep_freed_memory()
-        self.has_shortlist = has_shortlist
+        self.saving = saving
         self._translator: RnnTranslationPipeline | None = None
         config = RnnS2SConfig(
             vocab_size=streams.vocabulary,
@@ -121,7 +127,9 @@ class Ours(Contender):
         if self.precision == "bfloat16":
             model = model.bfloat16()
         options: dict[str, Any] = {"max_new_tokens": LONGEST}
-        if self.has_shortlist:
+        if self.saving == "int8":
+            model = quantize_int8(model)
+        if self.saving == "shortlist":
             sources, targets = zip(*self.streams.pairs, strict=True)
             options["shortlist"] = Shortlist.from_pairs(sources, targets, self.streams.vocabulary)
         return RnnTranslationPipeline(model=model, tokenizer=self.streams.tokenizer, device="cpu", **options)
