@@ -17,8 +17,6 @@ from .top_tokens_rnn_s2s import best_continuations, best_log_probabilities, best
 
 # What transformers adds to a score that must not win.
 HOPELESS = -1.0e9
-# Moving the rows that stay costs a part of a step, so rows leave when at least this share of them is finished.
-LEAVING_SHARE = 1 / 16
 
 
 def greedy_search(
@@ -57,9 +55,10 @@ def greedy_search(
         if count == len(finished):
             done.add(finished, sequences)
             return done.sequences()
-        if may_leave and count >= LEAVING_SHARE * len(finished):
-            done.add(finished, sequences[finished])
-            staying = (~finished).nonzero().squeeze(1)
+        leaving = _leaving(finished, count) if may_leave else None
+        if leaving is not None:
+            done.add(leaving, sequences[leaving])
+            staying = (~leaving).nonzero().squeeze(1)
             sequences, new, finished = sequences[staying], new[staying], finished[staying]
             stepper.go_on_from(staying, staying)
 
@@ -298,10 +297,11 @@ class _BeamSearch:
         beams = len(self._new) // sentences  # of the step before, which at the beginning may have been one
         rows = torch.arange(0, sentences * beams, beams, device=parents.device).unsqueeze(1) + parents
         staying = None
-        if finished is not None and self._may_leave and int(finished.sum()) >= max(1, LEAVING_SHARE * sentences):
-            staying = (~finished).nonzero().squeeze(1)
+        leaving = _leaving(finished, int(finished.sum())) if finished is not None and self._may_leave else None
+        if leaving is not None:
+            staying = (~leaving).nonzero().squeeze(1)
             rows, tokens = rows[staying], tokens[staying]
-            self._leave(finished)
+            self._leave(leaving)
         self._stepper.go_on_from(rows.flatten(), staying)
         self._new = tokens.reshape(-1, 1)
 
@@ -316,6 +316,24 @@ class _BeamSearch:
         self._scores, self._improvable = self._scores[staying], self._improvable[staying]
         self._best, self._best_scores = self._best[staying], self._best_scores[staying]
         self._sequences = None if self._sequences is None else self._sequences[staying]
+
+
+def _leaving(finished: torch.Tensor, count: int) -> torch.Tensor | None:
+    """
+    Which of the finished rows `(rows,)` leave the batch, `count` being their number; None if it is none.
+
+    Moving the others costs a part of a step, and a batch of a size that was not there before costs more than that,
+    since CPUs compile their kernels for it. So batches have few sizes, an eighth apart, and some finished rows stay.
+    """
+    rows = len(finished)
+    going_on = rows - count
+    step = max(1, 2 ** (max(going_on - 1, 0).bit_length() - 3))
+    filling_up = -going_on % step
+    if count <= filling_up:
+        return None
+    leaving = finished.clone()
+    leaving[finished.nonzero().squeeze(1)[:filling_up]] = False
+    return leaving
 
 
 def _continued(sequences: torch.Tensor, beams: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -156,6 +156,20 @@ def test_finished_rows_leave_the_batch(rows_per_step: list[int], num_beams: int)
     assert rows_per_step[-1] <= 4 * num_beams
 
 
+def test_batches_have_few_sizes(rows_per_step: list[int]) -> None:
+    """Those of up to 8 rows, and above that 8 between a power of 2 and the next one."""
+    draw, sizes = random.Random(0), set()
+    for _ in range(20):
+        model, rows = model_that_ends(), draw.randint(60, 64)
+        with torch.no_grad():
+            model.lm_head.bias[END] += draw.random()
+        rows_per_step.clear()
+        model.generate(torch.randint(3, 40, (rows, 6)), num_beams=1, max_new_tokens=30)
+        sizes |= set(rows_per_step) - {rows}
+    assert len(sizes) > 10
+    assert sizes <= {*range(1, 9), *range(10, 17, 2), *range(20, 33, 4), *range(40, 65, 8)}
+
+
 class Unchanged(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return scores
