@@ -28,7 +28,7 @@ from hf_rnn_s2s.machine import keep_freed_memory
 
 TARGET = 16
 # What stands still while one thing grows
-USUAL = {"source": 32, "batch": 16, "vocabulary": 8000, "layers": 1}
+USUAL = {"source": 32, "batch": 16, "vocabulary": 8000, "layers": 1, "width": 256}
 GROWTH = {
     "source": [10, 100, 250, 500, 1000],
     "batch": [1, 4, 16, 64],
@@ -38,27 +38,35 @@ GROWTH = {
 QUICK_GROWTH = {"source": [10, 100, 400], "batch": [1, 8], "vocabulary": [2000, 8000], "layers": [1, 2]}
 
 
-def ours(vocabulary: int, layers: int) -> PreTrainedModel:
+def ours(vocabulary: int, layers: int, width: int) -> PreTrainedModel:
     """With as many layers on both sides."""
-    return RnnS2SForConditionalGeneration(
-        RnnS2SConfig(
-            vocab_size=vocabulary, decoder_vocab_size=vocabulary, encoder_layers=layers, decoder_layers=layers
-        )
+    return RnnS2SForConditionalGeneration(our_config(vocabulary, layers, width))
+
+
+def our_config(vocabulary: int, layers: int, width: int) -> RnnS2SConfig:
+    """The default architecture, `width` being the size of its embeddings."""
+    return RnnS2SConfig(
+        vocab_size=vocabulary,
+        decoder_vocab_size=vocabulary,
+        embedding_size=width,
+        hidden_size=2 * width,
+        encoder_layers=layers,
+        decoder_layers=layers,
     )
 
 
-def marian(vocabulary: int, layers: int) -> PreTrainedModel:
+def marian(vocabulary: int, layers: int, width: int) -> PreTrainedModel:
     """Of the same width; two of its layers have the parameters of one of ours."""
     return MarianMTModel(
         MarianConfig(
             vocab_size=vocabulary,
             decoder_vocab_size=vocabulary,
             share_encoder_decoder_embeddings=False,
-            d_model=256,
+            d_model=width,
             encoder_layers=2 * layers,
             decoder_layers=2 * layers,
-            encoder_ffn_dim=1024,
-            decoder_ffn_dim=1024,
+            encoder_ffn_dim=4 * width,
+            decoder_ffn_dim=4 * width,
             encoder_attention_heads=4,
             decoder_attention_heads=4,
             max_position_embeddings=1024,
@@ -71,13 +79,15 @@ def marian(vocabulary: int, layers: int) -> PreTrainedModel:
     )
 
 
-MODELS: dict[str, Callable[[int, int], PreTrainedModel]] = {"ours": ours, "marian": marian}
+MODELS: dict[str, Callable[[int, int, int], PreTrainedModel]] = {"ours": ours, "marian": marian}
 
 
-def measure(name: str, kind: str, rounds: int, source: int, batch: int, vocabulary: int, layers: int) -> list[float]:
+def measure(
+    name: str, kind: str, rounds: int, source: int, batch: int, vocabulary: int, layers: int, width: int
+) -> list[float]:
     """Seconds of training steps, or of translations of 16 tokens."""
     torch.manual_seed(0)
-    model: Any = MODELS[name](vocabulary, layers)
+    model: Any = MODELS[name](vocabulary, layers, width)
     inputs = {
         "input_ids": torch.randint(4, vocabulary, (batch, source)),
         "attention_mask": torch.ones(batch, source, dtype=torch.long),
@@ -106,12 +116,10 @@ def measure(name: str, kind: str, rounds: int, source: int, batch: int, vocabula
     return times
 
 
-def floor_share(seconds: float, source: int, batch: int, vocabulary: int, layers: int) -> float:
+def floor_share(seconds: float, source: int, batch: int, vocabulary: int, layers: int, width: int) -> float:
     """The share of the products in the time of our training step."""
-    config = RnnS2SConfig(
-        vocab_size=vocabulary, decoder_vocab_size=vocabulary, encoder_layers=layers, decoder_layers=layers
-    )
-    return rounded(floor_seconds(training_floor(config, batch, source, TARGET), "float32") / seconds)
+    parts = training_floor(our_config(vocabulary, layers, width), batch, source, TARGET)
+    return rounded(floor_seconds(parts, "float32") / seconds)
 
 
 def marginal(sizes: Sequence[int], seconds: Sequence[float]) -> list[float]:
@@ -126,17 +134,22 @@ def marginal(sizes: Sequence[int], seconds: Sequence[float]) -> list[float]:
 
 def main() -> None:
     """Prints a table for each thing that grows."""
-    chosen = parser(__doc__).parse_args()
+    options = parser(__doc__)
+    options.add_argument("--small", action="store_true", help="narrow models, short sources: shows that it runs")
+    chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     keep_freed_memory()
     growth, rounds = (QUICK_GROWTH, 1) if chosen.quick else (GROWTH, chosen.rounds)
+    usual = USUAL
+    if chosen.small:
+        usual, growth = {**USUAL, "width": 16}, {**growth, "source": [10, 20, 50]}
     table: dict[str, Any] = {}
     times: dict[tuple[str, str, str], list[list[float]]] = {}
     for kind in ("training", "translating"):
         for what, sizes in growth.items():
             print(f"\n{kind + ', milliseconds; ' + what:36}" + "".join(f"{size:>9}" for size in sizes))
             for name in MODELS:
-                shapes = [{**USUAL, what: size} for size in sizes]
+                shapes = [{**usual, what: size} for size in sizes]
                 measured = times[name, kind, what] = [measure(name, kind, rounds, **shape) for shape in shapes]
                 seconds = [median(one) for one in measured]
                 row = table[f"{name}, {kind}, {what}"] = {

@@ -1,0 +1,186 @@
+"""The benchmarks on a CPU at a small size: that they run to their last line, and that the floor is not made up."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.contenders import CONTENDERS, installed, racers
+from benchmarks.floor import Product, Recurrence, decoding_floor, training_floor
+from benchmarks.streams import END, PAD, Streams, padded
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+
+ROOT = Path(__file__).parents[1]
+COMMON = {"benchmark", "unit", "contenders", "spread", "ratios", "floor_share"}
+CONFIG = {"vocab_size": 90, "decoder_vocab_size": 70, "embedding_size": 12, "hidden_size": 16}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentences of random words; a target has the words of its source in capitals."""
+    folder, draw = tmp_path_factory.mktemp("corpus"), random.Random(0)
+    words = ["".join(draw.choices("abcdefghij", k=draw.randint(2, 6))) for _ in range(300)]
+    for split, pairs in (("train", 400), ("val", 20), ("test_2016_flickr", 64)):
+        sources = [" ".join(draw.choices(words, k=draw.randint(2, 7))) for _ in range(pairs)]
+        (folder / f"{split}.en").write_text("".join(text + "\n" for text in sources), encoding="utf-8")
+        (folder / f"{split}.de").write_text("".join(text.upper() + "\n" for text in sources), encoding="utf-8")
+    return folder
+
+
+def run(name: str, *arguments: str) -> list[dict[str, Any]]:
+    """The JSON lines that a benchmark prints."""
+    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--quick", *arguments]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert outcome.returncode == 0, outcome.stderr
+    lines = outcome.stdout.splitlines()
+    assert lines[-1].startswith("{")
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@pytest.fixture
+def small(corpus: Path) -> list[str]:
+    options = {"data": corpus, "work": corpus / "work", "vocabulary": 400, "batch-size": 8, "threads": 1}
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def test_training(small: list[str]) -> None:
+    (line,) = run("training", *small, "--contenders", "ours", "tutorial", "marian")
+    assert line.keys() >= COMMON | {"parameters", "peak_memory_mb"}
+    assert line["benchmark"] == "training"
+    assert line["contenders"].keys() == {"ours", "tutorial", "marian"}
+    for name in ("tutorial", "marian"):
+        expected = line["contenders"]["ours"] / line["contenders"][name]
+        assert line["ratios"][f"ours/{name}"] == pytest.approx(expected, rel=2e-3)
+    assert all(low <= line["contenders"][name] <= high for name, (low, high) in line["spread"].items())
+    assert all(share > 0 for share in line["floor_share"].values())
+
+
+def test_translating(small: list[str]) -> None:
+    names = ["ours", "ours-shortlist", "marian"] + ["ours-int8"] * installed("ours-int8")
+    greedy, beams = run("translating", *small, "--contenders", *names)
+    for line in (greedy, beams):
+        assert line.keys() >= COMMON | {"bleu", "generate_by_model_alone"}
+        assert line["contenders"].keys() == line["bleu"].keys() == set(names)
+        assert line["floor_share"].keys() == line["generate_by_model_alone"].keys() == {"ours"}
+    assert greedy["benchmark"] == "translating, 1 beams, batches of 8"
+    (one,) = run("translating", *small, "--contenders", "ours-float32", "--batch-one")
+    assert one["benchmark"] == "translating, 1 beams, batches of 1"
+
+
+def test_what_train_py_adds(small: list[str]) -> None:
+    (line,) = run("trainer", *small)
+    assert line.keys() >= COMMON
+    assert line["contenders"].keys() == {"bare loop", "train.py"}
+    assert line["floor_share"] > 0
+
+
+def test_memory(small: list[str]) -> None:
+    (line,) = run("memory", *small, "--contenders", "ours")
+    assert line.keys() >= COMMON
+    assert line["contenders"].keys() == {"ours"}
+    more = line["megabytes_per_thousand_tokens"]
+    assert more["ours"] < more["plain"] / 2  # the promise that the table is there for
+
+
+def test_floor_and_scaling(small: list[str]) -> None:
+    (floor,) = run("floor", *small, "--hidden", "32", "--embedding", "16")
+    assert floor.keys() >= COMMON
+    assert all(share > 0 for share in floor["floor_share"].values())
+    (scaling,) = run("scaling", "--small", "--threads", "1")
+    assert scaling.keys() >= COMMON
+    assert {f"{name}, {kind}, source" for name in ("ours", "marian") for kind in ("training", "translating")} <= set(
+        scaling["table"]
+    )
+
+
+def test_the_shape_of_gnmt_at_a_small_size() -> None:
+    (line,) = run("gpu", "--small", "--device", "cpu")
+    assert {"training", "greedy, batch 1", "beam 5, batch 4"} <= line["contenders"].keys()
+    assert line["ratios"] == {}  # nothing of that size is to be compared
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("context_fusion", ["concat", "add"])
+def test_the_floor_counts_the_products_that_a_step_has(context_fusion: str, layers: int) -> None:
+    """The fused recurrent kernels aside, whose products are counted by the equations of an LSTM, below."""
+    config = RnnS2SConfig(**CONFIG, encoder_layers=layers, decoder_layers=layers, context_fusion=context_fusion)
+    model = RnnS2SForConditionalGeneration(config).train()
+    source, target = torch.randint(4, 90, (3, 5)), torch.randint(4, 70, (3, 6))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=source, labels=target).loss.backward()
+    parts = training_floor(config, rows=3, source=5, target=6)
+    products = [part for part in parts if isinstance(part, Product)]
+    assert sum(map(operations, products)) == counter.get_total_flops()
+    recurrences = [part for part in parts if isinstance(part, Recurrence)]
+    weights = 4 * sum(part.hidden * (part.inputs + part.hidden) for part in recurrences)
+    layers_of_model = [*model.model.encoder.modules(), *model.model.decoder.layers]
+    kept = sum(layer.weight_ih.numel() + layer.weight_hh.numel() for layer in layers_of_model if is_recurrent(layer))
+    assert weights == kept
+    for part in recurrences:
+        once = 2 * part.rows * part.time * 4 * part.hidden * (part.inputs + part.hidden)
+        assert sum(map(operations, part.products())) == 3 * once
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # of the switch for the kernels
+def test_the_floor_of_a_search_counts_what_a_step_has() -> None:
+    config = RnnS2SConfig(**CONFIG, decoder_layers=1)
+    model = RnnS2SForConditionalGeneration(config).eval()
+    decoder = model.model.decoder
+    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+        encoded = model.get_encoder()(torch.randint(4, 90, (3, 5)))
+        encoded.rows_per_source = 4
+        sources, state = decoder.prepare(encoded), decoder.first_state(encoded)
+        embedded = decoder.embed_tokens(torch.randint(4, 70, (12, 1)))
+        with FlopCounterMode(display=False) as counter:
+            model.lm_head(decoder.read(embedded, state, sources)[0].last_hidden_state)
+    parts = decoding_floor(config, sentences=3, beams=4, source=5)
+    total = sum(
+        operations(product)
+        for part in parts
+        for product in (part.products() if isinstance(part, Recurrence) else [part])
+    )
+    assert total == counter.get_total_flops()
+
+
+def operations(product: Product) -> int:
+    return 2 * product.rows * product.inner * product.columns * product.times * product.batch
+
+
+def is_recurrent(module: Any) -> bool:
+    return hasattr(module, "weight_ih")
+
+
+def test_all_contenders_get_the_same_pairs(corpus: Path) -> None:
+    streams = Streams(corpus, corpus / "work", vocabulary=400, batch_size=8)
+    again = Streams(corpus, corpus / "work", vocabulary=400, batch_size=8)
+    for batches in (streams.batches, streams.mixed_batches):
+        assert sorted(row for batch in batches for row in batch) == list(range(400))
+    assert streams.batches == again.batches
+    assert streams.pairs == again.pairs
+    assert all(target[-1] == source[-1] == END for source, target in streams.pairs)
+    spread = [
+        max(map(len, of)) - min(map(len, of)) for of in ([streams.pairs[r][1] for r in b] for b in streams.batches)
+    ]
+    assert sum(spread) / len(spread) < 1
+    assert streams.target_tokens([0, 1]) == len(streams.pairs[0][1]) + len(streams.pairs[1][1])
+    assert padded([[1], [1, 2]], PAD) == [[1, PAD], [1, 2]]
+
+
+def test_missing_data_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.training", "--quick", "--contenders", "ours", "--data", str(tmp_path)]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert outcome.returncode
+    assert "The benchmarks read Multi30k" in outcome.stderr
+
+
+def test_who_takes_part() -> None:
+    assert set(racers("training")) | set(racers("translating")) == set(CONTENDERS)
+    assert "tutorial" not in racers("translating")
+    assert not [name for name in racers("training") if name in ("ours-int8", "ours-shortlist")]
+    assert installed("ours")
