@@ -211,7 +211,7 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         is_fast = has_fast_bfloat16(device)
         if self.bf16 is None:
             self.bf16 = is_fast and not self.fp16
-        elif self.bf16 and not is_fast:
+        elif self.bf16 and not is_fast and device in ("cpu", "cuda"):  # of others it is not known
             logger.warning(f"bf16=true, but this {device} has no units for bfloat16: float32 would be faster.")
 
 

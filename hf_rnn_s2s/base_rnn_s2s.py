@@ -176,4 +176,13 @@ def boolean_mask(mask: torch.Tensor, shape: torch.Size, name: str, side: str) ->
     return mask.bool()
 
 
-__all__ = ["RnnS2SPart", "RnnS2SPreTrainedModel", "boolean_mask", "check_ids", "embed"]
+def is_unchanged(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """
+    Whether calling a module does what its class says and nothing else: no hooks, and no other forward pass put over
+    it. Where that is so, its weights may be used without calling it.
+    """
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return type(module) is kind and not any(hooks) and "forward" not in vars(module)
+
+
+__all__ = ["RnnS2SPart", "RnnS2SPreTrainedModel", "boolean_mask", "check_ids", "embed", "is_unchanged"]

@@ -118,7 +118,7 @@ class RnnS2SDecoder(RnnS2SPart):
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
         if encoder_outputs is None or encoder_outputs.last_hidden_state is None:
             raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
-        self._require_rows(embedded, encoder_outputs)
+        self.require_rows_for(encoder_outputs, embedded.shape[0])
         cache = RnnS2SCache() if past_key_values is None else past_key_values
         sources = self.prepare(encoder_outputs, encoder_attention_mask, cache)
         state = self.first_state(encoder_outputs) if cache.state is None else cache.state
@@ -215,12 +215,17 @@ class RnnS2SDecoder(RnnS2SPart):
             return None
         return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
 
-    def _require_rows(self, embedded: torch.Tensor, encoder_outputs: RnnS2SEncoderOutput) -> None:
+    @staticmethod
+    def require_rows_for(encoder_outputs: RnnS2SEncoderOutput, rows: int) -> None:
+        """
+        Raises:
+            ValueError: if these are not the outputs of an encoder for so many rows of the target.
+        """
         sources = cast(torch.Tensor, encoder_outputs.last_hidden_state).shape[0]
         repeats = rows_per_source(encoder_outputs)
-        if embedded.shape[0] != sources * repeats:
+        if rows != sources * repeats:
             times = "" if repeats == 1 else f" times {repeats}, its rows_per_source"
-            raise ValueError(f"decoder_input_ids has {embedded.shape[0]} rows, but the source has {sources}{times}.")
+            raise ValueError(f"decoder_input_ids has {rows} rows, but the source has {sources}{times}.")
 
     def _require_own(self, cache: RnnS2SCache, memory: torch.Tensor, rows: int) -> None:
         require_rows(cache, rows)

@@ -54,6 +54,13 @@ KNOWN_ARGUMENTS = {
     "labels",
     "tokenizer",
 }
+# What is said where these are of no use
+WITHOUT = {
+    "shortlist": "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, "
+    "and only if nothing but token ids is wanted and no logits processor is used.",
+    "step_graphs": "step_graphs: this call does not use them. They are for greedy and beam search, if nothing but "
+    "token ids is wanted.",
+}
 
 
 class _Own(NamedTuple):
@@ -62,6 +69,10 @@ class _Own(NamedTuple):
     shortlist: Shortlist | None
     source_ids: torch.Tensor | None
     step_graphs: StepGraphs | None
+
+
+class _OwnCache(RnnS2SCache):
+    """Made by `generate()`, so that nobody misses it where a search does without."""
 
 
 class RnnS2SGenerationMixin(GenerationMixin):
@@ -181,7 +192,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             generation_config, model_kwargs, *args, **kwargs
         )
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
-            cache = RnnS2SCache()
+            cache = _OwnCache()
             if generation_config.is_assistant:
                 cache.activate_past_recording()
             model_kwargs["past_key_values"] = cache
@@ -199,8 +210,8 @@ class RnnS2SGenerationMixin(GenerationMixin):
         ends = any(isinstance(criterion, EosTokenCriteria) for criterion in stopping_criteria)
         plain = ends and not generation_config.do_sample and streamer is None
         own = model_kwargs.pop("own", None)
-        if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs):
-            _warn_of_an_unused(own)
+        if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs, rows_per_source=1):
+            _warn_of_unused(own, "shortlist", "step_graphs")
             return super()._sample(  # type: ignore[misc]
                 input_ids,
                 logits_processor,
@@ -231,8 +242,9 @@ class RnnS2SGenerationMixin(GenerationMixin):
     ) -> Any:
         plain = not generation_config.do_sample and not generation_config.low_memory
         own = model_kwargs.pop("own", None)
-        if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs):
-            _warn_of_an_unused(own)
+        beams = generation_config.num_beams
+        if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs, rows_per_source=beams):
+            _warn_of_unused(own, "shortlist", "step_graphs")
             return super()._beam_search(  # type: ignore[misc]
                 input_ids,
                 logits_processor,
@@ -241,10 +253,9 @@ class RnnS2SGenerationMixin(GenerationMixin):
                 synced_gpus=synced_gpus,
                 **model_kwargs,
             )
-        beginnings = input_ids[:: generation_config.num_beams]
         sequences, _ = beam_search(
-            self._stepper(beginnings, model_kwargs, generation_config, logits_processor, own),
-            beginnings,
+            self._stepper(input_ids, model_kwargs, generation_config, logits_processor, own),
+            input_ids[::beams],
             logits_processor,
             stopping_criteria,
             generation_config,
@@ -252,13 +263,15 @@ class RnnS2SGenerationMixin(GenerationMixin):
         )
         return sequences
 
-    def _searches_itself(self, config: GenerationConfig, synced_gpus: bool, model_kwargs: dict[str, Any]) -> bool:
+    def _searches_itself(
+        self, config: GenerationConfig, synced_gpus: bool, model_kwargs: dict[str, Any], rows_per_source: int
+    ) -> bool:
         """
         Whether nothing is asked for but token ids, in the ordinary way. Everything else is left to transformers: what
         else `generate()` returns, going on from a cache, padded prompts, an assistant's drafts, and models whose
         forward pass is not the one of this package.
         """
-        cache = model_kwargs.get("past_key_values")
+        cache, encoded = model_kwargs.get("past_key_values"), model_kwargs.get("encoder_outputs")
         unknown = [name for name, value in model_kwargs.items() if value is not None and name not in KNOWN_ARGUMENTS]
         return not (
             unknown
@@ -267,7 +280,10 @@ class RnnS2SGenerationMixin(GenerationMixin):
             or config.is_assistant
             or synced_gpus
             or self.training
+            or not (cache is None or type(cache) is _OwnCache)
             or (cache is not None and (cache.is_initialized or cache.records_past))
+            or not isinstance(encoded, RnnS2SEncoderOutput)
+            or (encoded.rows_per_source or 1) != rows_per_source
             or self._changes_forward()
         )
 
@@ -277,13 +293,15 @@ class RnnS2SGenerationMixin(GenerationMixin):
 
     def _stepper(
         self,
-        beginnings: torch.Tensor,
+        input_ids: torch.Tensor,
         model_kwargs: dict[str, Any],
         config: GenerationConfig,
         logits_processor: LogitsProcessorList,
         own: _Own | None,
     ) -> Stepper:
-        check_ids(beginnings, self.config.target_vocab_size, "decoder_input_ids")
+        """For target rows `input_ids` `(rows, prompt)`, of which the stepper has one for each source."""
+        check_ids(input_ids, self.config.target_vocab_size, "decoder_input_ids")
+        self.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
         encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
         arguments = (self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
         if own is None:
@@ -291,13 +309,13 @@ class RnnS2SGenerationMixin(GenerationMixin):
         if own.step_graphs is not None:
             return GraphStepper(*arguments, graphs=own.step_graphs)
         if logits_processor:
-            _warn_of_an_unused(own)
+            _warn_of_unused(own, "shortlist")
             return Stepper(*arguments)
         end_ids: Any = config._eos_token_tensor
         shortlist: Any = own.shortlist
         tokens = shortlist.tokens_for(own.source_ids, [] if end_ids is None else end_ids.tolist())
         check_ids(tokens, self.config.target_vocab_size, "shortlist")
-        return Stepper(*arguments, tokens.to(beginnings.device))
+        return Stepper(*arguments, tokens.to(input_ids.device))
 
 
 def _may_leave(processors: list[Any], criteria: list[Any], own: _Own | None) -> bool:
@@ -306,12 +324,10 @@ def _may_leave(processors: list[Any], criteria: list[Any], own: _Own | None) -> 
     return not has_fixed_size and all(type(one) in BY_ROW for one in [*processors, *criteria])
 
 
-def _warn_of_an_unused(own: _Own | None) -> None:
-    if own is not None and own.shortlist is not None:
-        logger.warning_once(
-            "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, and "
-            "only if nothing but token ids is wanted and no logits processor is used."
-        )
+def _warn_of_unused(own: _Own | None, *names: str) -> None:
+    for name in names:
+        if own is not None and getattr(own, name) is not None:
+            logger.warning_once(WITHOUT[name])
 
 
 __all__ = ["RnnS2SGenerationMixin"]

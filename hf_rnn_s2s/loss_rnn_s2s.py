@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 IGNORED_LABEL = -100
 
@@ -51,7 +52,18 @@ def summed_cross_entropy(
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
-        return _SummedCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, dtype)
+        # Inside the function gradients are off, and it is told of parameters even where nobody wants any gradient.
+        return _SummedCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, dtype, torch.is_grad_enabled())
+
+
+def summed_cross_entropy_of_logits(
+    logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """The same of the logits `(tokens, vocabulary)` of any output layer, the plain way."""
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return functional.cross_entropy(
+        precise, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
+    )
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -66,6 +78,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         labels: torch.Tensor,
         label_smoothing: float,
         dtype: torch.dtype,
+        differentiates: bool,
     ) -> torch.Tensor:
         ctx.dtypes = [None if part is None else part.dtype for part in (hidden, weight, bias)]
         ctx.rows, ctx.token_count = None, len(labels)
@@ -75,7 +88,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
             ctx.rows = counted.nonzero().squeeze(1)
             hidden, labels = hidden[ctx.rows], labels[ctx.rows]
         bias = None if bias is None else bias.to(dtype)
-        wanted = ctx.needs_input_grad[:3]
+        wanted = tuple(differentiates and one for one in ctx.needs_input_grad[:3])
         blocks = _Blocks(
             hidden.to(dtype), weight.to(dtype), bias, labels, None if looks else counted, label_smoothing, wanted
         )
@@ -86,15 +99,15 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # Converted before it is scaled: what the factor makes small must not get lost in float16.
+        # In float32: neither the factor nor what it makes small may get lost in float16.
         of_hidden, of_weight, of_bias = (
-            None if gradient is None else gradient.to(dtype) * factor.to(dtype)
+            None if gradient is None else (gradient.to(factor.dtype) * factor).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
         if ctx.rows is not None and of_hidden is not None:
             everywhere = of_hidden.new_zeros(ctx.token_count, of_hidden.shape[1])
             of_hidden = everywhere.index_copy_(0, ctx.rows, of_hidden)
-        return of_hidden, of_weight, of_bias, None, None, None
+        return of_hidden, of_weight, of_bias, None, None, None, None
 
 
 class _Blocks:
@@ -161,7 +174,8 @@ class _Blocks:
         logits.copy_(products)
         if self.bias is not None:
             logits += self.bias
-        labels = self.labels[rows].unsqueeze(1).clamp(min=0)
+        labels = self.labels[rows].unsqueeze(1)
+        labels = labels.masked_fill(labels == IGNORED_LABEL, 0)
         kept = 1 - self.label_smoothing
         highest = logits.amax(1)
         loss = highest - kept * logits.gather(1, labels).squeeze(1)
@@ -208,4 +222,4 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
         )
 
 
-__all__ = ["IGNORED_LABEL", "summed_cross_entropy"]
+__all__ = ["IGNORED_LABEL", "summed_cross_entropy", "summed_cross_entropy_of_logits"]

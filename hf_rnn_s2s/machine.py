@@ -12,6 +12,8 @@ logger = logging.getLogger(__name__)
 
 # Parameters of mallopt(3), as numbered by glibc
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+# Older versions of glibc take no more than the second of these.
+MMAP_THRESHOLDS = 2**30, 2**25
 
 
 def has_fast_bfloat16(device_type: str) -> bool:
@@ -57,10 +59,11 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    done = mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    keeps = any(mallopt(M_MMAP_THRESHOLD, threshold) for threshold in MMAP_THRESHOLDS)
+    done = bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1)) and keeps
     if not done:
         logger.info("The C library did not take its settings for memory.")
-    return bool(done)
+    return done
 
 
 def clip_gradients(model: torch.nn.Module, max_norm: float) -> torch.Tensor:

@@ -10,13 +10,13 @@ from torch import nn
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids
+from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids, is_unchanged
 from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput, whole_encoder_outputs
 from .generation_rnn_s2s import RnnS2SGenerationMixin
-from .loss_rnn_s2s import IGNORED_LABEL, summed_cross_entropy
+from .loss_rnn_s2s import IGNORED_LABEL, summed_cross_entropy, summed_cross_entropy_of_logits
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):
@@ -274,13 +274,12 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
                 "(batch, target)."
             )
         labels = labels.to(hidden.device).long()
-        total = summed_cross_entropy(
-            hidden.flatten(0, 1),
-            self.lm_head.weight,
-            self.lm_head.bias,
-            labels.flatten(),
-            self.config.label_smoothing if self.training else 0.0,
-        )
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        rows, head = hidden.flatten(0, 1), self.lm_head
+        if is_unchanged(head, nn.Linear):
+            total = summed_cross_entropy(rows, head.weight, head.bias, labels.flatten(), smoothing)
+        else:
+            total = summed_cross_entropy_of_logits(head(rows), labels.flatten(), smoothing)
         if num_items_in_batch is None:
             num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
         elif isinstance(num_items_in_batch, torch.Tensor):
@@ -289,12 +288,27 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
     def _changes_forward(self) -> bool:
-        called = (self, self.model, self.model.decoder)
-        return (
-            type(self).forward is not RnnS2SForConditionalGeneration.forward
-            or hasattr(self, "_hf_hook")
-            or any(module._forward_hooks or module._forward_pre_hooks for module in called)
+        called = (
+            (self, RnnS2SForConditionalGeneration),
+            (self.model, RnnS2SModel),
+            (self.model.decoder, RnnS2SDecoder),
         )
+        return any(
+            type(module).forward is not kind.forward
+            or bool(module._forward_hooks or module._forward_pre_hooks)
+            or ("forward" in vars(module) and not _is_for_precision(module))
+            for module, kind in called
+        )
+
+
+def _is_for_precision(module: nn.Module) -> bool:
+    """
+    Whether the forward pass put over a module is the one with which accelerate trains in mixed precision. A search may
+    go around it: it computes in the type of the weights then, as it will with the model that is saved.
+    """
+    original = getattr(getattr(module, "_original_forward", None), "__func__", None)
+    made_by = getattr(vars(module)["forward"], "__module__", None)
+    return original is type(module).forward and made_by == "accelerate.utils.operations"
 
 
 def _check_labels(labels: torch.Tensor, source: torch.Tensor | None, vocabulary_size: int) -> None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from .base_rnn_s2s import is_unchanged
 from .recurrent_rnn_s2s import LayerState, LSTMLayer
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -41,6 +42,8 @@ def _replaced(module: Module, replace: Callable[[nn.Module], nn.Module], keep: C
     replacement = replace(module)
     if replacement is not module:
         return replacement  # type: ignore[return-value]
+    if not _is_ours(module):
+        return module
     children = {
         name: child if name in keep else _replaced(child, replace, keep) for name, child in module.named_children()
     }
@@ -98,13 +101,17 @@ class PackedLSTMLayer(nn.Module):
 
 
 def _packed_one(module: nn.Module) -> nn.Module:
-    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-        return module  # where others have put their own code around a layer, it runs
-    if type(module) is nn.Linear and _can_pack(module.weight):
+    if isinstance(module, nn.Linear) and is_unchanged(module, nn.Linear) and _can_pack(module.weight):
         return PackedLinear(module)
-    if type(module) is LSTMLayer and _can_pack(module.weight_ih):
+    if isinstance(module, LSTMLayer) and is_unchanged(module, LSTMLayer) and _can_pack(module.weight_ih):
         return PackedLSTMLayer(module)
     return module
+
+
+def _is_ours(module: nn.Module) -> bool:
+    """Whether it is of this package, or a plain container. Others may look into what is inside them."""
+    package = type(module).__module__.rpartition(".")[0]
+    return package == __name__.rpartition(".")[0] or type(module) in (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 def _can_pack(weight: torch.Tensor) -> bool:

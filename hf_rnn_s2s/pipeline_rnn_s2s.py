@@ -70,8 +70,9 @@ class RnnTranslationPipeline(Pipeline):
             inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
                 (`KeyDataset(dataset, "column")`).
             batch_size: how many texts go through the model together, 32 if nothing is said, and 1 of an iterator; the
-                translations do not depend on it. The texts of a list are sorted by length for it, except beside
-                functions of the caller's own that `generate()` calls.
+                translations do not depend on it, but for those with a shortlist or in int8. The texts of a list are
+                sorted by length for it. Beside tensors for `generate()`, which have a row for each text of a batch, it
+                is 1 if nothing is said; beside these, and functions that `generate()` calls, texts stay in order.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
             return_tensors: whether to give `translation_token_ids`, the generated ids `(target,)` from the start token
                 to the end token.
@@ -101,11 +102,9 @@ class RnnTranslationPipeline(Pipeline):
                 _require_text(text, f"input {position}")
             if not inputs:
                 return []
-            if (
-                kwargs.get("batch_size") is None
-                and self._batch_size is None
-                and self.tokenizer.pad_token_id is not None
-            ):
+            is_told = kwargs.get("batch_size") is not None or self._batch_size is not None
+            has_tensors = _any_tensor({**self._forward_params, **kwargs})
+            if not is_told and not has_tensors and self.tokenizer.pad_token_id is not None:
                 kwargs["batch_size"] = DEFAULT_BATCH_SIZE
         records = super().__call__(inputs, *args, **kwargs)
         if isinstance(inputs, list) and all(len(sequences) == 1 for sequences in records):
@@ -177,7 +176,7 @@ class RnnTranslationPipeline(Pipeline):
         encoded = self._encode(inputs, **preprocess_params)
         records: list[Any] = [None] * len(inputs)
         order = list(range(len(inputs)))
-        if all(forward_params.get(name) is None for name in MAY_COUNT_ROWS):
+        if all(forward_params.get(name) is None for name in MAY_COUNT_ROWS) and not _any_tensor(forward_params):
             order.sort(key=lambda row: -len(encoded[row]))
         for first in range(0, len(inputs), batch_size):
             rows = order[first : first + batch_size]
@@ -367,6 +366,11 @@ def _blank_outputs(input_tensors: dict[str, torch.Tensor], sequences: int) -> di
         "lengths": torch.zeros(batch, sequences, dtype=torch.long),
         "attention": torch.zeros(batch, sequences, 0, source),
     }
+
+
+def _any_tensor(arguments: Mapping[str, Any]) -> bool:
+    """Whether there is a tensor among the arguments of `generate()`, such as a prompt for the decoder."""
+    return any(isinstance(value, torch.Tensor) for value in arguments.values())
 
 
 def _list_or_iterator(inputs: Any) -> Any:

@@ -74,8 +74,8 @@ class TokenBudgetBatches(Sampler[list[int]]):
     which order the batches come, is random. Where windows and batches begin and end follows from the lengths alone, so
     that every epoch has the same number of batches, and can be repeated or resumed.
 
-    With several processes the batches of one step have the same number of rows of like lengths, so that no process
-    waits for another one. Only where there are fewer rows than processes some are repeated.
+    With several processes the batches of one step have the same number of rows of like lengths, give or take one, so
+    that no process waits for another one. Only where there are fewer rows than processes some are repeated.
 
     Args:
         source_lengths, target_lengths: tokens of each example.
@@ -85,7 +85,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
         processes: how many there are. Batches come in groups of so many, one for each.
 
     Raises:
-        ValueError: if an example alone is longer than the budget.
+        ValueError: if an example alone is longer than the budget, or if there are none.
     """
 
     def __init__(
@@ -97,8 +97,10 @@ class TokenBudgetBatches(Sampler[list[int]]):
         epoch: Callable[[], int],
         processes: int = 1,
     ) -> None:
+        if not len(source_lengths):
+            raise ValueError("There are no examples to make batches of.")
         sources, targets = torch.tensor(source_lengths), torch.tensor(target_lengths)
-        longer = torch.maximum(sources, targets)
+        longer = torch.maximum(sources, targets).clamp(min=1)
         if longer.max() > token_budget:
             raise ValueError(
                 f"A batch of {token_budget} tokens has no room for the longest example, which has {longer.max()}: "

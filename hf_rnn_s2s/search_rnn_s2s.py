@@ -174,6 +174,11 @@ class _BeamSearch:
         sentences, beams, device = len(input_ids), config.num_beams, input_ids.device
         self._end_ids: torch.Tensor | None = config._eos_token_tensor
         self._candidates = max(2, 1 + (0 if self._end_ids is None else len(self._end_ids))) * beams
+        if stepper.vocabulary_size * beams < self._candidates:
+            raise ValueError(
+                f"num_beams={beams} compares {self._candidates} continuations of a sentence, but there are only "
+                f"{stepper.vocabulary_size} tokens to go on with. Use fewer beams, or a larger shortlist."
+            )
         self._remaining = torch.arange(sentences, device=device)
         self._history = _History(sentences, device)
         self._length = 0  # of what was written
@@ -185,7 +190,7 @@ class _BeamSearch:
             self._new = input_ids.repeat_interleave(beams, dim=0)
             stepper.go_on_from(self._remaining.repeat_interleave(beams))
         # Sequences are put together step by step only for those who want to read them.
-        self._plain_criteria = all(type(one) in (EosTokenCriteria, MaxLengthCriteria) for one in stopping_criteria)
+        self._plain_criteria = all(_is_of_config(one, config) for one in stopping_criteria)
         is_read = bool(logits_processor) or not self._plain_criteria
         self._sequences = input_ids.unsqueeze(1).expand(-1, beams, -1) if is_read else None
         # The best hypotheses of each sentence, the best first. Where there is none yet, its length is 0.
@@ -316,6 +321,16 @@ class _BeamSearch:
         self._scores, self._improvable = self._scores[staying], self._improvable[staying]
         self._best, self._best_scores = self._best[staying], self._best_scores[staying]
         self._sequences = None if self._sequences is None else self._sequences[staying]
+
+
+def _is_of_config(criterion: object, config: GenerationConfig) -> bool:
+    """Whether a stopping criterion says what the configuration says; the caller's own may say something else."""
+    if type(criterion) is MaxLengthCriteria:
+        return bool(criterion.max_length == config.max_length)
+    end_ids = config._eos_token_tensor
+    if type(criterion) is EosTokenCriteria and end_ids is not None:
+        return torch.equal(criterion.eos_token_id.to(end_ids.device), end_ids)
+    return False
 
 
 def _leaving(finished: torch.Tensor, count: int) -> torch.Tensor | None:

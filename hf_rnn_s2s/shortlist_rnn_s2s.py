@@ -8,6 +8,7 @@ with the translations of their own words and with frequent words. A shortlist na
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ class Shortlist:
         always: target tokens that are looked at whatever the source is.
 
     Raises:
-        ValueError: if there are no candidates at all.
+        ValueError: if there are no candidates at all, or for an id below 0.
 
     Example:
 
@@ -43,8 +44,12 @@ class Shortlist:
     def __init__(self, candidates: Sequence[Sequence[int]], always: Sequence[int] = ()) -> None:
         self.candidates = [list(of_one) for of_one in candidates]
         self.always = list(always)
-        if not any(self.candidates) and not self.always:
-            raise ValueError("A shortlist without any token leaves nothing to write; give candidates.")
+        if not self.candidates or not (any(self.candidates) or self.always):
+            raise ValueError(
+                "A shortlist without any token leaves nothing to write; give candidates of source tokens."
+            )
+        if min(itertools.chain(self.always, *self.candidates)) < 0:
+            raise ValueError("A shortlist names token ids, which are 0 or above; there is one below among these.")
         rows = [torch.tensor(of_one, dtype=torch.long) for of_one in self.candidates]
         self._table = pad_sequence(rows, batch_first=True, padding_value=-1)
         self._always = torch.tensor(self.always, dtype=torch.long)
@@ -68,10 +73,11 @@ class Shortlist:
             frequent: so many of the most frequent target tokens are always looked at.
 
         Raises:
-            ValueError: if the two sides differ in length, or are empty.
+            ValueError: if the two sides differ in length, or are empty, or for an id that no token has.
         """
         if len(source_ids) != len(target_ids) or not source_ids:
             raise ValueError(f"There are {len(source_ids)} sources and {len(target_ids)} targets; give pairs.")
+        _check_pairs(source_ids, target_ids, source_vocab_size)
         counts = torch.bincount(torch.tensor([token for target in target_ids for token in target]))
         sources, targets, probabilities = _translation_table(source_ids, target_ids, source_vocab_size)
         # By source token, and within each the most probable target token first
@@ -115,6 +121,20 @@ class Shortlist:
         tokens = torch.cat([self._table[sources].flatten(), self._always, torch.tensor(needed, dtype=torch.long)])
         tokens = tokens.unique()
         return tokens[tokens >= 0].to(source_ids.device)
+
+
+def _check_pairs(
+    source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], source_vocab_size: int
+) -> None:
+    sources, targets = (list(itertools.chain.from_iterable(side)) for side in (source_ids, target_ids))
+    if not sources or not targets:
+        raise ValueError("The sources or the targets are all empty; give pairs of texts with tokens.")
+    if min(sources) < 0 or max(sources) >= source_vocab_size:
+        raise ValueError(
+            f"source_ids has ids from {min(sources)} to {max(sources)}, but source_vocab_size is {source_vocab_size}."
+        )
+    if min(targets) < 0:
+        raise ValueError(f"target_ids has the id {min(targets)}; leave padding out.")
 
 
 def _translation_table(

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from .decoder_rnn_s2s import Sources
@@ -34,6 +36,8 @@ class CudaGraph:
     """A function captured as a CUDA graph; it must neither allot tensors that outlive it nor wait for the device."""
 
     def __init__(self, run: Callable[[], None]) -> None:
+        if not torch.cuda.is_available():
+            raise ValueError("step_graphs are CUDA graphs, for a model on a GPU of NVIDIA; leave them out here.")
         # Libraries set themselves up on the first calls, which must not be captured, on a stream of their own.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -56,6 +60,8 @@ class StepGraphs:
 
     There is one graph for each number of rows and each length of the sources, in steps of 16 tokens. The first call of
     a kind captures it, later ones replay it. Rows that are finished stay in the batch, since a graph has a fixed size.
+    Only one call at a time may use them. Make new ones after anything that changes what a layer computes without
+    changing its weights, such as turning an adapter off.
 
     Args:
         capture: makes a graph of a function.
@@ -72,10 +78,10 @@ class StepGraphs:
     def captured(self, stepper: GraphStepper, rows: int) -> _CapturedStep:
         """The captured step for so many rows of a stepper, ready to go on from where the stepper is."""
         sources = _padded(stepper._sources)
-        # A captured step keeps its model, so that nothing else can get the same ids.
-        key = (rows, sources.memory.shape, sources.memory.dtype, *map(id, stepper.modules))
+        key = (rows, sources.memory.shape, sources.memory.dtype, *(_identity(module) for module in stepper.modules))
         if key not in self._steps:
-            self._steps[key] = _CapturedStep(stepper, rows, sources, self._capture)
+            with _on_device_of(sources.memory):
+                self._steps[key] = _CapturedStep(stepper, rows, sources, self._capture)
         self._steps.move_to_end(key)
         while len(self._steps) > self._most:
             self._steps.popitem(last=False)
@@ -151,7 +157,7 @@ class _CapturedStep:
         self._graph.replay()
         # In case nobody says otherwise, every row goes on from itself.
         self.parents.copy_(torch.arange(len(self.parents), device=self.parents.device))
-        return self._logits
+        return self._logits.clone()  # others may keep it, or change it
 
     def _run(self) -> None:
         state = tuple(tuple(part.index_select(0, self.parents) for part in layer) for layer in self._state)
@@ -163,6 +169,23 @@ class _CapturedStep:
         for own_layer, layer in zip(self._state, state, strict=True):
             for own, part in zip(own_layer, layer, strict=True):
                 own.copy_(part)
+
+
+def _on_device_of(tensor: torch.Tensor) -> AbstractContextManager:
+    """Streams and graphs are those of the current device, which need not be the one of the model."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def _identity(module: nn.Module) -> tuple[Any, ...]:
+    """
+    What a graph depends on: the layers, what others have hung on them, and where the weights lie. A captured step
+    keeps its layers, so that no other ones can get the same ids.
+    """
+    layers = tuple(
+        (id(one), len(one._forward_hooks), len(one._forward_pre_hooks), "forward" in vars(one))
+        for one in module.modules()
+    )
+    return layers, tuple((one.data_ptr(), one.dtype) for one in module.parameters())
 
 
 def _padded(sources: Sources) -> Sources:

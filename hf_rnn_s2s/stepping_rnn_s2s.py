@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .base_rnn_s2s import is_unchanged
 from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoderOutput
 from .packing_rnn_s2s import Module, packed
@@ -78,7 +79,8 @@ class Stepper:
 def _head_for(head: nn.Module, tokens: torch.Tensor) -> nn.Module:
     """An output layer for these tokens only."""
     # What else is derived from a linear layer may compute anything.
-    if not isinstance(head, nn.Linear) or not (type(head) is nn.Linear or hasattr(head, "selects_rows")):
+    is_linear = isinstance(head, nn.Linear) and (type(head) is nn.Linear or hasattr(head, "selects_rows"))
+    if not (isinstance(head, nn.Linear) and is_linear and is_unchanged(head, type(head))):
         return _Columns(head, tokens)
     selected = nn.Linear(head.in_features, len(tokens), head.bias is not None, device="meta")
     selected.weight = nn.Parameter(head.weight[tokens], requires_grad=False)

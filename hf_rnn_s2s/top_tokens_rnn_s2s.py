@@ -86,7 +86,8 @@ def _best_of_groups(
     if vocabulary % GROUP:
         numbers.masked_fill_(tokens.flatten(1) >= vocabulary, -torch.inf)
     values, chosen = numbers.topk(count)
-    return values, beams.gather(1, chosen // GROUP), tokens.flatten(1).gather(1, chosen)
+    # Where there is nothing better than -inf, a place behind the vocabulary may be chosen; its id must not get out.
+    return values, beams.gather(1, chosen // GROUP), inside.flatten(1).gather(1, chosen)
 
 
 def _maxima_and_log_sums(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from hf_rnn_s2s import loss_rnn_s2s
 from hf_rnn_s2s.loss_rnn_s2s import summed_cross_entropy
@@ -124,6 +125,33 @@ def test_a_float16_gradient_survives_a_small_factor() -> None:
     small = torch.autograd.grad(total * 1e-9, parts, retain_graph=True)
     for one, other in zip(small, torch.autograd.grad(total, parts), strict=True):
         torch.testing.assert_close(one, other * 1e-9, rtol=1e-6, atol=0)
+
+
+def test_a_float16_gradient_survives_a_large_factor() -> None:
+    """A gradient scaler begins with 65,536, which is no float16 number; what comes of it is one."""
+    *parts, labels = example(torch.float32)
+    scaled = torch.autograd.grad(summed_cross_entropy(*(one.half() for one in parts), labels) * 70_000, parts)
+    once = torch.autograd.grad(summed_cross_entropy(*(one.half() for one in parts), labels), parts)
+    is_small = once[2].abs() < 0.5
+    assert is_small.any()
+    torch.testing.assert_close(scaled[2][is_small], once[2][is_small] * 70_000, rtol=2e-3, atol=0)
+
+
+def test_no_gradient_is_computed_where_nobody_wants_one() -> None:
+    *parts, labels = example(torch.float32, ignored=False)
+    product = 2 * TOKENS * SIZE * VOCABULARY
+    for context, products in ((torch.no_grad(), 1), (torch.inference_mode(), 1), (torch.enable_grad(), 3)):
+        with context, FlopCounterMode(display=False) as counter:
+            summed_cross_entropy(*parts, labels)
+        assert counter.get_total_flops() == products * product
+
+
+def test_labels_that_no_token_has() -> None:
+    *parts, labels = example(ignored=False)
+    for wrong in (-1, VOCABULARY):
+        labels[5] = wrong
+        with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
+            summed_cross_entropy(*parts, labels)
 
 
 def test_no_second_derivative() -> None:

@@ -80,6 +80,25 @@ def test_freed_memory_is_used_again() -> None:
     assert before > 10 * (after + 1)  # fewer where pages are huge
 
 
+@pytest.mark.parametrize(("most", "done"), [(2**30, True), (2**25, True), (0, False)])
+def test_older_versions_of_glibc_take_less(most: int, done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[int, int] = {}
+
+    class OldLibrary:
+        @staticmethod
+        def mallopt(parameter: int, value: int) -> int:
+            if parameter == machine.M_MMAP_THRESHOLD and value > most:
+                return 0
+            settings[parameter] = value
+            return 1
+
+    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("glibc", "2.17"))
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: OldLibrary)
+    assert keep_freed_memory() is done
+    assert settings.get(machine.M_MMAP_THRESHOLD, 0) == most
+    assert settings[machine.M_TRIM_THRESHOLD] == 2**31 - 1
+
+
 def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()

@@ -333,3 +333,30 @@ def test_the_loss_without_a_label_that_counts_is_zero() -> None:
         loss = model(source, labels=torch.full((1, 3), -100), num_items_in_batch=count).loss
         assert loss.item() == 0
         loss.backward()
+
+
+class Scaled(torch.nn.Linear):
+    """As an adapter on the output layer: its weights alone say less than calling it does."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return 0.1 * super().forward(inputs)
+
+
+@pytest.mark.parametrize("way", ["hook", "forward", "class"])
+def test_the_loss_is_that_of_the_logits_whatever_the_output_layer_does(
+    way: str, tiny_model: RnnS2SForConditionalGeneration
+) -> None:
+    head = tiny_model.lm_head
+    if way == "hook":
+        head.register_forward_hook(lambda module, inputs, logits: 0.1 * logits)
+    elif way == "forward":
+        head.forward = lambda inputs: 0.1 * torch.nn.functional.linear(inputs, head.weight, head.bias)
+    else:
+        head.__class__ = Scaled
+    ids = torch.randint(5, 20, (3, 6), generator=torch.Generator().manual_seed(0))
+    labels = ids.masked_fill(ids == 7, -100)
+    output = tiny_model(input_ids=ids, labels=labels)
+    expected = torch.nn.functional.cross_entropy(output.logits.double().flatten(0, 1), labels.flatten())
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    output.loss.backward()
+    assert head.weight.grad.abs().max() > 0

@@ -73,6 +73,17 @@ def test_the_rest_is_shared_and_left_as_it_is() -> None:
     assert [type(inner) for inner in module.modules()].count(nn.Linear) == 3
 
 
+class Foreign(nn.Module):
+    """As PEFT's adapters, which read the weights of the layers inside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.inner(inputs.to(self.inner.weight.dtype))
+
+
 class Doubled(nn.Linear):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return 2 * super().forward(inputs)
@@ -98,6 +109,7 @@ def with_own_forward(layer: nn.Module) -> nn.Module:
         lambda: nn.Linear(3, 3, device="meta"),
         lambda: nn.Linear(3, 3).double(),
         lambda: GRULayer(3, 3),
+        lambda: Foreign(),
         lambda: nn.Sequential(Doubled(3, 3), nn.ReLU()),
     ],
 )

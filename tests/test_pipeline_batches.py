@@ -43,6 +43,16 @@ def test_like_lengths_share_a_batch_and_results_are_in_order(
     assert [len(batch) for batch in batches] == [2, 2, 1]  # and of the last two texts one is blank
 
 
+def test_a_prompt_has_a_row_for_each_text_of_a_batch(translator: RnnTranslationPipeline) -> None:
+    """So the texts of a batch stay in order, and without a word about its size it is one text."""
+    texts = [TEXTS[0], TEXTS[2]]
+    prompts = torch.tensor([[1, 10], [1, 20]])
+    records = translator(texts, batch_size=2, decoder_input_ids=prompts, return_tensors=True)
+    assert [record["translation_token_ids"][:2].tolist() for record in records] == prompts.tolist()
+    records = translator(texts, decoder_input_ids=prompts[:1], return_tensors=True)
+    assert [record["translation_token_ids"][:2].tolist() for record in records] == [[1, 10], [1, 10]]
+
+
 def test_without_a_batch_size_a_list_has_batches_all_the_same(
     translator: RnnTranslationPipeline, batches: list[list[int]]
 ) -> None:

@@ -74,6 +74,36 @@ def test_what_makes_no_shortlist_is_refused() -> None:
         Shortlist.from_pairs([[3]], [[4], [5]], 10)
     with pytest.raises(ValueError, match="There are 0 sources and 0 targets"):
         Shortlist.from_pairs([], [], 10)
+    with pytest.raises(ValueError, match="without any token"):
+        Shortlist([], always=[1, 2])
+    with pytest.raises(ValueError, match="ids, which are 0 or above"):
+        Shortlist([[3], [-1]])
+    with pytest.raises(ValueError, match="all empty"):
+        Shortlist.from_pairs([[3], [4]], [[], []], 10)
+    with pytest.raises(ValueError, match="ids from 3 to 10, but source_vocab_size is 10"):
+        Shortlist.from_pairs([[3], [10]], [[4], [5]], 10)
+    with pytest.raises(ValueError, match="target_ids has the id -100; leave padding out"):
+        Shortlist.from_pairs([[3], [4]], [[4, -100], [5]], 10)
+
+
+def test_a_shortlist_too_short_for_the_beams_is_refused() -> None:
+    model, only_the_end = model_that_ends(), Shortlist([[END]] * 40)
+    with pytest.raises(ValueError, match="num_beams=4 compares 8 continuations .* only 1 tokens .* larger shortlist"):
+        model.generate(sources(), shortlist=only_the_end, num_beams=4, max_new_tokens=3)
+    assert model.generate(sources(), shortlist=only_the_end, max_new_tokens=3)[:, 1:].eq(END).all()
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_hook_on_the_output_layer_counts_with_a_shortlist_too(num_beams: int) -> None:
+    model = model_that_ends()
+
+    def prefer_20(module: Any, inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+        return logits + 1e4 * torch.nn.functional.one_hot(torch.tensor(20), 40)
+
+    model.lm_head.register_forward_hook(prefer_20)
+    shortlist = Shortlist([[8, 9, 20]] * 40)
+    found = model.generate(sources(), shortlist=shortlist, num_beams=num_beams, max_new_tokens=3)
+    assert found[:, 1:].eq(20).all()
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:

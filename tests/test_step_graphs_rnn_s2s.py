@@ -3,11 +3,14 @@ Captured steps. Without a GPU the graph is a function that is called again. That
 step reads and writes stands in tensors that stay where they are.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import transformers
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from hf_rnn_s2s import Shortlist, StepGraphs
 from hf_rnn_s2s.decoder_rnn_s2s import RnnS2SDecoder
@@ -122,8 +125,49 @@ def test_what_cannot_be_captured_is_refused(graphs: StepGraphs) -> None:
     ):
         model.generate(sources(), step_graphs=graphs)
     if not torch.cuda.is_available():
-        with pytest.raises((RuntimeError, AssertionError)):
+        with pytest.raises(ValueError, match="for a model on a GPU of NVIDIA; leave them out here"):
             model.generate(sources(), step_graphs=StepGraphs(), max_new_tokens=4)
+
+
+def test_weights_that_moved_and_layers_that_changed_are_captured_anew(graphs: StepGraphs) -> None:
+    model = model_that_ends()
+    changes: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: model.double().float(),
+        lambda: model.model.decoder.dropout.register_forward_hook(lambda *args: None),
+        lambda: setattr(model, "lm_head", torch.nn.Sequential(model.lm_head)),
+        lambda: setattr(model.lm_head, "weight", model.lm_head[0].weight),
+    ]
+    for number, change in enumerate(changes):
+        change()
+        expected = model.generate(sources(), max_new_tokens=4)
+        assert torch.equal(model.generate(sources(), max_new_tokens=4, step_graphs=graphs), expected)
+        assert Again.made == min(number, 3) + 1
+
+
+def test_logits_that_somebody_keeps_do_not_change(graphs: StepGraphs) -> None:
+    kept: list[list[torch.Tensor]] = [[], []]
+
+    class Keeping(LogitsProcessor):
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            kept[-1].append(scores)
+            return scores
+
+    arguments = {"max_new_tokens": 5, "logits_processor": LogitsProcessorList([Keeping()])}
+    model_that_ends().generate(sources(), **arguments)
+    kept.reverse()
+    model_that_ends().generate(sources(), step_graphs=graphs, **arguments)
+    assert len(kept[0]) == len(kept[1]) == 5
+    for one, other in zip(*kept, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_graphs_without_use_are_named(graphs: StepGraphs, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("transformers").propagate = True
+    transformers.utils.logging.warning_once.cache_clear()
+    model_that_ends().generate(sources(), step_graphs=graphs, do_sample=True, max_new_tokens=2)
+    assert "step_graphs: this call does not use them" in caplog.text
+    assert not len(graphs)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -26,6 +26,21 @@ def test_the_best_continuations_are_the_top_of_all(beams: int, vocabulary: int) 
         assert torch.equal(found_beams * vocabulary + found_tokens, places)
 
 
+def test_no_place_behind_the_vocabulary_is_chosen() -> None:
+    """Where fewer tokens than wanted have a score at all, others follow, with a score of -inf."""
+    vocabulary = 130 * GROUP + 1
+    scores = torch.full((2, 4, vocabulary), -torch.inf)
+    scores[..., -1] = 0
+    offsets = torch.arange(8.0).view(2, 4)
+    for find in (best_continuations, best_log_probabilities):
+        values, beams, tokens = find(scores, offsets, 8)
+        assert tokens.max() < vocabulary
+        assert values[:, :4].tolist() == [[3, 2, 1, 0], [7, 6, 5, 4]]
+        assert beams[:, :4].tolist() == [[3, 2, 1, 0]] * 2
+        assert tokens[:, :4].eq(vocabulary - 1).all()
+        assert values[:, 4:].eq(-torch.inf).all()
+
+
 @pytest.mark.parametrize("block", [1, 3000, 10**6])
 @pytest.mark.parametrize("vocabulary", [7, GROUP, 12 * GROUP + 1, 8003])
 def test_the_best_log_probabilities_are_the_top_of_all(
