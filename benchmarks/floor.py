@@ -6,8 +6,9 @@ The floor under a step: the matrix products that it cannot do without, on this m
 
 Everything else in a step, element-wise passes, copies, memory, Python, is what an implementation may get rid of. So
 the share of the products in the time of the real step says how near it is to what the machine can do. A product is
-timed by itself, warm, as `torch.mm` or `torch.bmm` computes it; a recurrent layer counts as its products, or as the
-fused kernel where that takes less.
+timed by itself, warm, in the ways that torch has for it, of which the fastest counts: `torch.mm` or `torch.bmm`, the
+kernel of oneDNN, and, where weights stay from step to step, that with packed weights. A recurrent layer counts as its
+products, or as the fused kernel where that takes less.
 """
 
 from __future__ import annotations
@@ -20,16 +21,22 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.options import parser
+from benchmarks.options import parse, parser
 from benchmarks.report import report, rounded
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
+from hf_rnn_s2s.packing_rnn_s2s import has_kernels, linear, packed
+from hf_rnn_s2s.recurrent_rnn_s2s import LSTMLayer
 
+CPU = torch.device("cpu")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Product(NamedTuple):
-    """`times` products of `(rows, inner)` and `(inner, columns)`; with a batch each is as many products as that."""
+    """
+    `times` products of `(rows, inner)` and `(inner, columns)`; with a batch each is as many products as that. Where
+    the second one `stays`, it may be packed beforehand.
+    """
 
     name: str
     rows: int
@@ -37,17 +44,27 @@ class Product(NamedTuple):
     columns: int
     times: int = 1
     batch: int = 1
+    stays: bool = False
 
-    def seconds(self, dtype: torch.dtype) -> float:
+    def seconds(self, dtype: torch.dtype, device: torch.device) -> float:
         """Of all of them together."""
         shape = () if self.batch == 1 else (self.batch,)
-        left = torch.randn(*shape, self.rows, self.inner).to(dtype)
-        right = torch.randn(*shape, self.inner, self.columns).to(dtype)
-        return self.times * _seconds(lambda: left @ right)
+        left = torch.randn(*shape, self.rows, self.inner).to(device, dtype)
+        right = torch.randn(*shape, self.columns, self.inner).to(device, dtype)
+        ways: list[Callable[[], object]] = [lambda: left @ right.mT]
+        if self.batch == 1 and has_kernels(left):
+            ways.append(lambda: linear(left, right))
+            if self.stays:
+                packed_right = torch.ops.mkldnn._reorder_linear_weight(right)
+                ways.append(lambda: linear(left, packed_right))
+        return self.times * min(_seconds(way, device) for way in ways)
 
 
 class Recurrence(NamedTuple):
-    """An LSTM layer over `time` steps of `rows` rows, forwards and, in training, backwards."""
+    """
+    An LSTM layer over `time` steps of `rows` rows, forwards and, where it `trains`, backwards. No gradient is needed
+    of the state it begins with where that is zero.
+    """
 
     name: str
     rows: int
@@ -55,39 +72,45 @@ class Recurrence(NamedTuple):
     inputs: int
     hidden: int
     trains: bool
+    begins_with_zeros: bool = False
 
     def products(self) -> list[Product]:
         """What its equations multiply."""
-        positions, gates = self.rows * self.time, 4 * self.hidden
+        positions, gates, stays = self.rows * self.time, 4 * self.hidden, not self.trains
         forward = [
-            Product("inputs", positions, self.inputs, gates),
-            Product("steps", self.rows, self.hidden, gates, self.time),
+            Product("inputs", positions, self.inputs, gates, stays=stays),
+            Product("steps", self.rows, self.hidden, gates, self.time, stays=stays),
         ]
         backward = [
-            Product("steps, backwards", self.rows, gates, self.hidden, self.time),
+            Product("steps, backwards", self.rows, gates, self.hidden, self.time - self.begins_with_zeros),
             Product("gradient of inputs", positions, gates, self.inputs),
             Product("gradient of input weights", gates, positions, self.inputs),
             Product("gradient of recurrent weights", gates, positions, self.hidden),
         ]
         return forward + (backward if self.trains else [])
 
-    def seconds(self, dtype: torch.dtype) -> float:
+    def seconds(self, dtype: torch.dtype, device: torch.device) -> float:
         """The products, or the kernel."""
-        return min(sum(product.seconds(dtype) for product in self.products()), self._kernel_seconds(dtype))
+        products = sum(product.seconds(dtype, device) for product in self.products())
+        return min(products, self._kernel_seconds(dtype, device))
 
-    def _kernel_seconds(self, dtype: torch.dtype) -> float:
-        layer = torch.nn.LSTM(self.inputs, self.hidden, batch_first=True).to(dtype)
-        inputs = torch.randn(self.rows, self.time, self.inputs).to(dtype).requires_grad_(self.trains)
-        gradient = torch.ones(self.rows, self.time, self.hidden, dtype=dtype)
+    def _kernel_seconds(self, dtype: torch.dtype, device: torch.device) -> float:
+        layer = LSTMLayer(self.inputs, self.hidden)
+        layer.initialize()
+        layer = layer.to(device, dtype)
+        inputs = torch.randn(self.rows, self.time, self.inputs).to(device, dtype).requires_grad_(self.trains)
+        state = tuple(torch.zeros(self.rows, self.hidden, dtype=dtype, device=device) for _ in range(2))
+        gradient = torch.ones(self.rows, self.time, self.hidden, dtype=dtype, device=device)
         leaves = [inputs, *layer.parameters()]
 
-        def run() -> None:
-            outputs, _ = layer(inputs)
-            if self.trains:
-                torch.autograd.grad(outputs, leaves, gradient)
+        def train() -> None:
+            torch.autograd.grad(layer(inputs, state)[0], leaves, gradient)
 
-        with torch.set_grad_enabled(self.trains):
-            return _seconds(run)
+        if self.trains:
+            return _seconds(train, device)
+        with torch.no_grad():
+            ready = packed(layer)
+            return _seconds(lambda: ready(inputs, state), device)
 
 
 def training_floor(config: RnnS2SConfig, rows: int, source: int, target: int) -> list[Product | Recurrence]:
@@ -95,9 +118,11 @@ def training_floor(config: RnnS2SConfig, rows: int, source: int, target: int) ->
     hidden, embedding = config.hidden_size, config.embedding_size
     fused = 2 * hidden if config.context_fusion == "concat" else hidden
     parts: list[Product | Recurrence] = [
-        Recurrence("encoder, both directions", rows, source, embedding, hidden // 2, True) for _ in range(2)
+        Recurrence("encoder, both directions", rows, source, embedding, hidden // 2, True, True) for _ in range(2)
     ]
-    parts += [Recurrence("encoder", rows, source, hidden, hidden, True) for _ in range(config.encoder_layers - 1)]
+    parts += [
+        Recurrence("encoder", rows, source, hidden, hidden, True, True) for _ in range(config.encoder_layers - 1)
+    ]
     parts += [
         Recurrence("decoder", rows, target, fused if layer else embedding, hidden, True)
         for layer in range(config.decoder_layers)
@@ -133,23 +158,25 @@ def decoding_floor(config: RnnS2SConfig, sentences: int, beams: int, source: int
         ),
         Product("scores", beams, hidden, source, batch=sentences),
         Product("contexts", beams, source, hidden, batch=sentences),
-        Product("output projection", rows, fused, embedding),
-        Product("vocabulary", rows, embedding, config.target_vocab_size),
+        Product("output projection", rows, fused, embedding, stays=True),
+        Product("vocabulary", rows, embedding, config.target_vocab_size, stays=True),
     ]
 
 
-def floor_seconds(parts: list[Product | Recurrence], precision: str) -> float:
+def floor_seconds(parts: list[Product | Recurrence], precision: str, device: torch.device = CPU) -> float:
     """The time of all of them."""
-    return sum(part.seconds(PRECISIONS[precision]) for part in parts)
+    return sum(part.seconds(PRECISIONS[precision], device) for part in parts)
 
 
-def _seconds(run: Callable[[], object], rounds: int = 15) -> float:
+def _seconds(run: Callable[[], object], device: torch.device = CPU, rounds: int = 15) -> float:
     for _ in range(3):
         run()
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
         run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     return median(times)
 
@@ -197,8 +224,7 @@ def main() -> None:
     options.add_argument("--source", type=int, default=14, help="tokens of a source")
     options.add_argument("--target", type=int, default=15, help="tokens of a target")
     options.add_argument("--beams", type=int, default=5)
-    chosen = options.parse_args()
-    torch.set_num_threads(chosen.threads)
+    chosen = parse(options)
     keep_freed_memory()
     config = RnnS2SConfig(
         vocab_size=chosen.vocabulary,

@@ -4,15 +4,14 @@ Training and translating at the shape of NVIDIA's GNMT: 4 layers of 1,024 units 
     python -m benchmarks.gpu                  on a GPU
     python -m benchmarks.gpu --quick --small  on a CPU, at a small size: shows that everything runs
 
-Training counts source and target tokens together, as NVIDIA does; translating counts target tokens. Sentences have 30
-random tokens on either side, and every translation has 30. The figures of NVIDIA's own GNMT in mixed precision on one
+All tokens count, those of the source and those of the target, as NVIDIA counts them. Sentences have 30 random tokens
+on either side, and every translation has 30. The figures of NVIDIA's own GNMT in mixed precision on one
 A100 stand beside ours (DeepLearningExamples, PyTorch/Translation/GNMT, README).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from statistics import median
@@ -20,7 +19,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.report import rounded
+from benchmarks.floor import floor_seconds, training_floor
+from benchmarks.report import report, rounded
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, StepGraphs
 from hf_rnn_s2s.machine import has_fast_bfloat16
 
@@ -47,21 +47,21 @@ def model_of(shape: dict[str, int], device: torch.device) -> RnnS2SForConditiona
     return model
 
 
-def seconds(run: Callable[[], object], rounds: int, device: torch.device) -> float:
-    """The median of a few runs, with nothing left to be done at the end of each."""
+def seconds(run: Callable[[], object], rounds: int, device: torch.device) -> list[float]:
+    """Of some runs, with nothing left to be done at the end of each."""
     times = []
     for number in range(rounds + 2):
         start = time.perf_counter()
         run()
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         if number > 1:
             times.append(time.perf_counter() - start)
-    return median(times)
+    return times
 
 
-def training(shape: dict[str, int], rows: int, rounds: int, device: torch.device) -> float:
-    """Source and target tokens per second in bfloat16, where there are units for it."""
+def training(shape: dict[str, int], rows: int, rounds: int, device: torch.device) -> list[float]:
+    """Tokens per second in bfloat16, where there are units for it."""
     model = model_of(shape, device).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
     ids = torch.randint(4, shape["vocab_size"], (rows, LENGTH), device=device)
@@ -76,19 +76,31 @@ def training(shape: dict[str, int], rows: int, rounds: int, device: torch.device
         optimizer.step()
         optimizer.zero_grad()
 
-    return 2 * rows * LENGTH / seconds(step, rounds, device)
+    return [2 * rows * LENGTH / one for one in seconds(step, rounds, device)]
 
 
 def translating(
     shape: dict[str, int], rows: int, beams: int, rounds: int, device: torch.device, graphs: StepGraphs | None
-) -> float:
-    """Target tokens per second."""
+) -> list[float]:
+    """Tokens per second."""
     model = model_of(shape, device).eval()
     if has_fast_bfloat16(device.type):
         model = model.bfloat16()
     ids = torch.randint(4, shape["vocab_size"], (rows, LENGTH), device=device)
     arguments: dict[str, Any] = {"num_beams": beams, "max_new_tokens": LENGTH, "attention_mask": torch.ones_like(ids)}
-    return rows * LENGTH / seconds(lambda: model.generate(ids, step_graphs=graphs, **arguments), rounds, device)
+
+    def translate() -> None:
+        model.generate(ids, step_graphs=graphs, **arguments)
+
+    return [2 * rows * LENGTH / one for one in seconds(translate, rounds, device)]
+
+
+def share_of_products(shape: dict[str, int], rows: int, tokens_per_second: float, device: torch.device) -> float:
+    """In the time of a training step."""
+    sizes: dict[str, Any] = shape
+    parts = training_floor(RnnS2SConfig(**sizes), rows, LENGTH, LENGTH)
+    precision = "bfloat16" if has_fast_bfloat16(device.type) else "float32"
+    return floor_seconds(parts, precision, device) * tokens_per_second / (2 * rows * LENGTH)
 
 
 def main() -> None:
@@ -101,6 +113,7 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="two minutes at most; not to be quoted")
     chosen = options.parse_args()
     device, rounds = torch.device(chosen.device), 2 if chosen.quick else chosen.rounds
+    chosen.small |= chosen.quick and device.type == "cpu"
     layers, size, vocabulary = (2, 64, 1000) if chosen.small else (4, 1024, 32_000)
     shape = {
         "vocab_size": vocabulary,
@@ -112,26 +125,23 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     rows = min(chosen.training_rows, 16) if chosen.small else chosen.training_rows
     results = {"training": training(shape, rows, rounds, device)}
+    share = share_of_products(shape, rows, median(results["training"]), device)
     for batch in (1, 4) if chosen.small else (1, 128, 512):
         for beams, search in ((1, "greedy"), (5, "beam 5")):
             key = f"{search}, batch {batch}"
             results[key] = translating(shape, batch, beams, rounds, device, None)
             if device.type == "cuda":
                 results[f"{key}, graphs"] = translating(shape, batch, beams, rounds, device, StepGraphs())
-    print(f"{name}, tokens per second; in brackets NVIDIA's GNMT on an A100")
+    alone = 1e3 * 2 * LENGTH / median(results["greedy, batch 1"])
+    print(f"a sentence of {LENGTH} tokens by itself, greedily: {alone:.1f} ms")
+    print(f"products in the time of a training step: {share:.0%}")
+    ratios = {}
     for key, value in results.items():
-        theirs = NVIDIA.get(key.removesuffix(", graphs"))
-        print(f"  {key:28} {value:12,.0f}" + ("" if theirs is None or chosen.small else f"   ({theirs:,})"))
-    print(f"  a sentence of {LENGTH} tokens by itself, greedily: {1e3 * LENGTH / results['greedy, batch 1']:.1f} ms")
-    known = [] if chosen.small else [key for key in results if key in NVIDIA]
-    line = {
-        "benchmark": "gpu",
-        "unit": "tokens per second",
-        "device": name,
-        "contenders": {key: rounded(value) for key, value in results.items()},
-        "ratios": {f"ours/NVIDIA on an A100, {key}": rounded(results[key] / NVIDIA[key]) for key in known},
-    }
-    print(json.dumps(line))
+        theirs = None if chosen.small else NVIDIA.get(key.removesuffix(", graphs"))
+        if theirs is not None:
+            ratios[f"ours/NVIDIA on an A100, {key}"] = rounded(median(value) / theirs)
+            print(f"{key}: {ratios[f'ours/NVIDIA on an A100, {key}']} times NVIDIA's GNMT on an A100, {theirs:,}")
+    report("gpu", "tokens per second", results, floor_share=share, device=name, ratios=ratios)
 
 
 if __name__ == "__main__":

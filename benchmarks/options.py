@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.contenders import installed, racers
 
 
@@ -27,6 +29,13 @@ def add_contenders(options: argparse.ArgumentParser, way: str) -> None:
     names = racers(way)
     usual = [name for name in names if installed(name)]
     options.add_argument("--contenders", nargs="+", choices=names, default=usual)
+
+
+def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
+    """Reads the command line. What this process itself computes, such as the floor, has the threads of a contender."""
+    chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    return chosen
 
 
 def streams(options: argparse.Namespace) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def report(
         ratio = ratios.get(f"{ours}/{name}")
         times = f"   {ours} is {ratio:5.2f} times as good" if ratio is not None else ""
         print(f"  {name:{width}}  {_short(medians[name]):>9}  ({_short(min(values))} to {_short(max(values))}){times}")
-    line = {
+    line: dict[str, Any] = {
         "benchmark": benchmark,
         "unit": unit,
         "contenders": {name: rounded(value) for name, value in medians.items()},

@@ -20,7 +20,7 @@ import torch
 from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
 from benchmarks.floor import floor_seconds, training_floor
-from benchmarks.options import parser
+from benchmarks.options import parse, parser
 from benchmarks.report import report, rounded
 from benchmarks.streams import END, PAD, START
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
@@ -82,10 +82,8 @@ def marian(vocabulary: int, layers: int, width: int) -> PreTrainedModel:
 MODELS: dict[str, Callable[[int, int, int], PreTrainedModel]] = {"ours": ours, "marian": marian}
 
 
-def measure(
-    name: str, kind: str, rounds: int, source: int, batch: int, vocabulary: int, layers: int, width: int
-) -> list[float]:
-    """Seconds of training steps, or of translations of 16 tokens."""
+def job(name: str, kind: str, source: int, batch: int, vocabulary: int, layers: int, width: int) -> Callable[[], Any]:
+    """A training step, or a translation of 16 tokens, ready to be called."""
     torch.manual_seed(0)
     model: Any = MODELS[name](vocabulary, layers, width)
     inputs = {
@@ -106,13 +104,18 @@ def measure(
         output_bias = model.lm_head.bias if name == "ours" else model.final_logits_bias[0]
         with torch.no_grad():
             output_bias[END] = -1e9  # every translation has its 16 tokens
-    run = train if kind == "training" else translate
-    run()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
+    return train if kind == "training" else translate
+
+
+def race(jobs: dict[tuple[str, int], Callable[[], Any]], rounds: int) -> dict[tuple[str, int], list[float]]:
+    """Seconds of each, in turns, after a turn that does not count."""
+    times: dict[tuple[str, int], list[float]] = {key: [] for key in jobs}
+    for turn in range(rounds + 1):
+        for key, run in jobs.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                times[key].append(time.perf_counter() - start)
     return times
 
 
@@ -136,8 +139,7 @@ def main() -> None:
     """Prints a table for each thing that grows."""
     options = parser(__doc__)
     options.add_argument("--small", action="store_true", help="narrow models, short sources: shows that it runs")
-    chosen = options.parse_args()
-    torch.set_num_threads(chosen.threads)
+    chosen = parse(options)
     keep_freed_memory()
     growth, rounds = (QUICK_GROWTH, 1) if chosen.quick else (GROWTH, chosen.rounds)
     usual = USUAL
@@ -148,9 +150,11 @@ def main() -> None:
     for kind in ("training", "translating"):
         for what, sizes in growth.items():
             print(f"\n{kind + ', milliseconds; ' + what:36}" + "".join(f"{size:>9}" for size in sizes))
+            shapes = [{**usual, what: size} for size in sizes]
+            jobs = {(name, shape[what]): job(name, kind, **shape) for shape in shapes for name in MODELS}
+            turns = race(jobs, rounds)
             for name in MODELS:
-                shapes = [{**usual, what: size} for size in sizes]
-                measured = times[name, kind, what] = [measure(name, kind, rounds, **shape) for shape in shapes]
+                measured = times[name, kind, what] = [turns[name, size] for size in sizes]
                 seconds = [median(one) for one in measured]
                 row = table[f"{name}, {kind}, {what}"] = {
                     "sizes": sizes,

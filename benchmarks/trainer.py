@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,23 +20,22 @@ import time
 from pathlib import Path
 from statistics import median
 
-import torch
-
 from benchmarks.contenders.ours import Ours
-from benchmarks.options import parser
+from benchmarks.options import parse, parser
 from benchmarks.report import report
 from benchmarks.streams import Streams
 from benchmarks.training import floor_share
-from hf_rnn_s2s.machine import has_fast_bfloat16
+from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
 from hf_rnn_s2s.sampling import ShuffledLengthGroups
 
 SEED = 42  # what train.py draws batches with unless it is told another one
 
 
-def through_train_py(chosen: argparse.Namespace, steps: int) -> float:
-    """Target tokens per second of `train.py`."""
+def through_train_py(chosen: argparse.Namespace, steps: int) -> tuple[int, float]:
+    """Target tokens, and seconds, of `train.py`."""
     folder = chosen.work / "trainer"
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     options = {
         "train_file": chosen.data / "train",
         "validation_file": chosen.data / "val",
@@ -56,27 +56,29 @@ def through_train_py(chosen: argparse.Namespace, steps: int) -> float:
     }
     command = [sys.executable, "-W", "ignore", str(Path(__file__).parents[1] / "train.py")]
     command += [f"--{name}={value}" for name, value in options.items()]
-    outcome = subprocess.run(command, check=False, capture_output=True, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(chosen.threads)}
+    outcome = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if outcome.returncode:
         raise SystemExit(outcome.stderr)
     results = json.loads((folder / "train_results.json").read_text(encoding="utf-8"))
-    return results["target_tokens"] / results["train_runtime"]
+    return results["target_tokens"], results["train_runtime"]
 
 
-def bare_loop(chosen: argparse.Namespace, steps: int) -> float:
-    """Target tokens per second of the loop."""
-    torch.set_num_threads(chosen.threads)
+def bare_loop(chosen: argparse.Namespace, steps: int) -> tuple[int, float]:
+    """Target tokens, and seconds, of the loop."""
     streams = Streams(chosen.data, chosen.work, chosen.vocabulary, chosen.batch_size)
     sources, targets = (list(map(len, side)) for side in zip(*streams.pairs, strict=True))
     rows = list(ShuffledLengthGroups(sources, targets, chosen.batch_size, SEED, lambda: 0))
     batches = [rows[chosen.batch_size * step :][: chosen.batch_size] for step in range(steps)]
     contender = Ours(streams, "bfloat16" if has_fast_bfloat16("cpu") else "float32")
     contender.model.train()
+    keep_freed_memory()
     prepared = [contender.batch(batch) for batch in batches]
     start = time.perf_counter()
     for batch in prepared:
         contender.train_step(batch)
-    return sum(map(streams.target_tokens, batches)) / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return sum(map(streams.target_tokens, batches)), seconds
 
 
 def main() -> None:
@@ -84,18 +86,22 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--steps", type=int, default=300)
     options.add_argument("--bare", action="store_true", help="one turn of the bare loop")
-    chosen = options.parse_args()
+    chosen = parse(options)
     steps, rounds = (20, 1) if chosen.quick else (chosen.steps, chosen.rounds)
     if chosen.bare:
-        print(bare_loop(chosen, steps))
+        print(json.dumps(bare_loop(chosen, steps)))
         return
     Streams(chosen.data, chosen.work, chosen.vocabulary)  # makes the tokenizer
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.trainer", *sys.argv[1:], "--bare"]
     results: dict[str, list[float]] = {"bare loop": [], "train.py": []}
     for _ in range(rounds):
         outcome = subprocess.run(command, check=True, capture_output=True, text=True)
-        results["bare loop"].append(float(outcome.stdout.splitlines()[-1]))
-        results["train.py"].append(through_train_py(chosen, steps))
+        tokens, seconds = json.loads(outcome.stdout.splitlines()[-1])
+        results["bare loop"].append(tokens / seconds)
+        same_tokens, seconds = through_train_py(chosen, steps)
+        if same_tokens != tokens:
+            raise SystemExit(f"The loop had {tokens} target tokens and train.py {same_tokens}: not the same batches.")
+        results["train.py"].append(same_tokens / seconds)
     name, fastest = ("ours", "bfloat16") if has_fast_bfloat16("cpu") else ("ours-float32", "float32")
     share = floor_share(chosen, name, median(results["train.py"]), steps)
     print(f"products in the time of a step of train.py, {fastest}: {share:.0%}")

@@ -1,12 +1,12 @@
 """
-Training speed beside other toolkits, in target tokens per second, on the same batches in the same run.
+Training speed beside other toolkits, in target tokens per second, on the same pairs in the same run.
 
     python -m benchmarks.training                                 all toolkits that are installed
     python -m benchmarks.training --contenders ours marian        these
 
 A contender makes its batches beforehand, and trains on them in turns with the others: forward, backward, clipping,
 Adam, and the loss as a number. JoeyNMT and the tutorial loop put sentences of any length into a batch, as they do by
-themselves; the others get batches of like length. Targets are counted without padding.
+themselves; the others get batches of like length, and so does `joeynmt-buckets`. Padding does not count as a token.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 from statistics import mean, median
 
 from benchmarks.floor import floor_seconds, training_floor
-from benchmarks.options import add_contenders, parser, streams
+from benchmarks.options import add_contenders, parse, parser, streams
 from benchmarks.race import Worker, race
 from benchmarks.report import report, rounded
 from benchmarks.streams import Streams
@@ -27,7 +27,7 @@ def main() -> None:
     options = parser(__doc__)
     add_contenders(options, "training")
     options.add_argument("--batches", type=int, default=24, help="in a turn")
-    chosen = options.parse_args()
+    chosen = parse(options)
     rounds, count, warm = (1, 4, 2) if chosen.quick else (chosen.rounds, chosen.batches, 8)
     workers = [Worker(name, streams(chosen)) for name in chosen.contenders]
     tokens = {worker.name: worker.call("prepare", first=0, count=count) for worker in workers}

@@ -12,16 +12,19 @@ with their toolkit's own search; ours goes through the pipeline. BLEU says that 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from statistics import median
 
 import sacrebleu
 
 from benchmarks.floor import decoding_floor, floor_seconds
-from benchmarks.options import add_contenders, parser, streams
+from benchmarks.options import add_contenders, parse, parser, streams
 from benchmarks.race import Worker, race
 from benchmarks.report import report, rounded
 from benchmarks.streams import Streams
 from hf_rnn_s2s import RnnS2SConfig
+from hf_rnn_s2s.machine import has_fast_bfloat16
 
 # Contenders that differ in nothing but how they translate share their weights.
 WEIGHTS = {
@@ -39,33 +42,43 @@ def main() -> None:
     options = parser(__doc__)
     add_contenders(options, "translating")
     options.add_argument("--sentences", type=int, default=1000)
-    options.add_argument("--batch-one", action="store_true", help="one sentence at a time, greedily")
-    chosen = options.parse_args()
+    options.add_argument("--batch-one", action="store_true", help="one sentence at a time")
+    chosen = parse(options)
     sentences, rounds = (64, 1) if chosen.quick else (chosen.sentences, chosen.rounds)
     searches = [(1, chosen.batch_size), (5, chosen.batch_size)]
     if chosen.batch_one:
-        searches, sentences = [(1, 1)], min(sentences, 200)
+        searches, sentences = [(1, 1), (5, 1)], min(sentences, 200)
     workers = [Worker(name, streams(chosen)) for name in chosen.contenders]
+    made = Streams(chosen.data, chosen.work, chosen.vocabulary)
     for worker in workers:
-        _learn(worker, chosen)
-    references = Streams(chosen.data, chosen.work, chosen.vocabulary).texts("test_2016_flickr", "de")[:sentences]
+        _learn(worker, chosen, made)
+    references = made.texts("test_2016_flickr", "de")[:sentences]
     for beams, batch_size in searches:
-        _race(workers, sentences, beams, batch_size, rounds, references)
+        _race(workers, sentences, beams, batch_size, rounds, references, chosen.vocabulary)
     for worker in workers:
         worker.end()
 
 
-def _learn(worker: Worker, chosen: argparse.Namespace) -> None:
+def _learn(worker: Worker, chosen: argparse.Namespace, made: Streams) -> None:
+    """Where it has not been done; weights belong to a tokenizer, so they carry its fingerprint."""
     name = WEIGHTS.get(worker.name, worker.name)
     epochs = 0.1 if chosen.quick else EPOCHS[name]
-    file = f"{name}-quick.pt" if chosen.quick else f"{name}.pt"
+    tokens = json.dumps(made.tokenizer([*made.texts("test_2016_flickr", "en")])["input_ids"])
+    fingerprint = hashlib.sha256(tokens.encode()).hexdigest()[:8]
+    file = f"{name}-{made.vocabulary}-{fingerprint}{'-quick' * chosen.quick}.pt"
     seconds = worker.call("learn", epochs=epochs, path=str(chosen.work / "models" / file))
     if seconds:
         print(f"{worker.name} learned for {seconds / 60:.1f} minutes", flush=True)
 
 
 def _race(
-    workers: list[Worker], sentences: int, beams: int, batch_size: int, rounds: int, references: list[str]
+    workers: list[Worker],
+    sentences: int,
+    beams: int,
+    batch_size: int,
+    rounds: int,
+    references: list[str],
+    vocabulary: int,
 ) -> None:
     texts: dict[str, list[str]] = {}
 
@@ -79,11 +92,21 @@ def _race(
     results = race(workers, rounds, measure)
     bleu = {name: rounded(sacrebleu.corpus_bleu(ours, [references]).score) for name, ours in texts.items()}
     print(f"\nBLEU, {beams} beams: " + ", ".join(f"{name} {score:.1f}" for name, score in bleu.items()))
-    overheads, shares = {}, {}
+    overheads, by_steps, shares = {}, {}, {}
     for worker in workers:
-        if worker.name in ("ours", "ours-float32"):
-            overheads[worker.name], shares[worker.name] = _overhead(worker, sentences, beams, batch_size, rounds)
-            print(f"{worker.name}: generate() takes {overheads[worker.name]:.2f} times the time of the model alone")
+        if (name := worker.name) in ("ours", "ours-float32"):
+            calls = [
+                worker.call("search_and_model", sentences=sentences, beams=beams, batch_size=batch_size)
+                for _ in range(rounds)
+            ]
+            overheads[name] = rounded(median(call["generate"] / call["model"] for call in calls))
+            by_steps[name] = rounded(median(call["generate"] / call["steps"] for call in calls))
+            shares[name] = _floor_share(name, calls, vocabulary, beams, batch_size)
+            print(
+                f"{name}: generate() takes {overheads[name]:.2f} times the time of calling the model for all rows "
+                f"until the last one ends, {by_steps[name]:.2f} times that of its own steps; of a step, "
+                f"{shares[name]:.0%} are products"
+            )
     report(
         f"translating, {beams} beams, batches of {batch_size}",
         "sentences per second",
@@ -92,19 +115,16 @@ def _race(
         floor_share=shares,
         bleu=bleu,
         generate_by_model_alone=overheads,
+        generate_by_own_steps=by_steps,
     )
 
 
-def _overhead(worker: Worker, sentences: int, beams: int, batch_size: int, rounds: int) -> tuple[float, float]:
-    """Of `generate()` over the model alone, and the products' share of a step of the search at its full width."""
-    calls = [
-        worker.call("search_and_model", sentences=sentences, beams=beams, batch_size=batch_size) for _ in range(rounds)
-    ]
-    ratio = median(search / model for search, model, _ in calls)
-    precision = "float32" if "float32" in worker.name else "bfloat16"
-    config = RnnS2SConfig(vocab_size=8000, decoder_vocab_size=8000, decoder_layers=1)
-    parts = decoding_floor(config, batch_size, beams, source=14)
-    return rounded(ratio), rounded(floor_seconds(parts, precision) / median(full for *_, full in calls))
+def _floor_share(name: str, calls: list[dict[str, float]], vocabulary: int, beams: int, batch_size: int) -> float:
+    """Of the products in a step of the search at its full width."""
+    precision = "float32" if "float32" in name or not has_fast_bfloat16("cpu") else "bfloat16"
+    config = RnnS2SConfig(vocab_size=vocabulary, decoder_vocab_size=vocabulary, decoder_layers=1)
+    parts = decoding_floor(config, batch_size, beams, source=round(calls[0]["source"]))
+    return rounded(floor_seconds(parts, precision) / median(call["full_step"] for call in calls))
 
 
 if __name__ == "__main__":

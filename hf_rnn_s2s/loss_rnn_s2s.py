@@ -15,6 +15,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from .packing_rnn_s2s import has_kernels, linear
+
 IGNORED_LABEL = -100
 
 # Numbers in a block of float32 logits: 8 MB stay in the cache of a CPU. On other devices a block must be large enough
@@ -139,6 +141,8 @@ class _Blocks:
         self.labels, self.counted = labels, counted
         self.label_smoothing = label_smoothing
         self.precise = torch.promote_types(hidden.dtype, torch.float32)
+        # Of the two libraries that torch has for products in float32, the other one is slow on some processors.
+        self.has_kernels = hidden.dtype == torch.float32 and has_kernels(hidden)
         self.wanted, self.any_wanted = wanted, any(wanted)
         self.of_hidden = torch.empty_like(hidden) if wanted[0] else None
         self.of_weight: torch.Tensor | None = None
@@ -170,10 +174,13 @@ class _Blocks:
         self, rows: slice, products: torch.Tensor, logits: torch.Tensor, of_logits: torch.Tensor
     ) -> torch.Tensor:
         """The loss of some rows; writes its gradient with respect to their logits."""
-        torch.mm(self.hidden[rows], self.weight.t(), out=products)
-        logits.copy_(products)
-        if self.bias is not None:
-            logits += self.bias
+        if self.has_kernels:
+            logits = linear(self.hidden[rows], self.weight, self.bias)
+        else:
+            torch.mm(self.hidden[rows], self.weight.t(), out=products)
+            logits.copy_(products)
+            if self.bias is not None:
+                logits += self.bias
         labels = self.labels[rows].unsqueeze(1)
         labels = labels.masked_fill(labels == IGNORED_LABEL, 0)
         kept = 1 - self.label_smoothing
@@ -198,10 +205,15 @@ class _Blocks:
         return loss.sum()
 
     def _add_products(self, rows: slice, of_logits: torch.Tensor) -> None:
+        hidden = self.hidden[rows]
         if self.of_hidden is not None:
-            torch.mm(of_logits, self.weight, out=self.of_hidden[rows])
+            if self.has_kernels:
+                self.of_hidden[rows] = linear(of_logits, self.weight.t())
+            else:
+                torch.mm(of_logits, self.weight, out=self.of_hidden[rows])
         if self.wanted[1]:
-            self.of_weight = _sum(self.of_weight, (of_logits.t() @ self.hidden[rows]).to(self.precise))
+            of_weight = linear(hidden.t(), of_logits.t()).t() if self.has_kernels else of_logits.t() @ hidden
+            self.of_weight = _sum(self.of_weight, of_weight.to(self.precise))
 
 
 def _is_on_cpu(tensor: torch.Tensor) -> bool:

@@ -68,7 +68,7 @@ class PackedLinear(nn.Module):
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(inputs, self._weight, self._bias, "none", [], "")
+        return linear(inputs, self._weight, self._bias)
 
 
 class PackedLSTMLayer(nn.Module):
@@ -115,22 +115,33 @@ def _is_ours(module: nn.Module) -> bool:
 
 
 def _can_pack(weight: torch.Tensor) -> bool:
-    return bool(
+    return (
         type(weight) in (torch.Tensor, nn.Parameter)
-        and weight.device.type == "cpu"
-        and platform.machine().lower() in ("x86_64", "amd64")
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
+        and has_kernels(weight)
+    )
+
+
+def has_kernels(tensor: torch.Tensor) -> bool:
+    """Whether the kernels, those of oneDNN on x86 processors, are there for products of this tensor."""
+    names = "_linear_pointwise", "_reorder_linear_weight", "_reorder_mkldnn_rnn_layer_weight"
+    return bool(
+        tensor.device.type == "cpu"
+        and platform.machine().lower() in ("x86_64", "amd64")
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
-        and all(
-            hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_reorder_mkldnn_rnn_layer_weight")
-        )
+        and all(hasattr(torch.ops.mkldnn, name) for name in names)
         and (
-            weight.dtype == torch.float32
-            or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+            tensor.dtype == torch.float32
+            or (tensor.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
         )
     )
 
 
-__all__ = ["PackedLSTMLayer", "PackedLinear", "packed"]
+def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """As `torch.nn.functional.linear`, without gradients; the weight may be packed."""
+    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+
+
+__all__ = ["PackedLSTMLayer", "PackedLinear", "has_kernels", "linear", "packed"]

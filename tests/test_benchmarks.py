@@ -5,14 +5,18 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.contenders import CONTENDERS, installed, racers
+from benchmarks.contenders import CONTENDERS, contender_class, installed, racers
 from benchmarks.floor import Product, Recurrence, decoding_floor, training_floor
+from benchmarks.race import race
+from benchmarks.report import report
+from benchmarks.scaling import marginal
 from benchmarks.streams import END, PAD, Streams, padded
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 
@@ -68,8 +72,9 @@ def test_translating(small: list[str]) -> None:
         assert line.keys() >= COMMON | {"bleu", "generate_by_model_alone"}
         assert line["contenders"].keys() == line["bleu"].keys() == set(names)
         assert line["floor_share"].keys() == line["generate_by_model_alone"].keys() == {"ours"}
+        assert line["generate_by_own_steps"].keys() == {"ours"}
     assert greedy["benchmark"] == "translating, 1 beams, batches of 8"
-    (one,) = run("translating", *small, "--contenders", "ours-float32", "--batch-one")
+    one, _ = run("translating", *small, "--contenders", "ours-float32", "--batch-one")
     assert one["benchmark"] == "translating, 1 beams, batches of 1"
 
 
@@ -84,6 +89,7 @@ def test_memory(small: list[str]) -> None:
     (line,) = run("memory", *small, "--contenders", "ours")
     assert line.keys() >= COMMON
     assert line["contenders"].keys() == {"ours"}
+    assert 10 < line["growth"]["ours"][0] < line["growth"]["plain"][0]
     more = line["megabytes_per_thousand_tokens"]
     assert more["ours"] < more["plain"] / 2  # the promise that the table is there for
 
@@ -101,6 +107,7 @@ def test_floor_and_scaling(small: list[str]) -> None:
 
 def test_the_shape_of_gnmt_at_a_small_size() -> None:
     (line,) = run("gpu", "--small", "--device", "cpu")
+    assert line.keys() >= COMMON
     assert {"training", "greedy, batch 1", "beam 5, batch 4"} <= line["contenders"].keys()
     assert line["ratios"] == {}  # nothing of that size is to be compared
 
@@ -108,31 +115,20 @@ def test_the_shape_of_gnmt_at_a_small_size() -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("context_fusion", ["concat", "add"])
 def test_the_floor_counts_the_products_that_a_step_has(context_fusion: str, layers: int) -> None:
-    """The fused recurrent kernels aside, whose products are counted by the equations of an LSTM, below."""
     config = RnnS2SConfig(**CONFIG, encoder_layers=layers, decoder_layers=layers, context_fusion=context_fusion)
-    model = RnnS2SForConditionalGeneration(config).train()
+    model = RnnS2SForConditionalGeneration(config).train().double()  # products in float64 are all counted
     source, target = torch.randint(4, 90, (3, 5)), torch.randint(4, 70, (3, 6))
     with FlopCounterMode(display=False) as counter:
         model(input_ids=source, labels=target).loss.backward()
     parts = training_floor(config, rows=3, source=5, target=6)
-    products = [part for part in parts if isinstance(part, Product)]
-    assert sum(map(operations, products)) == counter.get_total_flops()
-    recurrences = [part for part in parts if isinstance(part, Recurrence)]
-    weights = 4 * sum(part.hidden * (part.inputs + part.hidden) for part in recurrences)
-    layers_of_model = [*model.model.encoder.modules(), *model.model.decoder.layers]
-    kept = sum(layer.weight_ih.numel() + layer.weight_hh.numel() for layer in layers_of_model if is_recurrent(layer))
-    assert weights == kept
-    for part in recurrences:
-        once = 2 * part.rows * part.time * 4 * part.hidden * (part.inputs + part.hidden)
-        assert sum(map(operations, part.products())) == 3 * once
+    assert sum(map(operations, parts)) == counter.get_total_flops()
 
 
-@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # of the switch for the kernels
 def test_the_floor_of_a_search_counts_what_a_step_has() -> None:
     config = RnnS2SConfig(**CONFIG, decoder_layers=1)
-    model = RnnS2SForConditionalGeneration(config).eval()
+    model = RnnS2SForConditionalGeneration(config).eval().double()
     decoder = model.model.decoder
-    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+    with torch.no_grad():
         encoded = model.get_encoder()(torch.randint(4, 90, (3, 5)))
         encoded.rows_per_source = 4
         sources, state = decoder.prepare(encoded), decoder.first_state(encoded)
@@ -140,20 +136,64 @@ def test_the_floor_of_a_search_counts_what_a_step_has() -> None:
         with FlopCounterMode(display=False) as counter:
             model.lm_head(decoder.read(embedded, state, sources)[0].last_hidden_state)
     parts = decoding_floor(config, sentences=3, beams=4, source=5)
-    total = sum(
-        operations(product)
-        for part in parts
-        for product in (part.products() if isinstance(part, Recurrence) else [part])
-    )
-    assert total == counter.get_total_flops()
+    assert sum(map(operations, parts)) == counter.get_total_flops()
 
 
-def operations(product: Product) -> int:
-    return 2 * product.rows * product.inner * product.columns * product.times * product.batch
+def operations(part: Product | Recurrence) -> int:
+    if isinstance(part, Recurrence):
+        return sum(map(operations, part.products()))
+    return 2 * part.rows * part.inner * part.columns * part.times * part.batch
 
 
-def is_recurrent(module: Any) -> bool:
-    return hasattr(module, "weight_ih")
+@pytest.mark.parametrize(("more_is_better", "ratio"), [(True, 4.0), (False, 0.25)])
+def test_the_report(more_is_better: bool, ratio: float, capsys: pytest.CaptureFixture[str]) -> None:
+    results = {"ours": [30.0, 80.0, 40.0], "theirs": [10.0, 9.0, 70.0], "others": [1.0, 2.0, 3.0]}
+    report("a name", "a unit", results, floor_share=0.5, more_is_better=more_is_better, more=[1])
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line.pop("ratios")["ours/theirs"] == ratio
+    assert line == {
+        "benchmark": "a name",
+        "unit": "a unit",
+        "contenders": {"ours": 40.0, "theirs": 10.0, "others": 2.0},
+        "spread": {"ours": [30.0, 80.0], "theirs": [9.0, 70.0], "others": [1.0, 3.0]},
+        "floor_share": 0.5,
+        "more": [1],
+    }
+
+
+def test_contenders_take_turns() -> None:
+    calls: list[str] = []
+
+    def measure(worker: Any) -> float:
+        calls.append(worker.name)
+        return float(len(calls))
+
+    workers: Any = [SimpleNamespace(name=name) for name in "ABC"]
+    assert race(workers, 3, measure) == {"A": [1, 4, 7], "B": [2, 5, 8], "C": [3, 6, 9]}
+    assert calls == list("ABCABCABC")
+
+
+def test_what_one_more_costs() -> None:
+    assert marginal([10, 20, 60], [0.5, 0.7, 1.1]) == pytest.approx([20.0, 10.0])
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if installed(name)])
+def test_every_contender_learns_and_keeps_the_order_of_its_sources(name: str, corpus: Path) -> None:
+    the_class, arguments = contender_class(name)
+    contender: Any = the_class(Streams(corpus, corpus / "work", vocabulary=400, batch_size=8), **arguments)
+    contender.model.train()
+    batch = contender.batch(list(range(8)))
+    losses = [contender.train_step(batch) for _ in range(12)]
+    assert losses[-1] < 0.9 * losses[0]
+    if name not in racers("translating"):
+        return
+    texts = contender.streams.texts("test_2016_flickr", "en")[:6]
+    contender.model.eval()
+    for beams in (1, 3):
+        together = contender.translate_texts(texts, beams, 6)
+        alone = [contender.translate_texts([text], beams, 1)[0] for text in texts]
+        assert sum(one == other for one, other in zip(together, alone, strict=True)) >= 5  # int8 and bfloat16 round
+        assert contender.translate_texts(texts[::-1], beams, 6)[::-1] == together
 
 
 def test_all_contenders_get_the_same_pairs(corpus: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_float16_gradient_survives_a_large_factor() -> None:
 
 
 def test_no_gradient_is_computed_where_nobody_wants_one() -> None:
-    *parts, labels = example(torch.float32, ignored=False)
+    *parts, labels = example(ignored=False)
     product = 2 * TOKENS * SIZE * VOCABULARY
     for context, products in ((torch.no_grad(), 1), (torch.inference_mode(), 1), (torch.enable_grad(), 3)):
         with context, FlopCounterMode(display=False) as counter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.streams import END, Streams
+from hf_rnn_s2s.machine import keep_freed_memory
 
 # The shape of all models: what a toolkit calls its parts is in its own file.
 EMBEDDING, HIDDEN, DROPOUT, SMOOTHING, LEARNING_RATE, CLIP = 256, 512, 0.3, 0.1, 1e-3, 1.0
@@ -26,14 +26,17 @@ class Contender(ABC):
     Args:
         streams: what to train on and to translate.
         precision: `"float32"` or `"bfloat16"`, of the products.
+        has_buckets: in the place of what the toolkit does by itself.
     """
 
     model: torch.nn.Module
     has_buckets = True  # whether the toolkit puts sentences of like length into a batch
 
-    def __init__(self, streams: Streams, precision: str) -> None:
+    def __init__(self, streams: Streams, precision: str, has_buckets: bool | None = None) -> None:
         torch.manual_seed(0)
         self.streams, self.precision = streams, precision
+        if has_buckets is not None:
+            self.has_buckets = has_buckets
         self._prepared: dict[tuple[int, int], list[Any]] = {}
 
     @abstractmethod
@@ -59,7 +62,11 @@ class Contender(ABC):
         return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
 
     def prepare(self, first: int, count: int) -> int:
-        """Makes batches, so that training is timed without that; their target tokens."""
+        """
+        Makes batches, so that training is timed without that; their target tokens. Memory is kept as the Trainer of
+        this package keeps it, for every contender.
+        """
+        keep_freed_memory()
         batches = self._batches()[first : first + count]
         self._prepared[first, count] = [self.batch(rows) for rows in batches]
         return sum(self.streams.target_tokens(rows) for rows in batches)
@@ -74,8 +81,9 @@ class Contender(ABC):
 
     def learn(self, epochs: float, path: str) -> float:
         """Trains until translations end where they should, and saves the weights; loads them, if they are there."""
-        if Path(path).is_file():
-            torch.nn.Module.load_state_dict(self.model, torch.load(path))
+        file = Path(path)
+        if file.is_file():
+            torch.nn.Module.load_state_dict(self.model, torch.load(file))
             return 0.0
         self.model.train()
         batches = [self.batch(rows) for rows in self._batches()]
@@ -85,8 +93,9 @@ class Contender(ABC):
                 random.Random(step).shuffle(batches)
             self.set_learning_rate(LEARNING_RATE * min((step + 1) / 200, 1, 2 * (1 - step / steps)))
             self.train_step(batches[step % len(batches)])
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(self.model.state_dict(), path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(self.model.state_dict(), file.with_suffix(".part"))
+        file.with_suffix(".part").rename(file)
         return time.perf_counter() - start
 
     def translate(self, sentences: int, beams: int, batch_size: int) -> dict[str, Any]:
@@ -113,13 +122,25 @@ class Contender(ABC):
 
     def peak_memory(self) -> float:
         """Megabytes that the process has held at most."""
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return peak_megabytes()
 
     def _batches(self) -> list[list[int]]:
         return self.streams.batches if self.has_buckets else self.streams.mixed_batches
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def peak_megabytes() -> float:
+    """
+    What this process has held at most. The figure of `getrusage` is no use for that: a process begins with its
+    parent's.
+    """
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        raise SystemExit("Peak memory is read from /proc/self/status, which is there on Linux only.")
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def until_the_end(ids: list[int]) -> list[int]:

@@ -21,8 +21,8 @@ class Joey(Contender):
 
     has_buckets = False
 
-    def __init__(self, streams: Streams, precision: str) -> None:
-        super().__init__(streams, precision)
+    def __init__(self, streams: Streams, precision: str, has_buckets: bool | None = None) -> None:
+        super().__init__(streams, precision, has_buckets)
         specials = SimpleNamespace(
             pad_token="<pad>", pad_id=PAD, bos_token="<s>", bos_id=START, eos_token="</s>", eos_id=END,
             unk_token="<unk>", unk_id=UNKNOWN, sep_token=None, sep_id=None, lang_tags=[],
@@ -75,15 +75,17 @@ class Joey(Contender):
     def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
         batch = self._batch(sources, None)
         back = batch.sort_by_src_length()
-        output, _, _ = search(
-            model=self.model,
-            batch=batch,
-            max_output_length=LONGEST,
-            beam_size=beams,
-            beam_alpha=1.0 if beams > 1 else -1,
-            n_best=1,
-            autocast={"device_type": "cpu", "enabled": self.precision == "bfloat16", "dtype": torch.bfloat16},
-        )
+        # By itself it leaves autocast between the encoder and the search, and then types do not fit.
+        with self._autocast():
+            output, _, _ = search(
+                model=self.model,
+                batch=batch,
+                max_output_length=LONGEST,
+                beam_size=beams,
+                beam_alpha=1.0 if beams > 1 else -1,
+                n_best=1,
+                autocast={"device_type": "cpu", "enabled": self.precision == "bfloat16", "dtype": torch.bfloat16},
+            )
         return [until_the_end([int(token) for token in output[position]]) for position in back]
 
     def _batch(self, sources: list[list[int]], targets: list[list[int]] | None) -> Batch:

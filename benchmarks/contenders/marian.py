@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -39,19 +40,29 @@ class Marian(Contender):
             scale_embedding=True,
         )
         self.model: Any = MarianMTModel(config)
+        self._translating: Any = None
         self.optimizer = torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, weight_decay=0.0, fused=True)
 
     def batch(self, rows: list[int]) -> Any:
         sources, targets = zip(*(self.streams.pairs[row] for row in rows), strict=True)
         input_ids = torch.tensor(padded(list(sources), PAD))
         labels = torch.tensor(padded(list(targets), -100))
-        return {"input_ids": input_ids, "attention_mask": input_ids.ne(PAD).long(), "labels": labels}
+        return {
+            "input_ids": input_ids,
+            "attention_mask": input_ids.ne(PAD).long(),
+            "labels": labels,
+            "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels),
+        }
 
     def train_step(self, batch: Any) -> float:
+        labels = batch["labels"]
         with self._autocast():
-            logits = self.model(**batch).logits
+            # Not the labels, of which it would make a loss of its own, without label smoothing
+            logits = self.model(
+                batch["input_ids"], batch["attention_mask"], decoder_input_ids=batch["decoder_input_ids"]
+            ).logits
         loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), batch["labels"].flatten(), label_smoothing=SMOOTHING
+            logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=SMOOTHING
         )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -63,11 +74,14 @@ class Marian(Contender):
         self.optimizer.param_groups[0]["lr"] = rate
 
     def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
+        if self._translating is None:
+            self._translating = copy.deepcopy(self.model).eval()
+            if self.precision == "bfloat16":
+                self._translating = self._translating.bfloat16()
         input_ids = torch.tensor(padded(sources, PAD))
-        with self._autocast():
-            generated = self.model.generate(
-                input_ids, attention_mask=input_ids.ne(PAD).long(), num_beams=beams, max_new_tokens=LONGEST
-            )
+        generated = self._translating.generate(
+            input_ids, attention_mask=input_ids.ne(PAD).long(), num_beams=beams, max_new_tokens=LONGEST
+        )
         return [until_the_end(row[1:]) for row in generated.tolist()]
 
 

@@ -65,6 +65,7 @@ class OpenNMT(Contender):
         self.loss = LossCompute.from_opts(self.options, self.model, vocabulary)
         self.optimizer = Optimizer.from_opt(self.model, self.options)
         self.vocabularies = vocabularies
+        self._translators: dict[int, Translator] = {}
         self._theirs = list(range(streams.vocabulary))
         for ours, token in SPECIALS.items():
             self._theirs[ours] = vocabulary[token]
@@ -91,14 +92,17 @@ class OpenNMT(Contender):
 
     def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
         batch = self._sources(sources)
-        predictions = self._translator(beams).translate_batch(batch, attn_debug=False)["predictions"]
+        if beams not in self._translators:
+            self._translators[beams] = self._translator(beams)
+        predictions = self._translators[beams].translate_batch(batch, attn_debug=False)["predictions"]
         end = self._theirs[END]
         return [[self._ours[token] for token in best[0].tolist() if token != end] for best in predictions]
 
     def _translator(self, beams: int) -> Translator:
         parser = ArgumentParser()
         translate_opts(parser)
-        flags = ["-model", "unused", "-src", "unused", "-beam_size", str(beams), "-max_length", str(LONGEST)]
+        flags = ["-model", "unused", "-src", "unused", "-beam_size", str(beams)]
+        flags += ["-max_length", str(LONGEST), "-max_length_ratio", "0"]
         options = parser.parse_args(flags)
         return Translator.from_opt(
             self.model,

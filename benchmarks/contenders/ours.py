@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,7 +20,7 @@ from hf_rnn_s2s import (
     Shortlist,
     quantize_int8,
 )
-from hf_rnn_s2s.machine import clip_gradients, keep_freed_memory
+from hf_rnn_s2s.machine import clip_gradients
 from hf_rnn_s2s.stepping_rnn_s2s import Stepper
 
 from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Contender
@@ -39,7 +39,6 @@ class Ours(Contender):
 
     def __init__(self, streams: Streams, precision: str, saving: str | None = None) -> None:
         super().__init__(streams, precision)
-        keep_freed_memory()
         self.saving = saving
         self._translator: RnnTranslationPipeline | None = None
         config = RnnS2SConfig(
@@ -84,43 +83,63 @@ class Ours(Contender):
         records = self._translator(texts, num_beams=beams, batch_size=batch_size)
         return [record["translation_text"] for record in records]
 
-    def search_and_model(self, sentences: int, beams: int, batch_size: int) -> list[float]:
+    def search_and_model(self, sentences: int, beams: int, batch_size: int) -> dict[str, float]:
         """
-        Seconds of `generate()`; of calling the model alone: the encoder once, and the forward pass as often as the
-        search needed it, with all rows of the batch, with a cache, and without choosing any tokens; and the median of
-        a step of the search with all rows, choosing included.
+        Seconds of `generate()`; of calling the model alone, that is its encoder once and its forward pass, with a
+        cache and all rows of the batch, as often as the search needed it; and of the search's own steps alone, with
+        the rows that it had each time, moved as it moved them. Neither of the latter two chooses any tokens. Also the
+        median of a step of the search with all rows, and the median length of their sources.
         """
         if self._translator is None:
             self._translator = self._pipeline()
-        model = self._translator.model
         sources = self.streams.tokenizer(self.streams.texts("test_2016_flickr", "en")[:sentences])["input_ids"]
         sources.sort(key=len, reverse=True)
-        in_search = alone = 0.0
+        seconds = {"generate": 0.0, "model": 0.0, "steps": 0.0}
         full_steps: list[float] = []
+        lengths: list[int] = []
         with torch.no_grad():
             for first in range(0, sentences, batch_size):
                 input_ids = torch.tensor(padded(sources[first : first + batch_size], PAD))
                 inputs = {"input_ids": input_ids, "attention_mask": input_ids.ne(PAD)}
-                steps: list[tuple[int, float]] = []
-                with _noted_steps(steps):
+                notes: list[_Note] = []
+                with _noted(notes):
                     start = time.perf_counter()
-                    model.generate(**inputs, num_beams=beams, max_new_tokens=LONGEST)
-                    in_search += time.perf_counter() - start
-                full_steps += [
-                    later - earlier
-                    for (rows, earlier), (_, later) in itertools.pairwise(steps)
-                    if rows == len(input_ids) * beams
+                    self._translator.model.generate(**inputs, num_beams=beams, max_new_tokens=LONGEST)
+                    seconds["generate"] += time.perf_counter() - start
+                steps = [note for note in notes if note.moves is None]
+                of_full = [
+                    later.began - earlier.began
+                    for earlier, later in itertools.pairwise(steps)
+                    if earlier.rows == batch_size * beams
                 ]
-                start = time.perf_counter()
-                encoded = model.get_encoder()(**inputs)
-                encoded.rows_per_source = beams
-                token = torch.full((len(input_ids) * beams, 1), START)
-                cache = None
-                for _ in steps:
-                    output = model(encoder_outputs=encoded, decoder_input_ids=token, past_key_values=cache)
-                    cache = output.past_key_values
-                alone += time.perf_counter() - start
-        return [in_search, alone, median(full_steps)]
+                full_steps += of_full
+                lengths += [input_ids.shape[1]] * len(of_full)
+                seconds["model"] += self._model_seconds(inputs, beams, len(steps))
+                seconds["steps"] += self._step_seconds(inputs, notes)
+        return {**seconds, "full_step": median(full_steps), "source": median(lengths)}
+
+    def _model_seconds(self, inputs: dict[str, torch.Tensor], beams: int, steps: int) -> float:
+        model = self._translator.model  # type: ignore[union-attr]
+        start = time.perf_counter()
+        encoded = model.get_encoder()(**inputs)
+        encoded.rows_per_source = beams
+        token = torch.full((len(inputs["input_ids"]) * beams, 1), START)
+        cache = None
+        for _ in range(steps):
+            output = model(encoder_outputs=encoded, decoder_input_ids=token, past_key_values=cache)
+            cache = output.past_key_values
+        return time.perf_counter() - start
+
+    def _step_seconds(self, inputs: dict[str, torch.Tensor], notes: list[_Note]) -> float:
+        model = self._translator.model  # type: ignore[union-attr]
+        start = time.perf_counter()
+        stepper = Stepper(model.model.decoder, model.lm_head, model.get_encoder()(**inputs), None)
+        for note in notes:
+            if note.moves is None:
+                stepper.step(torch.full((note.rows, 1), START))
+            else:
+                stepper.go_on_from(*note.moves)
+        return time.perf_counter() - start
 
     def _pipeline(self) -> RnnTranslationPipeline:
         model = copy.deepcopy(self.model).eval()
@@ -135,20 +154,32 @@ class Ours(Contender):
         return RnnTranslationPipeline(model=model, tokenizer=self.streams.tokenizer, device="cpu", **options)
 
 
-@contextmanager
-def _noted_steps(notes: list[tuple[int, float]]) -> Iterator[None]:
-    """Notes the rows of each step of a search, and when it began."""
-    step = Stepper.step
+class _Note(NamedTuple):
+    """What a search did with its stepper: a step with so many rows, or moves between rows."""
 
-    def noted(self: Stepper, token_ids: torch.Tensor) -> torch.Tensor:
-        notes.append((len(token_ids), time.perf_counter()))
+    began: float
+    rows: int
+    moves: tuple[Any, ...] | None
+
+
+@contextmanager
+def _noted(notes: list[_Note]) -> Iterator[None]:
+    """Notes what a search does."""
+    step, go_on_from = Stepper.step, Stepper.go_on_from
+
+    def noted_step(self: Stepper, token_ids: torch.Tensor) -> torch.Tensor:
+        notes.append(_Note(time.perf_counter(), len(token_ids), None))
         return step(self, token_ids)
 
-    Stepper.step = noted  # type: ignore[method-assign]
+    def noted_moves(self: Stepper, *moves: Any) -> None:
+        notes.append(_Note(time.perf_counter(), len(moves[0]), moves))
+        go_on_from(self, *moves)
+
+    Stepper.step, Stepper.go_on_from = noted_step, noted_moves  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        Stepper.step = step  # type: ignore[method-assign]
+        Stepper.step, Stepper.go_on_from = step, go_on_from  # type: ignore[method-assign]
 
 
 THE_CONTENDER = Ours

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from benchmarks.streams import PAD, START, Streams, padded
 
-from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Contender, until_the_end
+from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, SMOOTHING, Contender
 
 
 class LoopModel(nn.Module):
@@ -92,19 +92,7 @@ class Tutorial(Contender):
         self.optimizer.param_groups[0]["lr"] = rate
 
     def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
-        if beams > 1:
-            raise NotImplementedError("Tutorials search greedily.")
-        source = torch.tensor(padded(sources, PAD))
-        memory, state = self.model.encode(source)
-        token = torch.full((len(source),), START)
-        written = []
-        for _ in range(LONGEST):
-            logits, state = self.model.step(token, state, memory, source.ne(PAD))
-            token = logits.argmax(1)
-            written.append(token)
-            if all(2 in row for row in torch.stack(written, 1).tolist()):
-                break
-        return [until_the_end(row) for row in torch.stack(written, 1).tolist()]
+        raise NotImplementedError("It takes part in training only.")
 
 
 THE_CONTENDER = Tutorial
