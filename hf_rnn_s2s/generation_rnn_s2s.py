@@ -304,18 +304,19 @@ class RnnS2SGenerationMixin(GenerationMixin):
         self.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
         encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
         arguments = (self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
+        rows = len(input_ids)
         if own is None:
-            return Stepper(*arguments)
+            return Stepper(*arguments, rows=rows)
         if own.step_graphs is not None:
             return GraphStepper(*arguments, graphs=own.step_graphs)
         if logits_processor:
             _warn_of_unused(own, "shortlist")
-            return Stepper(*arguments)
+            return Stepper(*arguments, rows=rows)
         end_ids: Any = config._eos_token_tensor
         shortlist: Any = own.shortlist
         tokens = shortlist.tokens_for(own.source_ids, [] if end_ids is None else end_ids.tolist())
         check_ids(tokens, self.config.target_vocab_size, "shortlist")
-        return Stepper(*arguments, tokens.to(input_ids.device))
+        return Stepper(*arguments, tokens.to(input_ids.device), rows)
 
 
 def _may_leave(processors: list[Any], criteria: list[Any], own: _Own | None) -> bool:

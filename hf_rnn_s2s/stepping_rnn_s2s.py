@@ -24,6 +24,7 @@ class Stepper:
         encoder_outputs: of the sources, for one row each.
         attention_mask: `(sources, source)`, 1 at tokens; None takes the mask of `encoder_outputs`.
         tokens: `(shortlist,)`, the only ids that may be written, in ascending order; None for the whole vocabulary.
+        rows: how many there will be. For a single one, reading its weights takes as long as packing them would.
 
     Attributes:
         modules: the decoder and the output layer as they were given.
@@ -37,9 +38,10 @@ class Stepper:
         encoder_outputs: RnnS2SEncoderOutput,
         attention_mask: torch.Tensor | None,
         tokens: torch.Tensor | None = None,
+        rows: int = 2,
     ) -> None:
         self.modules = (decoder, head)
-        self._tokens = tokens
+        self._tokens, self._rows = tokens, rows
         self._decoder = self._for_steps(decoder)
         self._head = self._for_steps(head if tokens is None else _head_for(head, tokens))
         self._sources = decoder.prepare(encoder_outputs, attention_mask)
@@ -57,7 +59,7 @@ class Stepper:
 
     def _for_steps(self, module: Module) -> Module:
         """The module as it will be called."""
-        return packed(module, keep=ONCE)
+        return packed(module, keep=ONCE) if self._rows > 1 else module
 
     def ids(self, columns: torch.Tensor) -> torch.Tensor:
         """The token ids of columns of the logits."""

@@ -144,6 +144,7 @@ def test_a_search_packs_what_it_steps() -> None:
     assert isinstance(stepper._head, PackedLinear)
     assert stepper._decoder.attention.score.key_projection is decoder.attention.score.key_projection
     assert stepper._decoder.bridge is decoder.bridge
+    assert Stepper(decoder, model.lm_head, memory, None, rows=1)._decoder is decoder
 
 
 def test_a_search_sees_weights_that_changed_since_the_last_one() -> None:
