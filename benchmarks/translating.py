@@ -44,7 +44,7 @@ def main() -> None:
     options.add_argument("--sentences", type=int, default=1000)
     options.add_argument("--batch-one", action="store_true", help="one sentence at a time")
     chosen = parse(options)
-    sentences, rounds = (64, 1) if chosen.quick else (chosen.sentences, chosen.rounds)
+    sentences, rounds = (32, 1) if chosen.quick else (chosen.sentences, chosen.rounds)
     searches = [(1, chosen.batch_size), (5, chosen.batch_size)]
     if chosen.batch_one:
         searches, sentences = [(1, 1), (5, 1)], min(sentences, 200)
@@ -62,7 +62,7 @@ def main() -> None:
 def _learn(worker: Worker, chosen: argparse.Namespace, made: Streams) -> None:
     """Where it has not been done; weights belong to a tokenizer, so they carry its fingerprint."""
     name = WEIGHTS.get(worker.name, worker.name)
-    epochs = 0.1 if chosen.quick else EPOCHS[name]
+    epochs = 0.02 if chosen.quick else EPOCHS[name]
     tokens = json.dumps(made.tokenizer([*made.texts("test_2016_flickr", "en")])["input_ids"])
     fingerprint = hashlib.sha256(tokens.encode()).hexdigest()[:8]
     file = f"{name}-{made.vocabulary}-{fingerprint}{'-quick' * chosen.quick}.pt"

@@ -11,16 +11,22 @@ from __future__ import annotations
 import copy
 import platform
 from collections.abc import Callable, Collection
+from functools import cache
 from typing import TypeVar
 
 import torch
 from torch import nn
+from transformers.utils import logging
 
 from .base_rnn_s2s import is_unchanged
 from .recurrent_rnn_s2s import LayerState, LSTMLayer
 
+logger = logging.get_logger(__name__)
+
 Module = TypeVar("Module", bound=nn.Module)
 
+# The types that the kernels know, and how far a small result may be from the exact one
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 LSTM_MODE = 2  # among the kinds of recurrent layers, as the kernel counts them
 
 
@@ -123,20 +129,49 @@ def _can_pack(weight: torch.Tensor) -> bool:
     )
 
 
+@torch.compiler.disable(reason="it looks at the machine, not at numbers")
 def has_kernels(tensor: torch.Tensor) -> bool:
     """Whether the kernels, those of oneDNN on x86 processors, are there for products of this tensor."""
-    names = "_linear_pointwise", "_reorder_linear_weight", "_reorder_mkldnn_rnn_layer_weight"
     return bool(
         tensor.device.type == "cpu"
-        and platform.machine().lower() in ("x86_64", "amd64")
+        and tensor.dtype in TOLERANCE
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
-        and all(hasattr(torch.ops.mkldnn, name) for name in names)
-        and (
-            tensor.dtype == torch.float32
-            or (tensor.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-        )
+        and _kernels_work(tensor.dtype)
     )
+
+
+@cache
+def _kernels_work(dtype: torch.dtype) -> bool:
+    """
+    Whether the kernels compute what they should in this process. Their names are not public, so a version of torch may
+    have others, or have them take something else; a search then does without.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            return _agree_with_others(dtype)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        logger.info(f"There are no packed weights with this version of torch, {torch.__version__}: {error}")
+        return False
+
+
+def _agree_with_others(dtype: torch.dtype) -> bool:
+    numbers = torch.linspace(-1, 1, 3 * 8, dtype=torch.float64).view(3, 8)
+    layer = LSTMLayer(8, 8).double()
+    for parameter in layer.parameters():
+        parameter.copy_(torch.linspace(-0.5, 0.5, parameter.numel()).view_as(parameter))
+    outputs = torch.nn.functional.linear(numbers, layer.weight_ih, layer.bias_ih)
+    expected, _ = layer(numbers.unsqueeze(1), (numbers, numbers))
+    low, numbers = copy.deepcopy(layer).to(dtype), numbers.to(dtype)
+    ours = linear(numbers, low.weight_ih, low.bias_ih)
+    reordered = linear(numbers, torch.ops.mkldnn._reorder_linear_weight(low.weight_ih.detach()), low.bias_ih)
+    stepped, _ = PackedLSTMLayer(low)(numbers.unsqueeze(1), (numbers, numbers))
+    pairs = (ours, outputs), (reordered, outputs), (stepped, expected)
+    return all(torch.allclose(one.double(), other, rtol=0, atol=TOLERANCE[dtype]) for one, other in pairs)
 
 
 def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

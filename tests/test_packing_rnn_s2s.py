@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, packing_rnn_s2s
 from hf_rnn_s2s.packing_rnn_s2s import PackedLinear, PackedLSTMLayer, packed
 from hf_rnn_s2s.recurrent_rnn_s2s import GRULayer, LSTMLayer
 from hf_rnn_s2s.stepping_rnn_s2s import Stepper
@@ -129,6 +129,27 @@ def test_nothing_is_packed_while_it_may_learn_or_change_its_type() -> None:
         with torch.backends.mkldnn.flags(enabled=False):
             assert packed(linear) is linear
         assert packed(linear) is not linear
+
+
+@pytest.mark.parametrize("change", ["other arguments", "no such name", "other results"])
+@torch.no_grad()
+def test_without_kernels_that_work_nothing_is_packed(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a version of torch that has changed them."""
+
+    def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if change == "other arguments":
+            raise TypeError("linear() got an unexpected argument")
+        if change == "no such name":
+            raise AttributeError("no operator linear")
+        return 2 * nn.functional.linear(inputs, weight, bias)
+
+    monkeypatch.setattr(packing_rnn_s2s, "linear", linear)
+    packing_rnn_s2s._kernels_work.cache_clear()
+    try:
+        layer = nn.Linear(3, 3)
+        assert packed(layer) is layer
+    finally:
+        packing_rnn_s2s._kernels_work.cache_clear()
 
 
 @torch.no_grad()
