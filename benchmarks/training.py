@@ -33,8 +33,13 @@ def main() -> None:
     tokens = {worker.name: worker.call("prepare", first=0, count=count) for worker in workers}
     for worker in workers:
         worker.call("prepare", first=count, count=warm)
+
+    def measure(worker: Worker) -> float:
+        # While others had their turns, its memory may have been put aside.
         worker.call("train", first=count, count=warm)
-    results = race(workers, rounds, lambda worker: tokens[worker.name] / worker.call("train", first=0, count=count))
+        return tokens[worker.name] / worker.call("train", first=0, count=count)
+
+    results = race(workers, rounds, measure)
     parameters = {worker.name: worker.call("parameters") for worker in workers}
     memory = {worker.name: rounded(worker.call("peak_memory")) for worker in workers}
     for worker in workers:

@@ -83,12 +83,12 @@ def _race(
     texts: dict[str, list[str]] = {}
 
     def measure(worker: Worker) -> float:
+        # While others had their turns, its memory may have been put aside.
+        worker.call("translate", sentences=min(sentences, 2 * batch_size), beams=beams, batch_size=batch_size)
         outcome = worker.call("translate", sentences=sentences, beams=beams, batch_size=batch_size)
         texts[worker.name] = outcome["texts"]
         return sentences / outcome["seconds"]
 
-    for worker in workers:
-        worker.call("translate", sentences=min(sentences, 2 * batch_size), beams=beams, batch_size=batch_size)
     results = race(workers, rounds, measure)
     bleu = {name: rounded(sacrebleu.corpus_bleu(ours, [references]).score) for name, ours in texts.items()}
     print(f"\nBLEU, {beams} beams: " + ", ".join(f"{name} {score:.1f}" for name, score in bleu.items()))
