@@ -133,8 +133,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if not isinstance(self.train_dataset, Dataset):
             raise ValueError(
                 "per_device_train_batch_tokens goes by the lengths of all examples and reads them from the columns of "
-                f"a datasets.Dataset; a {type(self.train_dataset).__name__} has none. Set per_device_train_batch_size "
-                "instead."
+                f"a datasets.Dataset, but train_dataset is of the type {type(self.train_dataset).__name__}: set "
+                "per_device_train_batch_size instead."
             )
         batches = TokenBudgetBatches(
             _lengths(self.train_dataset, "input_ids"),

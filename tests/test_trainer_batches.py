@@ -98,7 +98,7 @@ def test_a_budget_that_fits_no_example_is_refused_before_training(
     ):
         made.train()
     made.train_dataset = dataset.to_iterable_dataset()
-    with pytest.raises(ValueError, match="a stream does not tell; set per_device_train_batch_size instead"):
+    with pytest.raises(ValueError, match="of the type IterableDataset: set per_device_train_batch_size instead"):
         made.get_train_dataloader()
     with pytest.raises(ValueError, match="per_device_train_batch_tokens=0 must be at least 1"):
         RnnS2STrainingArguments(output_dir=str(tmp_path), per_device_train_batch_tokens=0)

@@ -30,6 +30,7 @@ class Contender(ABC):
     """
 
     model: torch.nn.Module
+    optimizer: Any
     has_buckets = True  # whether the toolkit puts sentences of like length into a batch
 
     def __init__(self, streams: Streams, precision: str, has_buckets: bool | None = None) -> None:
@@ -46,6 +47,14 @@ class Contender(ABC):
     @abstractmethod
     def train_step(self, batch: Any) -> float:
         """Forward, backward, clipping and update; the loss, so that nothing is left for later."""
+
+    def _update(self, loss: torch.Tensor) -> float:
+        """Backward, clipping and update, the plain way; the loss."""
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
 
     @abstractmethod
     def set_learning_rate(self, rate: float) -> None:

@@ -13,7 +13,7 @@ from joeynmt.vocabulary import Vocabulary
 
 from benchmarks.streams import END, PAD, START, UNKNOWN, Streams, padded
 
-from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Contender, until_the_end
+from .base import DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Contender, until_the_end
 
 
 class Joey(Contender):
@@ -63,11 +63,7 @@ class Joey(Contender):
         batch.sort_by_src_length()
         with self._autocast():
             loss, _, _, _ = self.model(return_type="loss", **vars(batch))
-        batch.normalize(loss, normalization="tokens").backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return loss.item()
+        return self._update(batch.normalize(loss, normalization="tokens"))
 
     def set_learning_rate(self, rate: float) -> None:
         self.optimizer.param_groups[0]["lr"] = rate

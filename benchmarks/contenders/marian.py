@@ -10,7 +10,7 @@ from transformers import MarianConfig, MarianMTModel
 
 from benchmarks.streams import END, PAD, START, Streams, padded
 
-from .base import CLIP, DROPOUT, EMBEDDING, LEARNING_RATE, LONGEST, SMOOTHING, Contender, until_the_end
+from .base import DROPOUT, EMBEDDING, LEARNING_RATE, LONGEST, SMOOTHING, Contender, until_the_end
 
 LAYERS = 2
 
@@ -64,11 +64,7 @@ class Marian(Contender):
         loss = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=SMOOTHING
         )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return loss.item()
+        return self._update(loss)
 
     def set_learning_rate(self, rate: float) -> None:
         self.optimizer.param_groups[0]["lr"] = rate

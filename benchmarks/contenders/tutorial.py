@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from benchmarks.streams import PAD, START, Streams, padded
 
-from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, SMOOTHING, Contender
+from .base import DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, SMOOTHING, Contender
 
 
 class LoopModel(nn.Module):
@@ -82,11 +82,7 @@ class Tutorial(Contender):
         loss = functional.cross_entropy(
             logits.flatten(0, 1).float(), target[:, 1:].t().flatten(), ignore_index=PAD, label_smoothing=SMOOTHING
         )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return loss.item()
+        return self._update(loss)
 
     def set_learning_rate(self, rate: float) -> None:
         self.optimizer.param_groups[0]["lr"] = rate
