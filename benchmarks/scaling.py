@@ -17,12 +17,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from transformers import MarianConfig, MarianMTModel, PreTrainedModel
+from transformers import MarianMTModel, PreTrainedModel
 
+from benchmarks.contenders.marian import marian_config
 from benchmarks.floor import floor_seconds, training_floor
 from benchmarks.options import parse, parser
 from benchmarks.report import report, rounded
-from benchmarks.streams import END, PAD, START
+from benchmarks.streams import END
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.machine import keep_freed_memory
 
@@ -57,26 +58,7 @@ def our_config(vocabulary: int, layers: int, width: int) -> RnnS2SConfig:
 
 def marian(vocabulary: int, layers: int, width: int) -> PreTrainedModel:
     """Of the same width; two of its layers have the parameters of one of ours."""
-    return MarianMTModel(
-        MarianConfig(
-            vocab_size=vocabulary,
-            decoder_vocab_size=vocabulary,
-            share_encoder_decoder_embeddings=False,
-            d_model=width,
-            encoder_layers=2 * layers,
-            decoder_layers=2 * layers,
-            encoder_ffn_dim=4 * width,
-            decoder_ffn_dim=4 * width,
-            encoder_attention_heads=4,
-            decoder_attention_heads=4,
-            max_position_embeddings=1024,
-            pad_token_id=PAD,
-            bos_token_id=START,
-            eos_token_id=END,
-            decoder_start_token_id=START,
-            forced_eos_token_id=None,
-        )
-    )
+    return MarianMTModel(marian_config(vocabulary, 2 * layers, width, max_position_embeddings=1024))
 
 
 MODELS: dict[str, Callable[[int, int, int], PreTrainedModel]] = {"ours": ours, "marian": marian}

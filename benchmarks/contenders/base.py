@@ -21,7 +21,7 @@ LONGEST = 80  # tokens of a translation; the longest reference has 59
 
 class Contender(ABC):
     """
-    A model of the common shape, with the toolkit's own training step and search.
+    A model of the common shape, with the toolkit's own training step.
 
     Args:
         streams: what to train on and to translate.
@@ -56,13 +56,9 @@ class Contender(ABC):
         self.optimizer.zero_grad()
         return loss.item()
 
-    @abstractmethod
     def set_learning_rate(self, rate: float) -> None:
         """For the next steps."""
-
-    @abstractmethod
-    def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
-        """Ids of a batch of translations, without start and end; the toolkit's own search."""
+        self.optimizer.param_groups[0]["lr"] = rate
 
     # What the benchmarks call, by name, in a process of the contender's own
 
@@ -107,6 +103,24 @@ class Contender(ABC):
         file.with_suffix(".part").rename(file)
         return time.perf_counter() - start
 
+    def peak_memory(self) -> float:
+        """Megabytes that the process has held at most."""
+        return peak_megabytes()
+
+    def _batches(self) -> list[list[int]]:
+        return self.streams.batches if self.has_buckets else self.streams.mixed_batches
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+class Translator(Contender):
+    """One that translates, too, with the toolkit's own search."""
+
+    @abstractmethod
+    def translate_texts(self, texts: list[str], beams: int, batch_size: int) -> list[str]:
+        """From text to text, in batches of like length; the translations in the order of the texts."""
+
     def translate(self, sentences: int, beams: int, batch_size: int) -> dict[str, Any]:
         """Translates test sentences from text to text, longest first; seconds and texts in their order."""
         texts = self.streams.texts("test_2016_flickr", "en")[:sentences]
@@ -115,8 +129,15 @@ class Contender(ABC):
         translations = self.translate_texts(texts, beams, batch_size)
         return {"seconds": time.perf_counter() - start, "texts": translations}
 
+
+class IdTranslator(Translator):
+    """One whose search takes ids and gives ids."""
+
+    @abstractmethod
+    def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
+        """Ids of a batch of translations, without start and end."""
+
     def translate_texts(self, texts: list[str], beams: int, batch_size: int) -> list[str]:
-        """Tokens, search, text; batches of like length."""
         tokenizer = self.streams.tokenizer
         sources = tokenizer(texts)["input_ids"]
         order = sorted(range(len(sources)), key=lambda row: -len(sources[row]))
@@ -128,16 +149,6 @@ class Contender(ABC):
                 for row, text in zip(rows, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
                     translations[row] = text
         return translations
-
-    def peak_memory(self) -> float:
-        """Megabytes that the process has held at most."""
-        return peak_megabytes()
-
-    def _batches(self) -> list[list[int]]:
-        return self.streams.batches if self.has_buckets else self.streams.mixed_batches
-
-    def _autocast(self) -> AbstractContextManager:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 def peak_megabytes() -> float:

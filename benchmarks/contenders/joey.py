@@ -13,10 +13,10 @@ from joeynmt.vocabulary import Vocabulary
 
 from benchmarks.streams import END, PAD, START, UNKNOWN, Streams, padded
 
-from .base import DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Contender, until_the_end
+from .base import DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, IdTranslator, until_the_end
 
 
-class Joey(Contender):
+class Joey(IdTranslator):
     """The RNN of its tutorial: Bahdanau attention and input feeding."""
 
     has_buckets = False
@@ -64,9 +64,6 @@ class Joey(Contender):
         with self._autocast():
             loss, _, _, _ = self.model(return_type="loss", **vars(batch))
         return self._update(batch.normalize(loss, normalization="tokens"))
-
-    def set_learning_rate(self, rate: float) -> None:
-        self.optimizer.param_groups[0]["lr"] = rate
 
     def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
         batch = self._batch(sources, None)

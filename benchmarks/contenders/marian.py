@@ -10,35 +10,39 @@ from transformers import MarianConfig, MarianMTModel
 
 from benchmarks.streams import END, PAD, START, Streams, padded
 
-from .base import DROPOUT, EMBEDDING, LEARNING_RATE, LONGEST, SMOOTHING, Contender, until_the_end
+from .base import DROPOUT, EMBEDDING, LEARNING_RATE, LONGEST, SMOOTHING, IdTranslator, until_the_end
 
 LAYERS = 2
 
 
-class Marian(Contender):
+def marian_config(vocabulary: int, layers: int, width: int, **more: Any) -> MarianConfig:
+    """With so many layers on each side, and vocabularies of their own on both."""
+    return MarianConfig(
+        vocab_size=vocabulary,
+        decoder_vocab_size=vocabulary,
+        share_encoder_decoder_embeddings=False,
+        d_model=width,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        pad_token_id=PAD,
+        bos_token_id=START,
+        eos_token_id=END,
+        decoder_start_token_id=START,
+        forced_eos_token_id=None,
+        **more,
+    )
+
+
+class Marian(IdTranslator):
     """A Transformer as wide as the embeddings of the others."""
 
     def __init__(self, streams: Streams, precision: str, layers: int = LAYERS) -> None:
         super().__init__(streams, precision)
-        config = MarianConfig(
-            vocab_size=streams.vocabulary,
-            decoder_vocab_size=streams.vocabulary,
-            share_encoder_decoder_embeddings=False,
-            d_model=EMBEDDING,
-            encoder_layers=layers,
-            decoder_layers=layers,
-            encoder_ffn_dim=4 * EMBEDDING,
-            decoder_ffn_dim=4 * EMBEDDING,
-            encoder_attention_heads=4,
-            decoder_attention_heads=4,
-            dropout=DROPOUT / 3,
-            pad_token_id=PAD,
-            bos_token_id=START,
-            eos_token_id=END,
-            decoder_start_token_id=START,
-            forced_eos_token_id=None,
-            scale_embedding=True,
-        )
+        config = marian_config(streams.vocabulary, layers, EMBEDDING, dropout=DROPOUT / 3, scale_embedding=True)
         self.model: Any = MarianMTModel(config)
         self._translating: Any = None
         self.optimizer = torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, weight_decay=0.0, fused=True)
@@ -65,9 +69,6 @@ class Marian(Contender):
             logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=SMOOTHING
         )
         return self._update(loss)
-
-    def set_learning_rate(self, rate: float) -> None:
-        self.optimizer.param_groups[0]["lr"] = rate
 
     def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
         if self._translating is None:

@@ -16,12 +16,12 @@ from onmt.utils.parse import ArgumentParser
 
 from benchmarks.streams import END, PAD, START, UNKNOWN, Streams, padded
 
-from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Contender
+from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, IdTranslator
 
 SPECIALS = {UNKNOWN: "<unk>", PAD: "<blank>", START: "<s>", END: "</s>"}
 
 
-class OpenNMT(Contender):
+class OpenNMT(IdTranslator):
     """The `brnn` model with general attention, with or without input feeding."""
 
     def __init__(self, streams: Streams, precision: str, input_feed: int) -> None:

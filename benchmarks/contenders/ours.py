@@ -23,10 +23,10 @@ from hf_rnn_s2s import (
 from hf_rnn_s2s.machine import clip_gradients
 from hf_rnn_s2s.stepping_rnn_s2s import Stepper
 
-from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Contender
+from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Translator
 
 
-class Ours(Contender):
+class Ours(Translator):
     """
     The default architecture with one decoder layer, as the others have.
 
@@ -70,12 +70,6 @@ class Ours(Contender):
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.item()
-
-    def set_learning_rate(self, rate: float) -> None:
-        self.optimizer.param_groups[0]["lr"] = rate
-
-    def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
-        raise NotImplementedError("The pipeline translates.")
 
     def translate_texts(self, texts: list[str], beams: int, batch_size: int) -> list[str]:
         if self._translator is None:

@@ -84,11 +84,5 @@ class Tutorial(Contender):
         )
         return self._update(loss)
 
-    def set_learning_rate(self, rate: float) -> None:
-        self.optimizer.param_groups[0]["lr"] = rate
-
-    def translate_ids(self, sources: list[list[int]], beams: int) -> list[list[int]]:
-        raise NotImplementedError("It takes part in training only.")
-
 
 THE_CONTENDER = Tutorial
