@@ -26,12 +26,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset, load_from_disk
+import datasets
+from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
 from .data_arguments import NO_VALIDATION_WAY_OUT, DataArguments, DataError
 from .data_columns import PAIR, Examples, as_pairs, filter_examples
 from .data_files import FORMATS, check_parallel_text, check_table
+from .data_rows import MOST_SHARDS, SHARD_ROWS, digest_of
 from .demo_corpus import build_demo_corpus
 
 __all__ = ["load_examples", "training_texts"]
@@ -86,7 +88,7 @@ def _load_demo(arguments: DataArguments) -> dict[str, Examples]:
     corpus = build() if arguments.demo_size is None else build(size=arguments.demo_size)
     examples = {split: Dataset.from_list(list(pairs), features=PAIR) for split, pairs in corpus.items()}
     if arguments.streaming:
-        return {split: dataset.to_iterable_dataset() for split, dataset in examples.items()}
+        return {split: as_stream(dataset) for split, dataset in examples.items()}
     return dict(examples)
 
 
@@ -109,11 +111,21 @@ def _load_dataset(arguments: DataArguments) -> dict[str, Examples]:
 
 
 def _open_dataset(arguments: DataArguments) -> Any:
-    name = str(arguments.dataset_name)
-    if not Path(name, "dataset_dict.json").is_file():
-        return load_dataset(name, arguments.dataset_config_name, streaming=arguments.streaming)
-    splits = load_from_disk(name)  # a folder that `DatasetDict.save_to_disk` wrote
-    return {split: data.to_iterable_dataset() if arguments.streaming else data for split, data in splits.items()}
+    name, configuration = str(arguments.dataset_name), arguments.dataset_config_name
+    if Path(name, "dataset_dict.json").is_file():  # a folder that `DatasetDict.save_to_disk` wrote
+        splits = load_from_disk(name)
+        return {split: as_stream(data) if arguments.streaming else data for split, data in splits.items()}
+    if not Path(name).is_dir() or arguments.streaming:
+        return load_dataset(name, configuration, streaming=arguments.streaming)
+    # The cache of `datasets` goes by the paths and times of files, which stay when files are copied over others.
+    files = sorted(path for path in Path(name).rglob("*") if path.is_file())
+    cache = Path(datasets.config.HF_DATASETS_CACHE, f"folder-{digest_of(files)[:16]}")
+    return load_dataset(name, configuration, cache_dir=str(cache))
+
+
+def as_stream(dataset: Dataset) -> IterableDataset:
+    """The rows one after another, in shards that can be shuffled and shared out."""
+    return dataset.to_iterable_dataset(num_shards=min(MOST_SHARDS, -(-max(1, len(dataset)) // SHARD_ROWS)))
 
 
 def _load_files(arguments: DataArguments) -> dict[str, Examples]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ def test_local_folder_as_dataset_name(tmp_path: Path, streaming: bool) -> None:
         "validation": PAIRS[:2],
         "test": PAIRS[2:4],
     }
+
+
+def test_a_changed_local_folder_is_read_again_whatever_its_times(tmp_path: Path) -> None:
+    for pair in FULL_PAIRS[:2]:
+        for split in ("train", "validation"):
+            path = write_table(tmp_path / f"{split}.parquet", [pair])
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert rows(load_examples(DataArguments(dataset_name=str(tmp_path)))["train"]) == [pair]
 
 
 def test_hub_dataset_with_configuration_and_other_split_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +161,7 @@ def test_all_files_are_looked_at_before_any_is_read(tmp_path: Path, monkeypatch:
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("a file was read before all were checked")
 
-    monkeypatch.setattr(data_files, "load_dataset", fail)
+    monkeypatch.setattr(data_files.Dataset, "from_generator", fail)
     train = write_table(tmp_path / "train.jsonl", PAIRS)
     with pytest.raises(DataError, match=r"nowhere\.jsonl does not exist"):
         load_examples(DataArguments(train_file=train, validation_file=str(tmp_path / "nowhere.jsonl")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_changed_parallel_text_is_read_again(tmp_path: Path) -> None:
     assert rows(load_examples(parallel(prefix))["train"]) == PAIRS[:1]
     write_parallel(tmp_path / "t", PAIRS[1:2])
     assert rows(load_examples(parallel(prefix))["train"]) == PAIRS[1:2]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+def test_a_changed_table_is_read_again_whatever_its_time(tmp_path: Path, suffix: str) -> None:
+    """tar, rsync and docker write files with the times that they had elsewhere."""
+    path = tmp_path / f"pairs{suffix}"
+    for pair in NO_TABS[:2]:
+        write_table(path, [pair])
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert rows(load_examples(files(str(path)))["train"]) == [pair]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
