@@ -7,36 +7,28 @@
 
 The folder `output_dir` then holds the model with its code and tokenizer, `all_results.json`, `predictions.tsv`,
 `training_curves.png`, `attention.png` and `README.md`, the model card.
+
+Two functions have imports of their own: a mistake in the arguments is told before what training needs is loaded.
 """
+
+from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, concatenate_datasets
-from transformers import (
-    DataCollatorForSeq2Seq,
-    EarlyStoppingCallback,
-    PreTrainedTokenizerFast,
-    TrainerCallback,
-    set_seed,
-)
+from hf_rnn_s2s.argument_checks import CHECKS
+from hf_rnn_s2s.command_line import Arguments, parse_arguments
+from hf_rnn_s2s.errors import ending_with_a_message
+from hf_rnn_s2s.run_folder import own_folder
 
-from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments, parse_arguments
-from hf_rnn_s2s.averaging import WeightAveraging
-from hf_rnn_s2s.building import get_model, get_tokenizer, set_generation
-from hf_rnn_s2s.checkpoints import find_checkpoint
-from hf_rnn_s2s.data import load_examples
-from hf_rnn_s2s.data_arguments import DataArguments
-from hf_rnn_s2s.data_columns import Examples
-from hf_rnn_s2s.data_tokens import tokenize_examples
-from hf_rnn_s2s.metrics import TranslationMetric
-from hf_rnn_s2s.model_card import build_model_card, language_pair
-from hf_rnn_s2s.plots import has_training_curves, plot_training_curves
-from hf_rnn_s2s.reports import draw_attention, informative_example, translations_table, write_predictions
-from hf_rnn_s2s.trainer import RnnS2STrainer
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hf_rnn_s2s.data_columns import Examples
+    from hf_rnn_s2s.trainer import RnnS2STrainer
 
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
 CARD_TEMPLATE = Path(__file__).parent / "model_card.md"
@@ -44,20 +36,34 @@ CARD_TEMPLATE = Path(__file__).parent / "model_card.md"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains, translates the test split and reports. `argv` follows the script's name; None: as called."""
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv, DEMO_RECIPE)
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv, DEMO_RECIPE, CHECKS)
+    with own_folder(arguments.training):
+        run(arguments)
+
+
+def run(arguments: Arguments) -> None:
+    """What `main` does when the arguments are in order and the output folder is ours."""
+    from transformers import DataCollatorForSeq2Seq, set_seed
+
+    from hf_rnn_s2s.averaging import chosen_callbacks
+    from hf_rnn_s2s.building import get_model, get_tokenizer, set_generation
+    from hf_rnn_s2s.checkpoints import find_checkpoint
+    from hf_rnn_s2s.data import load_examples, require_splits
+    from hf_rnn_s2s.data_tokens import tokenize_splits
+    from hf_rnn_s2s.metrics import TranslationMetric
+    from hf_rnn_s2s.model_card import language_pair
+    from hf_rnn_s2s.trainer import RnnS2STrainer
+
     model_arguments, data_arguments, training_arguments = arguments
     checkpoint = find_checkpoint(training_arguments)
-    extras = callbacks(training_arguments, checkpoint)
-    model_arguments.check_architecture()
-    check_work(model_arguments, training_arguments, checkpoint)
     set_seed(training_arguments.seed)
 
     examples = load_examples(data_arguments)
-    check_splits(examples, training_arguments)
+    require_splits(examples, training_arguments.do_train, training_arguments.do_predict)
     tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples)
     model = get_model(model_arguments, checkpoint, tokenizer)
     set_generation(model, model_arguments, data_arguments, training_arguments)
-    datasets = encode_splits(examples, tokenizer, data_arguments, training_arguments)
+    datasets = tokenize_splits(examples, tokenizer, data_arguments, training_arguments)
 
     target_lang = language_pair(data_arguments)[1]
 
@@ -72,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data_collator=DataCollatorForSeq2Seq(tokenizer),
         train_dataset=datasets.get("train"),
         eval_dataset=datasets.get("validation"),
-        callbacks=extras,
+        callbacks=chosen_callbacks(training_arguments, checkpoint),
     )
     if training_arguments.do_train:
         trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
@@ -93,58 +99,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainer.accelerator.end_training()
 
 
-def check_work(model_arguments: ModelArguments, arguments: RnnS2STrainingArguments, checkpoint: str | None) -> None:
-    """Raises if a run without training is told to make a model."""
-    if arguments.do_train:
-        return
-    if model_arguments.model_name_or_path is None:
-        raise ValueError("do_train=false: name the model that is to be evaluated, with --model_name_or_path.")
-    if checkpoint is not None or arguments.push_to_hub:
-        name = "resume_from_checkpoint" if checkpoint else "push_to_hub"
-        raise ValueError(f"{name} goes with training, but do_train=false; leave it out.")
-
-
-def check_splits(examples: dict[str, Examples], arguments: RnnS2STrainingArguments) -> None:
-    """Raises what would otherwise come up when tokenizer and model are ready."""
-    if not arguments.do_train:
-        if "validation" not in examples and not ("test" in examples and arguments.do_predict):
-            raise ValueError("There is nothing to do without training; name a validation_file or a test_file.")
-        return
-    if "train" not in examples:
-        raise ValueError(f"There is nothing to train on, only {', '.join(examples)}; name a train_file.")
-    if not isinstance(examples["train"], Dataset) and arguments.max_steps <= 0:
-        raise ValueError("A streamed dataset does not tell its size: say how long to train, with --max_steps.")
-    if not isinstance(examples["train"], Dataset) and arguments.per_device_train_batch_tokens is not None:
-        raise ValueError("A stream does not tell its lengths: set per_device_train_batch_size, not ..._batch_tokens.")
-
-
-def encode_splits(
-    examples: dict[str, Examples],
-    tokenizer: PreTrainedTokenizerFast,
-    arguments: DataArguments,
-    training: RnnS2STrainingArguments,
-) -> dict[str, Examples]:
-    """Each split that is needed as token ids. Those to evaluate on keep their texts, which are what is scored."""
-    encoded = {}
-    if training.do_train:
-        encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, training=True)
-    for name in ["validation", *(["test"] if training.do_predict else [])]:
-        if name in examples:
-            ids = tokenize_examples(examples[name], tokenizer, arguments, training=False)
-            encoded[name] = concatenate_datasets([ids, examples[name]], axis=1)
-    return encoded
-
-
-def callbacks(arguments: RnnS2STrainingArguments, checkpoint: str | None) -> list[TrainerCallback]:
-    """Early stopping and weight averaging, where they are asked for."""
-    chosen: list[TrainerCallback] = []
-    if arguments.early_stopping_patience is not None:
-        chosen.append(EarlyStoppingCallback(arguments.early_stopping_patience))
-    if arguments.ema_decay is not None:
-        chosen.append(WeightAveraging(arguments.ema_decay, checkpoint))
-    return chosen
-
-
 def predict_test_split(trainer: RnnS2STrainer, test: Dataset | None) -> list[tuple[str, str, str]]:
     """Rows of source, reference and translation; the scores go to `all_results.json`."""
     if test is None:
@@ -157,13 +111,21 @@ def predict_test_split(trainer: RnnS2STrainer, test: Dataset | None) -> list[tup
 
 
 def report(
-    trainer: RnnS2STrainer, arguments: Any, datasets: dict[str, Any], translations: list[Any], resumed: bool
+    trainer: RnnS2STrainer,
+    arguments: Arguments,
+    datasets: dict[str, Examples],
+    translations: list[tuple[str, str, str]],
+    resumed: bool,
 ) -> None:
     """Writes what people will look at, and shows how to go on."""
+    from hf_rnn_s2s.model_card import build_model_card
+    from hf_rnn_s2s.plots import has_training_curves, plot_training_curves
+    from hf_rnn_s2s.reports import draw_attention, informative_example, translations_table, write_predictions
+
     folder, model = Path(str(trainer.args.output_dir)), trainer.accelerator.unwrap_model(trainer.model)
     if translations:
         write_predictions(folder / "predictions.tsv", translations)
-        source = informative_example(trainer.processing_class, translations, arguments[1].max_source_length)
+        source = informative_example(trainer.processing_class, translations, arguments.data.max_source_length)
         if source is not None and model.config.attention_type != "none":
             draw_attention(folder / "attention.png", model, trainer.processing_class, source)
     if trainer.args.do_train:
@@ -173,7 +135,7 @@ def report(
             CARD_TEMPLATE,
             model,
             *arguments,
-            split_sizes={name: len(split) if isinstance(split, Dataset) else None for name, split in datasets.items()},
+            split_sizes={name: getattr(split, "num_rows", None) for name, split in datasets.items()},
             metrics=json.loads((folder / "all_results.json").read_text(encoding="utf-8")),
             samples=translations[:5],
             pictures={path.name for path in folder.glob("*.png")},
@@ -181,9 +143,10 @@ def report(
         )
         card.save(folder / "README.md")
     print(translations_table(translations[:5]))
-    name = folder if trainer.args.do_train else arguments[0].model_name_or_path
+    name = folder if trainer.args.do_train else arguments.model.model_name_or_path
     print(f'from transformers import pipeline; translator = pipeline("translation", "{name}", trust_remote_code=True)')
 
 
 if __name__ == "__main__":
-    main()
+    with ending_with_a_message("train.py"):
+        main()

@@ -1,24 +1,20 @@
-"""What `train.py` can be told: the arguments of the model and of the training run, and how a recipe gives them."""
+"""What `train.py` can be told of the model and of the training run."""
 
-import difflib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
-import yaml
-from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments
 from transformers.utils import logging
 
 from .configuration_rnn_s2s import CHOICES, RnnS2SConfig
-from .data_arguments import DataArguments
+from .errors import UsageError
 from .machine import has_fast_bfloat16
+from .tokenization_rnn_s2s import SMALLEST_VOCABULARY
 
 logger = logging.get_logger(__name__)
 
-USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
 NEW_MODEL_BEAMS = 5
 # What a checkpoint can be chosen by, and whether more is better.
 BEST_MODEL_METRICS = {
@@ -29,8 +25,6 @@ BEST_MODEL_METRICS = {
     "chrf": True,
     "exact_match": True,
 }
-# Whoever gives one of these wants something else than the demo.
-NOT_THE_DEMO = {"dataset_name", "train_file", "model_name_or_path", "tokenizer_name"}
 
 
 def _switch(name: str, help: str) -> Any:
@@ -108,19 +102,27 @@ class ModelArguments:
     )
 
     def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise UsageError(*problems)
+
+    def _problems(self) -> Iterator[str]:
         if self.num_beams is not None and self.num_beams < 1:
-            raise ValueError(f"num_beams={self.num_beams} must be at least 1; 1 is greedy search.")
+            yield f"num_beams={self.num_beams} must be at least 1; 1 is greedy search."
+        for name in ("vocab_size", "decoder_vocab_size"):
+            value = getattr(self, name)
+            if value is not None and value < SMALLEST_VOCABULARY:
+                yield f"{name}={value} must be at least {SMALLEST_VOCABULARY}; a useful vocabulary has some thousands."
+        if self.model_name_or_path is None:
+            try:  # a configuration for its checks alone, which need not wait for a tokenizer
+                RnnS2SConfig(vocab_size=self.vocab_size, **self.architecture())
+            except ValueError as error:
+                yield str(error)
 
     def architecture(self) -> dict[str, Any]:
         """The arguments of `RnnS2SConfig` that somebody asked for."""
         names = {switch.name for switch in fields(RnnS2SConfig)} - {"vocab_size", "decoder_vocab_size"}
         given = {name: value for name, value in vars(self).items() if name in names}
         return {name: value for name, value in given.items() if value is not None}
-
-    def check_architecture(self) -> None:
-        """Builds the configuration of a new model for its checks alone, so that they need not wait for a tokenizer."""
-        if self.model_name_or_path is None:
-            RnnS2SConfig(vocab_size=self.vocab_size, decoder_vocab_size=self.decoder_vocab_size, **self.architecture())
 
 
 @dataclass
@@ -147,6 +149,13 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     learning_rate: float = _preset("learning_rate", 2e-3)
     warmup_steps: float = _preset("warmup_steps", 0.05)
     train_sampling_strategy: str = _preset("train_sampling_strategy", "group_by_length")
+    shuffle_buffer_size: int = field(
+        default=10_000,
+        metadata={
+            "help": "With streaming: rows that are read ahead, shuffled and sorted into batches of like length. More "
+            "of them are mixed better, and take more memory."
+        },
+    )
     logging_steps: float = _preset("logging_steps", 50)
     logging_first_step: bool = _preset("logging_first_step", True)
     eval_strategy: str = _preset("eval_strategy", "epoch")
@@ -195,15 +204,31 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             # transformers takes everything but a loss for better when it is greater
             self.greater_is_better = BEST_MODEL_METRICS.get(self.metric_for_best_model.removeprefix("eval_"))
-        super().__post_init__()
+        problems = list(self._problems())
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise UsageError(*problems)
+
+    def _problems(self) -> Iterator[str]:
         if self.generation_max_length is not None and self.generation_max_length < 2:
-            raise ValueError(
+            yield (
                 f"generation_max_length={self.generation_max_length} leaves no room for a token: the start counts too."
             )
         if self.do_train and self.early_stopping_patience is not None and self.eval_strategy == "no":
-            raise ValueError("early_stopping_patience counts evaluations; set eval_strategy to epoch or steps.")
-        if self.per_device_train_batch_tokens is not None and self.per_device_train_batch_tokens < 1:
-            raise ValueError(f"per_device_train_batch_tokens={self.per_device_train_batch_tokens} must be at least 1.")
+            yield "early_stopping_patience counts evaluations; set eval_strategy to epoch or steps."
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            yield f"ema_decay={self.ema_decay} must lie between 0 and 1, e.g. 0.999."
+        for name in ("per_device_train_batch_tokens", "shuffle_buffer_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                yield f"{name}={value} must be at least 1."
+        chosen = (self.metric_for_best_model or "loss").removeprefix("eval_")
+        if chosen not in BEST_MODEL_METRICS:
+            yield f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(BEST_MODEL_METRICS)}."
+        yield from incomplete_translations(self)
 
     def _choose_precision(self) -> None:
         accelerator = None if self.use_cpu else torch.accelerator.current_accelerator()
@@ -215,86 +240,22 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             logger.warning(f"bf16=true, but this {device} has no units for bfloat16: float32 would be faster.")
 
 
-Arguments = tuple[ModelArguments, DataArguments, RnnS2STrainingArguments]
+def incomplete_translations(arguments: Seq2SeqTrainingArguments) -> Iterator[str]:
+    """What would keep `RnnS2STrainer` from scoring complete translations."""
+    needed = {
+        "predict_with_generate": True,
+        "prediction_loss_only": False,
+        "eval_do_concat_batches": True,
+        "batch_eval_metrics": False,
+        "dataloader_drop_last": False,
+        "remove_unused_columns": True,
+    }
+    for name, value in needed.items():
+        if getattr(arguments, name) is not value:
+            yield (
+                f"{name}={getattr(arguments, name)}: this trainer scores complete translations; leave it at {value}. "
+                "To save time, evaluate less often (eval_strategy, eval_steps) or on fewer examples."
+            )
 
 
-def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None) -> Arguments:
-    """
-    Reads `[recipe] [--argument value ...]`. The recipe, a YAML file that maps arguments to values, comes first if
-    there is one; what the command line says wins over it.
-
-    Args:
-        argv: the command line without the name of the script.
-        demo_recipe: the recipe of a command line that has none and names neither data nor a model to go on from.
-
-    Raises:
-        SystemExit: with a message, for a recipe that cannot be read, an unknown argument or a value that does not fit.
-    """
-    parser = HfArgumentParser(
-        cast(Any, [ModelArguments, DataArguments, RnnS2STrainingArguments]),
-        usage=USAGE,
-        description="Trains a translation model and leaves it in output_dir with its scores, pictures and model card.",
-        allow_abbrev=False,
-    )
-    options = list(argv)
-    if demo_recipe is not None and _asks_for_the_demo(options):
-        options.insert(0, str(demo_recipe))
-    if options and not options[0].startswith("-"):
-        options = _read_recipe(parser, options.pop(0)) + options
-    *arguments, unknown = parser.parse_args_into_dataclasses(
-        options, return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
-        parser.error(_explain_unknown(parser, unknown[0], "on the command line"))
-    chosen = (arguments[-1].metric_for_best_model or "loss").removeprefix("eval_")
-    if chosen not in BEST_MODEL_METRICS:
-        parser.error(f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(BEST_MODEL_METRICS)}")
-    return cast(Arguments, tuple(arguments))
-
-
-def _asks_for_the_demo(options: Sequence[str]) -> bool:
-    if options and not options[0].startswith("-"):
-        return False
-    given = {option.lstrip("-").split("=")[0].replace("-", "_") for option in options if option.startswith("--")}
-    return not given & NOT_THE_DEMO
-
-
-def _read_recipe(parser: HfArgumentParser, path: str) -> list[str]:
-    """The recipe as command-line options, so that its values are checked as those of the command line are."""
-    try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        parser.error(f"there is no recipe {path!r}; a recipe is a YAML file such as recipes/demo.yaml")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        parser.error(f"the recipe {path} cannot be read: {error}")
-    if not isinstance(recipe, dict):
-        parser.error(f"the recipe {path} must map arguments to values, one `argument: value` a line")
-    options: list[str] = []
-    for name, value in recipe.items():
-        if name not in _names(parser):
-            parser.error(_explain_unknown(parser, str(name), f"in the recipe {path}"))
-        if value is None:
-            parser.set_defaults(**{name: None})
-        elif value == []:
-            parser.error(f"the recipe {path} gives {name} an empty list; leave the line out, or say null or [none]")
-        elif isinstance(value, list):
-            options += [f"--{name}", *map(str, value)]
-        else:
-            options.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
-    return options
-
-
-def _explain_unknown(parser: HfArgumentParser, text: str, place: str) -> str:
-    if place == "on the command line" and not text.startswith("-"):
-        return f"{text!r} belongs to no argument; a recipe must be the first thing after train.py"
-    name = text.lstrip("-").split("=")[0].replace("-", "_")
-    similar = difflib.get_close_matches(name, _names(parser), n=3)
-    hint = f"did you mean {' or '.join(similar)}?" if similar else "--help lists all of them"
-    return f"unknown argument {name!r} {place}; {hint}"
-
-
-def _names(parser: HfArgumentParser) -> list[str]:
-    return [argument.name for group in parser.dataclass_types for argument in fields(group) if argument.init]
-
-
-__all__ = ["NEW_MODEL_BEAMS", "ModelArguments", "RnnS2STrainingArguments", "parse_arguments"]
+__all__ = ["NEW_MODEL_BEAMS", "ModelArguments", "RnnS2STrainingArguments", "incomplete_translations"]

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .arguments import RnnS2STrainingArguments
 
 LAST_WEIGHTS = "last_weights.safetensors"  # beside the averaged model.safetensors of a checkpoint
 
@@ -38,6 +40,7 @@ class WeightAveraging(TrainerCallback):
         # What does not stand in the model: the average while it trains, the last weights while it is evaluated.
         self.stored: dict[str, torch.Tensor] = {}
         self.model_is_averaged = False
+        self._saved_into: Path | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
@@ -71,9 +74,16 @@ class WeightAveraging(TrainerCallback):
         self._average_if_needed(control, model)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        # The trainer of this package has called save() before, when the checkpoint was not yet complete without it.
         folder = Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
-        if state.is_world_process_zero and folder.is_dir():
-            save_file(self.stored, folder / LAST_WEIGHTS)
+        if state.is_world_process_zero and folder.is_dir() and folder != self._saved_into:
+            self.save(folder)
+        self._saved_into = None
+
+    def save(self, checkpoint: Path) -> None:
+        """Writes the last weights into a checkpoint, which are what it does not have otherwise."""
+        save_file(self.stored, checkpoint / LAST_WEIGHTS)
+        self._saved_into = checkpoint
 
     def _average_if_needed(self, control: TrainerControl, model: nn.Module) -> None:
         """What is due after a step is set before this is called: the Trainer's own callback stands first."""
@@ -90,4 +100,14 @@ class WeightAveraging(TrainerCallback):
         self.model_is_averaged = not self.model_is_averaged
 
 
-__all__ = ["WeightAveraging"]
+def chosen_callbacks(arguments: RnnS2STrainingArguments, checkpoint: str | None) -> list[TrainerCallback]:
+    """Early stopping and weight averaging, where they are asked for."""
+    chosen: list[TrainerCallback] = []
+    if arguments.early_stopping_patience is not None:
+        chosen.append(EarlyStoppingCallback(arguments.early_stopping_patience))
+    if arguments.ema_decay is not None:
+        chosen.append(WeightAveraging(arguments.ema_decay, checkpoint))
+    return chosen
+
+
+__all__ = ["WeightAveraging", "chosen_callbacks"]

@@ -1,5 +1,8 @@
 """The tokenizer and the model that a training run begins with: new ones, or those of a checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
@@ -10,6 +13,7 @@ from .configuration_rnn_s2s import RnnS2SConfig
 from .data import training_texts
 from .data_arguments import DataArguments
 from .data_columns import Examples
+from .errors import UsageError
 from .modeling_rnn_s2s import RnnS2SForConditionalGeneration
 from .pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
 from .tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
@@ -27,22 +31,38 @@ def get_tokenizer(
     """The tokenizer of the checkpoint or of the given name; or a new one, trained by the first process for all.
 
     Raises:
-        ValueError: if a loaded tokenizer ends no text with its end token, or has one vocabulary where
+        UsageError: if a loaded tokenizer ends no text with its end token, or has one vocabulary where
             `decoder_vocab_size` asks for two.
     """
     name = checkpoint or arguments.tokenizer_name or arguments.model_name_or_path
     if name is None:
         new = train_new_tokenizer(arguments, examples["train"]) if training.process_index == 0 else None
         return broadcast_object_list([new])[0]
-    tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    with _naming_what_is_loaded("tokenizer_name" if name == arguments.tokenizer_name else "model_name_or_path", name):
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
     if tokenizer("a")["input_ids"][-1] != tokenizer.eos_token_id:
-        raise ValueError(f"The tokenizer {name} does not end a text with an end token, so no translation would end.")
+        raise UsageError(f"The tokenizer {name} does not end a text with an end token, so no translation would end.")
     if arguments.decoder_vocab_size is not None and not isinstance(tokenizer, RnnS2STokenizer):
-        raise ValueError(
+        raise UsageError(
             f"decoder_vocab_size={arguments.decoder_vocab_size} asks for a vocabulary of the target's own, but the "
             f"tokenizer {name} has one for both sides; leave it out."
         )
     return tokenizer
+
+
+@contextmanager
+def _naming_what_is_loaded(option: str, name: str) -> Iterator[None]:
+    """
+    Raises:
+        UsageError: in the place of what the libraries raise where there is nothing of that name.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = "there is no such folder here, and nothing of that name could be read from the Hub"
+        if Path(name).is_dir():
+            why = "something is missing in that folder"
+        raise UsageError(f"{option} {name} cannot be loaded: {why}.\n{error}") from error
 
 
 def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTrainedTokenizerFast:
@@ -64,7 +84,7 @@ def get_model(
     """The model of the checkpoint or of the given name, or a new one. It is saved together with its code.
 
     Raises:
-        ValueError: if the checkpoint is of another model type, differs from the arguments in what its weights
+        UsageError: if the checkpoint is of another model type, differs from the arguments in what its weights
             are built on, or does not belong to the tokenizer.
     """
     name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
@@ -98,14 +118,15 @@ def load_model(
     """The model in a folder or on the Hub, with other dropout and label smoothing where that is asked for.
 
     Raises:
-        ValueError: as `get_model`.
+        UsageError: as `get_model`.
     """
-    config = AutoConfig.from_pretrained(name)
+    with _naming_what_is_loaded("model_name_or_path", name):
+        config = AutoConfig.from_pretrained(name)
     if not isinstance(config, RnnS2SConfig):
-        raise ValueError(f"{name} is a {config.model_type!r} model; this script trains 'rnn_s2s' models.")
+        raise UsageError(f"{name} is a {config.model_type!r} model; this script trains 'rnn_s2s' models.")
     for field, value in architecture.items():
         if field not in CHANGEABLE and getattr(config, field) != value:
-            raise ValueError(
+            raise UsageError(
                 f"{field}={value}, but the checkpoint {name} has {field}={getattr(config, field)}; leave it out."
             )
         setattr(config, field, value)
@@ -126,7 +147,7 @@ def check_vocabularies(tokenizer: PreTrainedTokenizerFast, config: RnnS2SConfig,
     joint = target is None and not is_joint
     if separate or joint or source > config.vocab_size or (target or source) > config.target_vocab_size:
         sides = f"{source} tokens for both sides" if target is None else f"{source} source and {target} target tokens"
-        raise ValueError(
+        raise UsageError(
             f"The tokenizer has {sides}, but the model {name} has vocab_size={config.vocab_size} and "
             f"decoder_vocab_size={config.decoder_vocab_size}; use the tokenizer that belongs to the model."
         )

@@ -32,11 +32,12 @@ from datasets.exceptions import DatasetGenerationError
 
 from .data_arguments import NO_VALIDATION_WAY_OUT, DataArguments, DataError
 from .data_columns import PAIR, Examples, as_pairs, filter_examples
-from .data_files import FORMATS, check_parallel_text, check_table
-from .data_rows import MOST_SHARDS, SHARD_ROWS, digest_of
+from .data_files import check_parallel_text, check_table
+from .data_rows import FORMATS, MOST_SHARDS, SHARD_ROWS, digest_of
 from .demo_corpus import build_demo_corpus
+from .errors import as_usage_error
 
-__all__ = ["load_examples", "training_texts"]
+__all__ = ["as_stream", "load_examples", "require_splits", "training_texts"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,17 @@ def load_examples(arguments: DataArguments) -> dict[str, Examples]:
     return {split: data if split == "train" else _whole(split, data) for split, data in examples.items()}
 
 
+def require_splits(examples: dict[str, Examples], do_train: bool, do_predict: bool) -> None:
+    """
+    Raises:
+        DataError: if the splits there are leave a run nothing to do. It comes up before a tokenizer is trained.
+    """
+    if do_train and "train" not in examples:
+        raise DataError(f"There is nothing to train on, only {', '.join(examples)}; name a train_file.")
+    if not do_train and "validation" not in examples and not ("test" in examples and do_predict):
+        raise DataError("There is nothing to do without training; name a validation_file or a test_file.")
+
+
 def training_texts(examples: Examples, sides: Sequence[str] = ("source", "target")) -> Iterator[str]:
     """Yield the texts of a split, to train a tokenizer on: of both sides, or of one with `sides=("target",)`."""
     for batch in examples.iter(batch_size=1000):
@@ -85,7 +97,8 @@ def training_texts(examples: Examples, sides: Sequence[str] = ("source", "target
 def _load_demo(arguments: DataArguments) -> dict[str, Examples]:
     source_locale, target_locale = arguments.demo_locales
     build = partial(build_demo_corpus, source_locale, target_locale, seed=arguments.examples_seed)
-    corpus = build() if arguments.demo_size is None else build(size=arguments.demo_size)
+    with as_usage_error():
+        corpus = build() if arguments.demo_size is None else build(size=arguments.demo_size)
     examples = {split: Dataset.from_list(list(pairs), features=PAIR) for split, pairs in corpus.items()}
     if arguments.streaming:
         return {split: as_stream(dataset) for split, dataset in examples.items()}

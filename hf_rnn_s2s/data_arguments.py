@@ -1,7 +1,10 @@
 """What can be said about the data to train and test on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+from .errors import UsageError
 
 __all__ = ["NO_VALIDATION_WAY_OUT", "DataArguments", "DataError"]
 
@@ -11,7 +14,7 @@ NO_VALIDATION_WAY_OUT = (
 )
 
 
-class DataError(ValueError):
+class DataError(UsageError):
     """Data that cannot be used as given; the message names the place and the way out."""
 
 
@@ -46,6 +49,10 @@ class DataArguments:
         "Column with the target text; by default `translation`, the one named as target_lang, or `target`."
     )
     streaming: bool = _option("Read examples as training goes, for data larger than the disk.", default=False)
+    squeeze_whitespace: bool = _option(
+        "Make one space of line breaks, tabs and several spaces in a row, in what the model reads and learns from.",
+        default=True,
+    )
     validation_split_percentage: float | None = _option(
         "Where the data has no validation split: percentage of the training pairs to set aside for it. "
         "Training pairs that share a sentence with one set aside are then left out."
@@ -70,6 +77,10 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise DataError(*problems)
+
+    def _problems(self) -> Iterator[str]:
         positive = [name for name in vars(self) if name.startswith("max_")] + [
             "demo_size",
             "preprocessing_num_workers",
@@ -77,26 +88,26 @@ class DataArguments:
         for name in positive:
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise DataError(f"{name} must be at least 1, not {value}.")
+                yield f"{name} must be at least 1, not {value}."
         percentage = self.validation_split_percentage
         if percentage is not None and not 0 < percentage < 100:
-            raise DataError(f"validation_split_percentage must lie between 0 and 100, not be {percentage}.")
+            yield f"validation_split_percentage must lie between 0 and 100, not be {percentage}."
         if len(self.demo_locales) != 2:
-            raise DataError(f"demo_locales takes a source and a target locale, not {self.demo_locales}.")
+            yield f"demo_locales takes a source and a target locale, not {self.demo_locales}."
         files = [name for name in ("train_file", "validation_file", "test_file") if getattr(self, name)]
         if self.dataset_name and files:
-            raise DataError(f"Give dataset_name or {files[0]}, not both.")
+            yield f"Give dataset_name or {files[0]}, not both."
         if not self.dataset_name and not files:
-            self._refuse_options_without_data()
-        if self.train_file and not self.validation_file and self.validation_split_percentage is None:
-            raise DataError(f"train_file {self.train_file} needs a validation_file. {NO_VALIDATION_WAY_OUT}")
+            yield from self._options_without_data()
+        if self.train_file and not self.validation_file and percentage is None:
+            yield f"train_file {self.train_file} needs a validation_file. {NO_VALIDATION_WAY_OUT}"
 
-    def _refuse_options_without_data(self) -> None:
+    def _options_without_data(self) -> Iterator[str]:
         """An option that says something about data, with no data named, is a slip: do not answer with the demo."""
         options = ("dataset_config_name", "source_lang", "target_lang", "source_column", "target_column")
         for name in (*options, "validation_split_percentage"):
             if getattr(self, name) is not None:
-                raise DataError(
+                yield (
                     f"{name} says how to read data, but no data is named: give dataset_name or train_file. "
                     "The languages of the embedded corpus are demo_locales."
                 )

@@ -9,12 +9,12 @@ from datasets import Dataset, IterableDataset
 from datasets.exceptions import DatasetGenerationError
 
 from .data_arguments import DataArguments, DataError
-from .data_columns import PAIR, Examples, columns_of, find_sides, require_text
-from .data_rows import CHECKS, READERS, Shard, check_text, read_text
+from .data_columns import PAIR, Examples
+from .data_heads import parallel_text_problems
+from .data_rows import CHECKS, FORMATS, READERS, Shard, check_text, read_text
+from .data_sides import columns_of, find_sides, require_text
 
-__all__ = ["FORMATS", "check_parallel_text", "check_table"]
-
-FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+__all__ = ["check_parallel_text", "check_table"]
 
 
 def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> Callable[[], Examples]:
@@ -24,21 +24,9 @@ def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> C
         DataError: if `prefix` is itself a file, a language is missing or both are the same, a file is missing,
             empty or not UTF-8, or line counts differ.
     """
-    if Path(prefix).is_file():
-        raise DataError(
-            f"{option} {prefix} has no suffix that says how to read it ({', '.join(FORMATS)}); "
-            "of a parallel text give what its two files have in common, without the dot and the language."
-        )
+    if problems := list(parallel_text_problems(option, prefix, arguments)):
+        raise DataError(*problems)
     source_lang, target_lang = arguments.source_lang, arguments.target_lang
-    if not source_lang or not target_lang:
-        raise DataError(
-            f"{option} {prefix} is not a file. If it is the prefix of a parallel text, "
-            "name its two languages with source_lang and target_lang."
-        )
-    if source_lang == target_lang:
-        raise DataError(
-            f"source_lang and target_lang are both {source_lang!r}: {prefix} would be its own translation."
-        )
     source_file, target_file = Path(f"{prefix}.{source_lang}"), Path(f"{prefix}.{target_lang}")
     source, target = check_text(source_file), check_text(target_file)
     source_lines, target_lines = (sum(shard.rows or 0 for shard in side.shards) for side in (source, target))

@@ -4,8 +4,9 @@ Rows of local files, read from wherever a stretch of them begins.
 A file is cut into shards, stretches of a thousand rows or so. A stream of `datasets` can take shards in another order,
 share them out between processes, and go on in the middle of a file without reading what lies before.
 
-Each kind of file has a function that looks at all of it and says where its shards begin, and one that reads some of
-them and yields the number of each row, as errors name it, with its columns.
+Each kind of file has a function that looks at its beginning and tells its columns, one that looks at all of it and
+tells where its shards begin, and one that reads some of them and yields the number of each row, as errors name it,
+with its columns.
 """
 
 import csv
@@ -14,13 +15,27 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from .data_arguments import DataError
 
-__all__ = ["CHECKS", "MOST_SHARDS", "READERS", "SHARD_ROWS", "Shard", "Table", "check_text", "digest_of", "read_text"]
+__all__ = [
+    "CHECKS",
+    "FORMATS",
+    "HEADS",
+    "MOST_SHARDS",
+    "READERS",
+    "SHARD_ROWS",
+    "Shard",
+    "Table",
+    "check_exists",
+    "check_text",
+    "digest_of",
+    "read_text",
+]
 
 SHARD_ROWS = 1000
 MOST_SHARDS = 1024  # of one file; the shards of a longer one have more rows
@@ -139,6 +154,18 @@ def read_text(path: str, shards: Sequence[Shard]) -> Iterator[tuple[int, str]]:
                 yield number, _without_mark(line.decode("utf-8"), number == 1).removesuffix("\n").removesuffix("\r")
 
 
+@contextmanager
+def _beginning(path: Path) -> Iterator[IO[bytes]]:
+    """An open file, of which somebody reads the first lines; what of them is not UTF-8 is told with its place."""
+    check_exists(path)
+    with path.open("rb") as file:
+        try:
+            yield file
+        except UnicodeDecodeError:
+            check_text(path)
+            raise
+
+
 def _check_utf8(line: bytes, path: Path, number: int, offset: int) -> None:
     try:
         line.decode("utf-8")
@@ -156,28 +183,48 @@ def _without_mark(line: str, is_first: bool) -> str:
 # JSON
 
 
-def check_json(path: Path) -> Table:
+def head_json(path: Path) -> dict[str, Any]:
     """
-    Looks at a file with a JSON object on each line, or at one that is a single list of them, up to the first object
-    in which nothing is null. What is wrong with later ones is raised when they are read.
+    Of a file with a JSON object on each line, or of one that is a single list of them, the first object in which
+    nothing is null, since a null tells nothing of what is in a column; of a thousand lines with nulls the first.
 
     Raises:
         DataError: if the file is missing, empty, not UTF-8 or not JSON.
     """
-    table = check_text(path)
-    with path.open(encoding="utf-8-sig") as file:
-        beginning = file.read(1)
-        while beginning.isspace():
-            beginning = file.read(1)
-    if beginning == "[":
-        table.shards = [Shard(0, 1, None)]
-    first = next(read_json(str(path), table.shards), None)
+    with _beginning(path) as file:
+        shards = [Shard(0, 1, None if _begins_with_list(file) else SHARD_ROWS)]
+        first = None
+        for _, row in read_json(str(path), shards):
+            if None not in row.values():
+                return row
+            first = first or row
     if first is None:
         raise DataError(f"{path} is empty.")
-    # A null tells nothing of what is in a column.
-    complete = (row for _, row in read_json(str(path), table.shards) if None not in row.values())
-    table.columns = next(complete, first[1])
+    return first
+
+
+def check_json(path: Path) -> Table:
+    """
+    Reads a file of JSON from end to end, as text. What is wrong with its objects is raised when they are read.
+
+    Raises:
+        DataError: as `head_json`.
+    """
+    table = check_text(path)
+    with path.open("rb") as file:
+        if _begins_with_list(file):
+            table.shards = [Shard(0, 1, None)]
+    table.columns = head_json(path)
     return table
+
+
+def _begins_with_list(file: IO[bytes]) -> bool:
+    first = next((line for line in map(bytes.lstrip, _without_byte_mark(file)) if line), b"")
+    return first.startswith(b"[")
+
+
+def _without_byte_mark(file: IO[bytes]) -> Iterator[bytes]:
+    return (line.removeprefix(b"\xef\xbb\xbf") for line in file)
 
 
 def read_json(path: str, shards: Sequence[Shard], wanted: Sequence[str] = ()) -> Iterator[Row]:
@@ -234,26 +281,45 @@ def _split_at_carriage_returns(line: str) -> list[str]:
     return [line[start:stop] for start, stop in itertools.pairwise([0, *ends, len(line)])] if ends else [line]
 
 
-def check_csv(path: Path) -> Table:
+def head_csv(path: Path) -> dict[str, Any]:
     """
-    Reads a table whose first line names its columns: fields between commas, quoted where they must be, or, in a file
-    with the suffix `.tsv`, between tabs, never quoted. Every field is text ("NA", "007").
+    The names in the first line of a table: fields between commas, quoted where they must be, or, in a file with the
+    suffix `.tsv`, between tabs, never quoted. Every field is text ("NA", "007").
 
     Raises:
-        DataError: if the file is missing, empty or not UTF-8, names a column twice, or has no rows or rows of other
-            lengths.
+        DataError: if the file is missing, empty or not UTF-8, or names a column twice.
     """
-    table = check_text(path)
-    dialect: dict[str, Any] = {"delimiter": ",", "quoting": csv.QUOTE_MINIMAL}
+    with _beginning(path) as file:
+        try:
+            columns = next(csv.reader(_Lines(file), **_dialect(path)))
+        except csv.Error as error:
+            raise DataError(f"{path}, line 1: {error}. Is there a quotation mark without its pair?") from error
+    if len(set(columns)) != len(columns):
+        raise DataError(f"{path}: the first line must name each column once; it reads {', '.join(columns)}.")
+    return dict.fromkeys(columns)
+
+
+def _dialect(path: Path) -> dict[str, Any]:
     if path.suffix.lower() == ".tsv":
-        dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+        return {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    return {"delimiter": ",", "quoting": csv.QUOTE_MINIMAL}
+
+
+def check_csv(path: Path) -> Table:
+    """
+    Reads a table from end to end.
+
+    Raises:
+        DataError: as `head_csv`, and if it has no rows or rows of other lengths.
+    """
+    table, columns, dialect = check_text(path), list(head_csv(path)), _dialect(path)
     shards = _Shards()
     with path.open("rb") as file:
         lines = _Lines(file)
         reader = csv.reader(lines, **dialect)
         start: int | None = 0
         try:
-            columns = next(reader)  # with the first row come the names
+            next(reader)  # the names of the columns, which are read with the first row
             for row in reader:
                 if row:
                     _check_row(row, columns, path, reader.line_num)
@@ -263,11 +329,11 @@ def check_csv(path: Path) -> Table:
             raise DataError(
                 f"{path}, line {reader.line_num}: {error}. Is there a quotation mark without its pair?"
             ) from error
-    if len(set(columns)) != len(columns):
-        raise DataError(f"{path}: the first line must name each column once; it reads {', '.join(columns)}.")
     if not shards.rows:
         raise DataError(f"{path} is empty: it has a line of column names and no rows.")
-    return Table(shards.shards(), table.digest, dict.fromkeys(columns), {"columns": tuple(columns), **dialect})
+    table.shards, table.columns = shards.shards(), dict.fromkeys(columns)
+    table.options = {"columns": tuple(columns), **dialect}
+    return table
 
 
 def _check_row(row: list[str], columns: list[str], path: Path, line: int) -> None:
@@ -295,9 +361,9 @@ def read_csv(
 # Parquet
 
 
-def check_parquet(path: Path) -> Table:
+def head_parquet(path: Path) -> dict[str, Any]:
     """
-    Looks at the columns of a file and at where its row groups begin.
+    The columns of a file, each with its keys where it holds dictionaries.
 
     Raises:
         DataError: if the file is missing, empty or not Parquet.
@@ -307,20 +373,31 @@ def check_parquet(path: Path) -> Table:
 
     check_exists(path)
     try:
-        metadata = parquet.read_metadata(path)
         schema = parquet.read_schema(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
+    return {
+        field.name: dict.fromkeys(one.name for one in field.type) if pyarrow.types.is_struct(field.type) else None
+        for field in schema
+    }
+
+
+def check_parquet(path: Path) -> Table:
+    """
+    Looks at where the row groups of a file begin.
+
+    Raises:
+        DataError: as `head_parquet`, and if it has no rows.
+    """
+    from pyarrow import parquet
+
+    columns, metadata = head_parquet(path), parquet.read_metadata(path)
     sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     if not sum(sizes):
         raise DataError(f"{path} is empty: it has columns and no rows.")
     firsts = itertools.accumulate(sizes[:-1], initial=1)
     shards = [Shard(number, first, size) for number, (first, size) in enumerate(zip(firsts, sizes, strict=True))]
-    keys = {
-        field.name: dict.fromkeys(one.name for one in field.type) if pyarrow.types.is_struct(field.type) else None
-        for field in schema
-    }
-    return Table(shards, digest_of([path]), keys, {})
+    return Table(shards, digest_of([path]), columns, {})
 
 
 def read_parquet(path: str, shards: Sequence[Shard], wanted: Sequence[str]) -> Iterator[Row]:
@@ -334,6 +411,10 @@ def read_parquet(path: str, shards: Sequence[Shard], wanted: Sequence[str]) -> I
             yield from enumerate(rows, start=shard.first)
 
 
+FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+"""The kind of a table by the suffix of its file."""
+
+HEADS: dict[str, Callable[[Path], dict[str, Any]]] = {"json": head_json, "csv": head_csv, "parquet": head_parquet}
 CHECKS: dict[str, Callable[[Path], Table]] = {"json": check_json, "csv": check_csv, "parquet": check_parquet}
 READERS: dict[str, Callable[..., Iterator[Row]]] = {"json": read_json, "csv": read_csv, "parquet": read_parquet}
-"""How each kind of table is looked at, and read."""
+"""How the beginning of each kind of table is looked at, the whole, and how it is read."""

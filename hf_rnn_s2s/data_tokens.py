@@ -8,15 +8,33 @@ data is a stream, whose length nobody knows.
 import logging
 from functools import partial
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
+from .arguments import RnnS2STrainingArguments
 from .data_arguments import DataArguments, DataError
 from .data_columns import Examples, filter_examples, map_examples
 
-__all__ = ["tokenize_examples"]
+__all__ = ["tokenize_examples", "tokenize_splits"]
 
 logger = logging.getLogger(__name__)
+
+
+def tokenize_splits(
+    examples: dict[str, Examples],
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: DataArguments,
+    training: RnnS2STrainingArguments,
+) -> dict[str, Examples]:
+    """Each split that a run needs as token ids. Those to evaluate on keep their texts, which are what is scored."""
+    encoded: dict[str, Examples] = {}
+    if training.do_train:
+        encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, training=True)
+    for name in ["validation", *(["test"] if training.do_predict else [])]:
+        if name in examples:
+            ids = tokenize_examples(examples[name], tokenizer, arguments, training=False)
+            encoded[name] = concatenate_datasets([ids, examples[name]], axis=1)
+    return encoded
 
 
 def tokenize_examples(

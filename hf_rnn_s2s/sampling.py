@@ -7,6 +7,8 @@ import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from .errors import UsageError
+
 # Batches in a window of `TokenBudgetBatches`: the more, the more its rows are mixed, and the more padding there is.
 WINDOW = 4
 
@@ -85,7 +87,8 @@ class TokenBudgetBatches(Sampler[list[int]]):
         processes: how many there are. Batches come in groups of so many, one for each.
 
     Raises:
-        ValueError: if an example alone is longer than the budget, or if there are none.
+        UsageError: if an example alone is longer than the budget.
+        ValueError: if there are none.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
         sources, targets = torch.tensor(source_lengths), torch.tensor(target_lengths)
         longer = torch.maximum(sources, targets).clamp(min=1)
         if longer.max() > token_budget:
-            raise ValueError(
+            raise UsageError(
                 f"A batch of {token_budget} tokens has no room for the longest example, which has {longer.max()}: "
                 "raise per_device_train_batch_tokens, or leave long pairs out (max_source_length, max_target_length)."
             )

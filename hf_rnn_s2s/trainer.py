@@ -1,6 +1,7 @@
 """What `Seq2SeqTrainer` lacks for translation: scores of texts, in the order of the examples, whatever the batches."""
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,20 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
-from .arguments import RnnS2STrainingArguments
+from .arguments import RnnS2STrainingArguments, incomplete_translations
+from .averaging import WeightAveraging
+from .checkpoints import STREAM_STATE, list_files
+from .errors import UsageError
+from .finite import not_finite, require_finite_weights
 from .machine import clip_gradients, keep_freed_memory
 from .out_of_memory_rnn_s2s import naming_the_batch
 from .reports import translations_table
+from .run_folder import naming_a_full_disk
 from .sampling import ShuffledLengthGroups, TokenBudgetBatches
+from .streaming import StreamBatching, StreamLoader, StreamPasses
 
 logger = logging.get_logger(__name__)
 
@@ -39,7 +46,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
     - `eval_loss` and `predict_loss` are means over target tokens; the Trainer's is a mean over batches, which changes
       with the batch size. (With several processes the examples that fill up the last batch count in its own mean.)
     - Batches of like length come in random order, see `ShuffledLengthGroups`. With `per_device_train_batch_tokens`
-      they have as many tokens as that, see `TokenBudgetBatches`.
+      they have as many tokens as that, see `TokenBudgetBatches`. Streams of `datasets` are shuffled and sorted in
+      blocks, and a run that is resumed goes on in the middle of one, see `streaming`.
     - It counts the target tokens it trains on, without padding.
     - Label smoothing happens in the model (`config.label_smoothing`), so that evaluation losses are not smoothed.
     - It shows some translations at each evaluation.
@@ -74,28 +82,45 @@ class RnnS2STrainer(Seq2SeqTrainer):
         processing_class: PreTrainedTokenizerBase,
         **other: Any,
     ) -> None:
-        _require_complete_predictions(args)
+        if problems := list(incomplete_translations(args)):
+            raise UsageError(*problems)
         if args.label_smoothing_factor:
             logger.info("label_smoothing_factor is applied by the model, as config.label_smoothing.")
             model.config.label_smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
+        train_dataset: Any = other.get("train_dataset")
         accelerator_config: Any = args.accelerator_config  # by now an object
-        streams = (IterableDataset, torch.utils.data.IterableDataset)
-        if isinstance(other.get("train_dataset"), streams) and accelerator_config.dispatch_batches is None:
+        if isinstance(train_dataset, torch.utils.data.IterableDataset) and accelerator_config.dispatch_batches is None:
             # Otherwise the first process would read for all, and could not join batches of different lengths.
             accelerator_config.dispatch_batches = False
+        self._resumes_stream = not args.ignore_data_skip
+        if isinstance(train_dataset, IterableDataset):
+            args.ignore_data_skip = True  # the Trainer would read the stream once more from its beginning
+            other["callbacks"] = [StreamPasses(), *(other.get("callbacks") or [])]
         args.include_for_metrics = [*args.include_for_metrics, "loss"]
         super().__init__(model=model, args=args, processing_class=processing_class, **other)
         self.score = score
+        self._stream: StreamLoader | None = None
+        self._batches: list[dict[str, Any]] = []  # of the optimizer's step
         self._target_tokens = torch.zeros((), dtype=torch.long)
 
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Trains as `Trainer.train` does. The metrics it returns also have `target_tokens` and
         `target_tokens_per_second`: target tokens trained on in this call, without padding, over all processes, and
-        their number by `train_runtime`, which includes the evaluations."""
+        their number by `train_runtime`, which includes the evaluations.
+
+        Raises:
+            NotFiniteError: if the loss or a weight becomes infinite or not a number.
+            RunError: if the disk is full.
+            torch.OutOfMemoryError: if there is not enough memory for a batch.
+        """
         self._target_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         if self.args.device.type == "cpu":
             keep_freed_memory()
-        output = super().train(*args, **kwargs)
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(str(self.args.output_dir)) or True
+        if isinstance(self.train_dataset, IterableDataset):
+            self._stream = self._load_stream(self.train_dataset, resume_from_checkpoint or None)
+        output = super().train(resume_from_checkpoint, *args, **kwargs)
         tokens = int(self.accelerator.reduce(self._target_tokens, reduction="sum"))
         output.metrics["target_tokens"] = tokens
         output.metrics["target_tokens_per_second"] = tokens / output.metrics["train_runtime"]
@@ -104,19 +129,25 @@ class RnnS2STrainer(Seq2SeqTrainer):
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, torch.Tensor | int | None]:
         """The batches of one optimizer step, as in `Trainer`; counts their target tokens on the way."""
         batches, num_items_in_batch = super().get_batch_samples(*args, **kwargs)
+        self._batches = batches
         for batch in batches:
             self._target_tokens += batch["labels"].ne(-100).sum().to(self._target_tokens.device)
         return batches, num_items_in_batch
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As in `Trainer`, with an error that says what there was no memory for."""
+        """As in `Trainer`, with errors that say what there was no memory for, and what a loss that is no number is
+        of."""
         lower = "tokens" if self.args.per_device_train_batch_tokens else "size"
         with naming_the_batch(
             _description(inputs),
             f"lower per_device_train_batch_{lower} (and raise gradient_accumulation_steps), or max_source_length and "
             "max_target_length",
         ):
-            return super().training_step(model, inputs, *args, **kwargs)
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        # Where the Trainer looks at each loss as well, and waits for the device.
+        if self.args.logging_nan_inf_filter or self.args.device.type == "cpu":
+            self._require_finite(loss, "loss")
+        return loss
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As in `Seq2SeqTrainer`, likewise."""
@@ -126,7 +157,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
             return super().prediction_step(model, inputs, *args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
-        """As in `Trainer`, or in batches of so many tokens."""
+        """As in `Trainer`, or in batches of so many tokens, or of a stream."""
+        if self._stream is not None:
+            return cast(DataLoader, self._stream)
         budget = self.args.per_device_train_batch_tokens
         if budget is None:
             return super().get_train_dataloader()
@@ -191,8 +224,66 @@ class RnnS2STrainer(Seq2SeqTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Drafts a card as `Trainer` does, unless the output folder already has one."""
-        if not Path(str(self.args.output_dir), "README.md").exists():
+        if not Path(self._folder, "README.md").exists():
             super().create_model_card(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in `Trainer`, but weights that are no numbers are not saved, and a full disk is called that."""
+        require_finite_weights(self.model, self._folder)
+        with naming_a_full_disk(Path(output_dir or self._folder)):
+            super().save_model(output_dir, _internal_call)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with naming_a_full_disk(self._folder):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Also saves what a resumed run needs and `Trainer` knows nothing of. Behind this comes the state of the
+        trainer only, which says that a checkpoint is whole."""
+        super()._save_rng_state(output_dir)
+        checkpoint = Path(output_dir)
+        if self.is_world_process_zero():
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, WeightAveraging):
+                    callback.save(checkpoint)
+            if self._stream is not None:
+                (checkpoint / STREAM_STATE).write_text(json.dumps(self._stream.state_dict()), encoding="utf-8")
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            list_files(checkpoint)
+
+    def _load_stream(self, dataset: IterableDataset, checkpoint: str | bool | None) -> StreamLoader:
+        """The batches of a stream, from where a checkpoint left it."""
+        batching = StreamBatching(
+            self.args.shuffle_buffer_size,
+            str(self.args.train_sampling_strategy),
+            self.args.train_batch_size,
+            self.args.per_device_train_batch_tokens,
+            self.args.world_size,
+            self.args.dataloader_num_workers,
+            self._data_seed,
+        )
+        options: dict[str, Any] = {"pin_memory": self.args.dataloader_pin_memory and torch.accelerator.is_available()}
+        if self.args.dataloader_num_workers:
+            options["prefetch_factor"] = self.args.dataloader_prefetch_factor
+        stream = StreamLoader(dataset, batching, self.args.process_index, self.data_collator, **options)
+        if checkpoint is not None and self._resumes_stream:
+            file = Path(str(checkpoint), STREAM_STATE)
+            if file.is_file():
+                stream.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
+            else:
+                logger.warning(f"{checkpoint} does not say where its stream was: it begins anew.")
+        return stream
+
+    def _require_finite(self, value: torch.Tensor, name: str) -> None:
+        if not torch.isfinite(value):
+            learning_rate = cast(Any, self.optimizer).param_groups[0]["lr"]
+            step = self.state.global_step + 1
+            raise not_finite(value, name, step, learning_rate, self._batches, self.processing_class, self._folder)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(str(self.args.output_dir))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         # Trainer copies the weights and the configuration into the folder it uploads, but not the code they name.
@@ -229,7 +320,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
     def _clip_grad_norm(self, model: Any) -> Any:
         if self.args.device.type != "cpu":
             return super()._clip_grad_norm(model)
-        return clip_gradients(model, self.args.max_grad_norm)
+        norm = clip_gradients(model, self.args.max_grad_norm)
+        self._require_finite(norm, "norm of the gradients")
+        return norm
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
         return _longest_first(eval_dataset)  # to a DataLoader, a list of rows is a sampler
@@ -275,23 +368,6 @@ def _lengths(dataset: Dataset, column: str) -> list[int]:
 
 def _longest_first(dataset: Dataset) -> list[int]:
     return np.argsort(-np.array(_lengths(dataset, "input_ids")), kind="stable").tolist()
-
-
-def _require_complete_predictions(args: RnnS2STrainingArguments) -> None:
-    needed = {
-        "predict_with_generate": True,
-        "prediction_loss_only": False,
-        "eval_do_concat_batches": True,
-        "batch_eval_metrics": False,
-        "dataloader_drop_last": False,
-        "remove_unused_columns": True,
-    }
-    for name, value in needed.items():
-        if getattr(args, name) is not value:
-            raise ValueError(
-                f"{name}={getattr(args, name)}: this trainer scores complete translations; leave it at {value}. To "
-                "save time, evaluate less often (eval_strategy, eval_steps) or on fewer examples."
-            )
 
 
 __all__ = ["RnnS2STrainer"]

@@ -1,6 +1,11 @@
 """What the tests share: a tokenizer, a configuration and a model small enough for a moment's work, a cache."""
 
 import logging
+import os
+
+# A second thread makes nothing faster that is so small, and waits for others by spinning: on a machine with other work
+# to do the tests would take many times longer. The processes that they start take this over.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_rnn_s2s import RnnTranslationPipeline, train_tokenizer
-from hf_rnn_s2s.arguments import parse_arguments
+from hf_rnn_s2s.command_line import parse_arguments
 from hf_rnn_s2s.data import load_examples
 from hf_rnn_s2s.metrics import TranslationMetric
 from hf_rnn_s2s.reports import SEPARATORS
@@ -318,14 +318,14 @@ def test_two_processes_leave_the_same_files_once(recipe: str, finished: tuple[Pa
 
 
 def test_two_processes_share_a_stream(recipe: str, tmp_path: Path) -> None:
+    """The 150 rows of a pass in steps of 2 times 32."""
     folder, strategies = tmp_path / "run", ["--eval_strategy", "no", "--save_strategy", "no"]
-    options = ["--streaming", "true", "--max_steps", "2", "--load_best_model_at_end", "false", "--do_predict", "false"]
+    options = ["--streaming", "true", "--max_steps", "3", "--load_best_model_at_end", "false", "--do_predict", "false"]
     run_two_processes(recipe, "--output_dir", str(folder), *options, *strategies)
-    arguments = parse_arguments([recipe, "--streaming", "true"])
-    corpus = load_examples(arguments[1])["train"].take(2 * 2 * arguments[2].per_device_train_batch_size)
+    corpus = load_examples(parse_arguments([recipe, "--streaming", "true"])[1])["train"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     expected = sum(len(tokenizer(text_target=pair["target"])["input_ids"]) for pair in corpus)
-    assert results(folder)["target_tokens"] == expected  # each example of the first four batches, and each once
+    assert results(folder)["target_tokens"] == expected  # each example once
 
 
 def test_push_to_hub(recipe: str, tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_push_to_hub(recipe: str, tmp_path: Path) -> None:
 def test_resuming_needs_a_checkpoint(recipe: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint to resume from"):
         run(recipe, "--output_dir", str(tmp_path / "new"), "--resume_from_checkpoint", "true")
-    with pytest.raises(ValueError, match="is not a checkpoint"):
+    with pytest.raises(ValueError, match="is not a whole checkpoint: it has no trainer_state"):
         run(recipe, "--output_dir", str(tmp_path / "new"), "--resume_from_checkpoint", str(tmp_path))
     assert not (tmp_path / "new").exists()
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments, parse_arguments
+from hf_rnn_s2s.argument_checks import CHECKS
+from hf_rnn_s2s.arguments import ModelArguments, RnnS2STrainingArguments
+from hf_rnn_s2s.command_line import parse_arguments
 from hf_rnn_s2s.data_arguments import DataArguments
+from hf_rnn_s2s.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,7 +26,7 @@ ROOT = Path(__file__).parent.parent
         ),
         ("hiden_size: 5", [], "unknown argument 'hiden_size' in the recipe"),
         (
-            "hidden_size: 5",
+            "hidden_size: 4",
             ["--hiden_size", "6"],
             "unknown argument 'hiden_size' on the command line; did you mean hidden",
         ),
@@ -34,14 +37,74 @@ ROOT = Path(__file__).parent.parent
         ("seed: 1", ["other.yaml"], "'other.yaml' belongs to no argument; a recipe must be the first"),
     ],
 )
-def test_a_wrong_recipe_is_explained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, options: list[str], message: str
-) -> None:
+def test_a_wrong_recipe_is_explained(tmp_path: Path, content: str, options: list[str], message: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError) as error:
         parse_arguments([str(path), *options])
-    assert message in capsys.readouterr().err
+    assert message in str(error.value)
+    assert len(error.value.problems) == 1
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    recipe, table = tmp_path / "wrong.yaml", tmp_path / "train.csv"
+    recipe.write_text("hiden_size: 5\ncell_type: rnn\nlearning_rate: fast\n", encoding="utf-8")
+    table.write_text("english,german\na,b\n", encoding="utf-8")
+    options = [
+        "--train_file",
+        str(table),
+        "--source_column",
+        "inglish",
+        "--target_column",
+        "german",
+        "--ema_decay",
+        "2",
+    ]
+    options += ["--nonsense", "5", "--model_name_or_path", str(tmp_path / "no" / "model"), "--max_source_length", "0"]
+    options += ["--predict_with_generate", "false", "--vocab_size", "5", "--streaming", "true"]
+    with pytest.raises(UsageError) as error:
+        parse_arguments([str(recipe), *options], None, CHECKS)
+    found = "\n".join(error.value.problems)
+    for part in (
+        "unknown argument 'hiden_size' in the recipe",
+        "--cell_type/--cell-type: invalid choice: 'rnn'",
+        "--learning_rate/--learning-rate: invalid float value: 'fast'",
+        "unknown argument 'nonsense' on the command line",
+        "vocab_size=5 must be at least",
+        "needs a validation_file",
+        "max_source_length must be at least 1",
+        "ema_decay=2.0 must lie between 0 and 1",
+        "predict_with_generate=False: this trainer scores complete translations",
+        f"model_name_or_path {tmp_path / 'no' / 'model'}: there is no such folder",
+        "train.csv has no column 'inglish' for the source text",
+        "say how long to train, with --max_steps",
+    ):
+        assert part in found, part
+    assert len(error.value.problems) == 12
+    assert str(error.value).startswith("12 things are wrong:\n- ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--do_train", "false", "--demo_size", "5"], "do_train=false: name the model"),
+        (["--do_train", "false", "--model_name_or_path", "a/b", "--push_to_hub"], "push_to_hub goes with training"),
+        (["--test_file", "{folder}/t.csv"], "nothing to train on, only test_file"),
+        (["--streaming", "--max_steps", "5", "--per_device_train_batch_tokens", "9"], "max_source_length=128"),
+        (["--output_dir", "{folder}"], "output_dir .* is not empty"),
+        (["--tokenizer_name", "{folder}/x"], "tokenizer_name .*x: there is no such folder"),
+        (["--train_file", "{folder}/t", "--validation_split_percentage", "5"], "name its two languages"),
+    ],
+)
+def test_what_cannot_be_done_is_found_before_anything_is_loaded(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
+    (tmp_path / "t.csv").write_text("source,target\na,b\n", encoding="utf-8")
+    given = [option.replace("{folder}", str(tmp_path)) for option in options]
+    with pytest.raises(UsageError, match=message) as error:
+        parse_arguments(["--output_dir", str(tmp_path / "new"), *given], None, CHECKS)
+    assert len(error.value.problems) == 1
+    assert not (tmp_path / "new").exists()
 
 
 def test_recipes_take_every_kind_of_value(tmp_path: Path) -> None:
