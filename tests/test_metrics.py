@@ -58,6 +58,12 @@ def test_equal_texts_have_the_best_scores() -> None:
     assert figures == pytest.approx({"bleu": 100, "chrf": 100, "ter": 0, "exact_match": 1, "length_ratio": 1})
 
 
+def test_no_score_passes_the_best_one_by_a_rounding() -> None:
+    texts = ["a small dog runs on the mat", "the cat sleeps over there now"]
+    assert sacrebleu.corpus_bleu(texts, [texts]).score > 100
+    assert (score(texts, texts)["bleu"], score(texts, texts)["chrf"]) == (100.0, 100.0)
+
+
 def test_exact_match_is_a_share_and_any_reference_counts() -> None:
     assert score(["a", "b ", "c", "d"], ["a", "b", "c", "x"])["exact_match"] == 0.5
     assert score(["a", "b"], [["x", "a"], ["y", "z"]])["exact_match"] == 0.5
