@@ -50,8 +50,8 @@ def run(arguments: Arguments) -> None:
     from hf_rnn_s2s.checkpoints import find_checkpoint
     from hf_rnn_s2s.data import load_examples, require_splits
     from hf_rnn_s2s.data_tokens import tokenize_splits
+    from hf_rnn_s2s.languages import language_pair
     from hf_rnn_s2s.metrics import TranslationMetric
-    from hf_rnn_s2s.model_card import language_pair
     from hf_rnn_s2s.trainer import RnnS2STrainer
 
     model_arguments, data_arguments, training_arguments = arguments
@@ -61,11 +61,11 @@ def run(arguments: Arguments) -> None:
     examples = load_examples(data_arguments)
     require_splits(examples, training_arguments.do_train, training_arguments.do_predict)
     tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples)
-    model = get_model(model_arguments, checkpoint, tokenizer)
+    model = get_model(model_arguments, checkpoint, tokenizer, language_pair(data_arguments))
     set_generation(model, model_arguments, data_arguments, training_arguments)
     datasets = tokenize_splits(examples, tokenizer, data_arguments, training_arguments)
 
-    target_lang = language_pair(data_arguments)[1]
+    target_lang = model.config.target_lang  # of this run, or of the model where the run does not say
 
     def score(predictions: list[str], references: list[str]) -> dict[str, Any] | None:
         return TranslationMetric().compute(predictions=predictions, references=references, target_lang=target_lang)

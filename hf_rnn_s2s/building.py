@@ -14,6 +14,7 @@ from .data import training_texts
 from .data_arguments import DataArguments
 from .data_columns import Examples
 from .errors import UsageError
+from .languages import Languages, set_languages
 from .modeling_rnn_s2s import RnnS2SForConditionalGeneration
 from .pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
 from .tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
@@ -79,9 +80,13 @@ def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTra
 
 
 def get_model(
-    arguments: ModelArguments, checkpoint: str | None, tokenizer: PreTrainedTokenizerFast
+    arguments: ModelArguments,
+    checkpoint: str | None,
+    tokenizer: PreTrainedTokenizerFast,
+    languages: Languages = (None, None),
 ) -> RnnS2SForConditionalGeneration:
-    """The model of the checkpoint or of the given name, or a new one. It is saved together with its code.
+    """The model of the checkpoint or of the given name, or a new one. It is saved together with its code and with the
+    languages of the run; there is a warning if it had others.
 
     Raises:
         UsageError: if the checkpoint is of another model type, differs from the arguments in what its weights
@@ -89,6 +94,7 @@ def get_model(
     """
     name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
     model = new_model(architecture, tokenizer) if name is None else load_model(name, architecture, tokenizer)
+    set_languages(model.config, languages, str(name))
     model.config.carry_code()
     return model
 

@@ -23,6 +23,8 @@ CHOICES = {
 }
 POSITIVE_INTEGERS = ("vocab_size", "embedding_size", "hidden_size", "encoder_layers", "decoder_layers")
 PROBABILITIES = ("dropout", "embedding_dropout", "attention_dropout", "label_smoothing")
+LANGUAGES = ("source_lang", "target_lang")
+LONGEST_LANGUAGE = 100  # characters, more than any code or name of a column has
 SWITCHES = ("tie_word_embeddings", "share_encoder_decoder_embeddings", "use_cache")
 TOKEN_IDS = {
     "pad_token_id": "both",
@@ -69,6 +71,8 @@ class RnnS2SConfig(CodeCarryingConfig):
             layer. Nothing scales them on their way into the recurrent layers, which learn slowly from small inputs.
         pad_token_id, bos_token_id, eos_token_id, unk_token_id, decoder_start_token_id: the special tokens; decoding
             starts from `decoder_start_token_id`.
+        source_lang, target_lang: the languages the model translates from and into, as its training data called them,
+            for example `"en"` and `"zh_Hans"`; None where nobody said. The model computes the same whatever they are.
 
     Raises:
         ValueError: for a value that is not allowed, or that contradicts another one. The message names the field.
@@ -115,6 +119,8 @@ class RnnS2SConfig(CodeCarryingConfig):
     eos_token_id: int | list[int] | None = 2
     unk_token_id: int | None = 3
     decoder_start_token_id: int = 1
+    source_lang: str | None = None
+    target_lang: str | None = None
     is_encoder_decoder: bool = True
     use_cache: bool = True
 
@@ -204,6 +210,14 @@ class RnnS2SConfig(CodeCarryingConfig):
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
+        for name in LANGUAGES:
+            language = getattr(self, name)
+            is_text = isinstance(language, str) and language.strip() and len(language) <= LONGEST_LANGUAGE
+            if language is not None and not is_text:
+                raise ValueError(
+                    f"{name}={language!r:.200} must be None or a language, such as 'en', in 1 to {LONGEST_LANGUAGE} "
+                    "characters."
+                )
         spread = self.initializer_range
         if isinstance(spread, bool) or not isinstance(spread, (int, float)) or not 0 < spread < math.inf:
             raise ValueError(f"initializer_range={spread!r} must be a finite number above 0.")

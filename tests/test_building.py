@@ -1,10 +1,14 @@
 """Which tokenizers and models go together. `test_train.py` builds them."""
 
+import logging
+from pathlib import Path
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from hf_rnn_s2s import RnnS2SConfig, train_tokenizer
-from hf_rnn_s2s.building import check_vocabularies
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, train_tokenizer
+from hf_rnn_s2s.arguments import ModelArguments
+from hf_rnn_s2s.building import check_vocabularies, get_model
 
 
 def config(vocab_size: int, decoder_vocab_size: int | None = None, shared: bool | None = None) -> RnnS2SConfig:
@@ -39,3 +43,26 @@ def test_what_does_not_fit_is_refused(
     ):
         with pytest.raises(ValueError, match=message):
             check_vocabularies(tokenizer, wrong, "some-model")
+
+
+def test_the_languages_of_the_run_go_into_the_configuration(
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a new model, and of a checkpoint that has none. One that has others gets them with a warning."""
+    monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)
+    new = ModelArguments(hidden_size=16, embedding_size=16)
+    config = get_model(new, None, tiny_tokenizer, ("en", "de")).config
+    assert (config.source_lang, config.target_lang) == ("en", "de")
+    first, second = tmp_path / "first", tmp_path / "second"
+    tiny_model.save_pretrained(first)
+    model = get_model(ModelArguments(model_name_or_path=str(first)), None, tiny_tokenizer, ("en", "de"))
+    assert not caplog.messages
+    model.save_pretrained(second)
+    assert RnnS2SConfig.from_pretrained(second).target_lang == "de"
+    swapped = get_model(ModelArguments(model_name_or_path=str(second)), None, tiny_tokenizer, ("de", "en")).config
+    assert (swapped.source_lang, swapped.target_lang) == ("de", "en")
+    assert [message.count(str(second)) for message in caplog.messages] == [1]

@@ -74,6 +74,9 @@ def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
         ({"decoder_vocab_size": 5, "decoder_start_token_id": 5}, "decoder_start_token_id=5 .*from 0 to 4"),
         ({"decoder_vocab_size": 5, "share_encoder_decoder_embeddings": True}, "share_encoder_decoder_embeddings=True"),
         ({"attention_type": "none", "bridge": "zero"}, "attention_type='none' contradicts bridge='zero'"),
+        ({"source_lang": " "}, "source_lang=' ' must be None or a language"),
+        ({"target_lang": 5}, "target_lang=5 must be None or a language"),
+        ({"target_lang": "x" * 101}, "target_lang='x+' must be .* in 1 to 100 characters"),
         ({"num_attention_heads": 4}, "num_attention_heads=4: .*one head"),
         ({"is_encoder_decoder": False}, "is_encoder_decoder=False"),
     ],
@@ -111,6 +114,8 @@ def test_saving_and_loading_keeps_every_value(tmp_path: Path) -> None:
         initializer_range=0.15,
         eos_token_id=[2, 4],
         use_cache=False,
+        source_lang="en",
+        target_lang="zh_Hans",
     )
     config.save_pretrained(tmp_path)
     assert RnnS2SConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
@@ -127,3 +132,12 @@ def test_the_dropout_of_embeddings_follows_the_other_one_until_it_is_set(tmp_pat
     assert config.dropout_of_embeddings == 0.1
     model = RnnS2SModel(config)
     assert model.encoder.embedding_dropout.probability == model.decoder.embedding_dropout.probability == 0.1
+
+
+def test_a_checkpoint_from_before_the_languages_has_none(tmp_path: Path) -> None:
+    RnnS2SConfig().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    older = {name: value for name, value in content.items() if not name.endswith("_lang")}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    config = RnnS2SConfig.from_pretrained(tmp_path)
+    assert (config.source_lang, config.target_lang) == (None, None)

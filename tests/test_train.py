@@ -5,6 +5,7 @@ import csv
 import importlib.util
 import io
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -238,6 +239,29 @@ def test_evaluating_on_another_file_needs_no_further_option(finished: tuple[Path
             "--do_predict",
             "false",
         )
+
+
+def test_the_languages_are_those_of_the_model(
+    finished: tuple[Path, str], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluating with them swapped warns; where a run does not say, the scores are for the language of the model."""
+    monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)
+    folder, _ = finished
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["source_lang"], config["target_lang"]) == ("en", "zh")
+    (tmp_path / "test.jsonl").write_text('{"source": "2 hours", "target": "2小时"}\n', encoding="utf-8")
+    (tmp_path / "swapped.jsonl").write_text('{"zh": "2小时", "en": "2 hours"}\n', encoding="utf-8")
+    options = ["--do_train", "false", "--model_name_or_path", str(folder), "--report_to", "none"]
+    for name, arguments, tokenization in (
+        ("test", [], "tok:zh"),
+        ("swapped", ["--source_lang", "zh", "--target_lang", "en"], "tok:13a"),
+    ):
+        assert not [message for message in caplog.messages if "translates" in message]
+        output = ["--output_dir", str(tmp_path / name), "--test_file", str(tmp_path / f"{name}.jsonl")]
+        run(*options, *output, *arguments)
+        assert tokenization in str(results(tmp_path / name)["predict_bleu_signature"])
+    (warning,) = [message for message in caplog.messages if "translates" in message]
+    assert "English 'en' to Chinese 'zh', but the data of this run is Chinese 'zh' to English 'en'" in warning
 
 
 def test_a_run_without_logs_and_without_a_translation_of_the_test_split(recipe: str, tmp_path: Path) -> None:
