@@ -119,8 +119,13 @@ def report(
 ) -> None:
     """Writes what people will look at, and shows how to go on."""
     from hf_rnn_s2s.model_card import build_model_card
-    from hf_rnn_s2s.plots import has_training_curves, plot_training_curves
-    from hf_rnn_s2s.reports import draw_attention, informative_example, translations_table, write_predictions
+    from hf_rnn_s2s.reports import (
+        draw_attention,
+        draw_training_curves,
+        informative_example,
+        translations_table,
+        write_predictions,
+    )
 
     folder, model = Path(str(trainer.args.output_dir)), trainer.accelerator.unwrap_model(trainer.model)
     if translations:
@@ -129,8 +134,7 @@ def report(
         if source is not None and model.config.attention_type != "none":
             draw_attention(folder / "attention.png", model, trainer.processing_class, source)
     if trainer.args.do_train:
-        if has_training_curves(trainer.state.log_history):
-            plot_training_curves(trainer.state.log_history).savefig(folder / "training_curves.png")
+        draw_training_curves(folder / "training_curves.png", trainer.state, trainer.args.metric_for_best_model)
         card = build_model_card(
             CARD_TEMPLATE,
             model,

@@ -20,18 +20,36 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-__all__ = ["plot_attention", "plot_training_curves"]
+__all__ = ["has_training_curves", "plot_attention", "plot_training_curves"]
 
 _CJK_FONT_PACKAGE = "noto-cjk-sans-otc"
 _HAN = re.compile(r"[\u2e80-\u2fdf\u3000-\u303f\u3100-\u312f\u31a0-\u31bf\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _KANA = re.compile(r"[\u3040-\u30ff\u31f0-\u31ff]")
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
-_VISIBLE_SPACES = str.maketrans({" ": "␣", "\t": "⇥", "\n": "↵", "\r": "↵"})
+_VISIBLE_SPACES = str.maketrans({" ": "␣", "▁": "␣", "\u00a0": "␣", "\u3000": "␣", "\t": "⇥", "\n": "↵", "\r": "↵"})
 _LONGEST_LABEL = 20  # characters
 
 _CELL = 0.3  # inches for one token
-_SPEED_SUFFIXES = ("_runtime", "_per_second", "_time")
+
+# What tells how well a model translates, and which way is better. Of the other numbers of an evaluation, perplexity is
+# the loss once more, and the length ratio has its part in BLEU.
+_PANELS = {
+    "loss": "Loss (nats per target token)",
+    "bleu": "BLEU (higher is better)",
+    "chrf": "chrF2++ (higher is better)",
+    "ter": "TER (lower is better)",
+    "exact_match": "Exact match (share of sentences)",
+}
+_METRICS = ("bleu", "chrf", "ter", "exact_match")
+_SAME_CURVE = {"perplexity": "loss", "token_loss": "loss"}
+_COLORS = {"training": "tab:blue", "evaluation": "tab:orange"}
+_NEXT_TO_NOTHING = 1e-9  # a rounding error in the place of 0
+_FEW = 30  # points of a curve that are shown one by one
+
+Curve = dict[int, float]
+"""A value for each step, NaN where it was no finite number."""
 
 
 def plot_attention(source_tokens: Sequence[str], target_tokens: Sequence[str], attention: Any) -> Figure:
@@ -63,37 +81,52 @@ def plot_attention(source_tokens: Sequence[str], target_tokens: Sequence[str], a
     return figure
 
 
-def has_training_curves(log_history: Iterable[Mapping[str, Any]]) -> bool:
+def has_training_curves(log_history: Iterable[Mapping[str, Any]], *, metrics: Sequence[str] = _METRICS) -> bool:
     """Whether there is anything in the history for `plot_training_curves` to draw; a run may have logged nothing."""
-    entries = [entry for entry in log_history if "step" in entry]
-    return bool(_curve(entries, "loss") or _curve(entries, "eval_loss") or _metric_names(entries))
+    return bool(_panels(log_history, metrics))
 
 
-def plot_training_curves(log_history: Iterable[Mapping[str, Any]]) -> Figure:
-    """Draw the losses in one panel and every evaluation metric in a panel of its own, over training steps.
+def plot_training_curves(
+    log_history: Iterable[Mapping[str, Any]],
+    best_global_step: int | None = None,
+    metric_for_best_model: str | None = None,
+    *,
+    metrics: Sequence[str] = _METRICS,
+) -> Figure:
+    """Draw the losses in one panel and each metric of the evaluations in a panel of its own, over training steps.
+
+    A curve needs two points: what was evaluated once, or was 0 each time, has no panel. Where a value is not a finite
+    number, the curve has a gap.
 
     Args:
-        log_history: `Trainer.state.log_history`. Entries need `step`; used are `loss` and every number called
-            `eval_…`, except times and speeds.
+        log_history: `Trainer.state.log_history`. Entries need `step`; used are `loss`, `eval_loss` and `eval_…` for
+            each of `metrics`.
+        best_global_step: `Trainer.state.best_global_step`, the step of the best checkpoint, which is marked; None, if
+            there is none.
+        metric_for_best_model: the argument of the Trainer that chose it.
+        metrics: names of the metrics, without `eval_`; by default those of translation.
 
     Raises:
-        ValueError: there is neither a training loss nor an evaluation result in the history.
+        ValueError: there is no curve in the history.
     """
-    entries = [entry for entry in log_history if "step" in entry]
-    losses = {"training": _curve(entries, "loss"), "evaluation": _curve(entries, "eval_loss")}
-    losses = {label: curve for label, curve in losses.items() if curve}
-    metrics = _metric_names(entries)
-    if not has_training_curves(entries):
-        raise ValueError("log_history: no entry has a step with a loss or an eval_… number, so there is no curve")
-    panels: list[tuple[str, dict[str, list[tuple[float, float]]]]] = [("loss", losses)] if losses else []
-    panels += [(name.removeprefix("eval_"), {"evaluation": _curve(entries, name)}) for name in metrics]
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
+    chosen_by = _curve_of(metric_for_best_model)
+    panels = _panels(log_history, [*metrics, chosen_by] if chosen_by else metrics)
+    if not panels:
+        raise ValueError(
+            "log_history: no entry has a loss or metric that one of another step has, so there is no curve"
+        )
     figure = _new_figure()
-    figure.set_size_inches(4.2 * columns + 0.6, 3.2 * rows)
-    figure.set_layout_engine("constrained")
-    for position, (title, curves) in enumerate(panels, start=1):
-        _draw_curves(figure.add_subplot(rows, columns, position), title, curves)
+    steps = [step for curves in panels.values() for curve in curves.values() for step in curve]
+    # The panel whose legend names it: that of the metric, unless that has none
+    named = chosen_by if chosen_by in panels else next(iter(panels))
+    for axes, (name, curves) in zip(_grid(figure, len(panels)), panels.items(), strict=True):
+        _draw_curves(axes, _PANELS.get(name, name), curves)
+        _name_axes(axes, curves, max(steps))
+        if best_global_step is not None:
+            values = curves.get("evaluation", {}) if name == chosen_by else {}
+            _mark_best(axes, best_global_step, values, name == named)
+        if axes.get_legend_handles_labels()[1] != ["evaluation"]:
+            axes.legend(frameon=False, fontsize="small")
     return figure
 
 
@@ -191,29 +224,100 @@ def _cjk_families() -> tuple[str, ...]:
     return tuple(entry.name for entry in fontManager.ttflist if entry.fname == path)
 
 
-def _curve(entries: Iterable[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    return [(entry["step"], entry[name]) for entry in entries if name in entry]
+def _curve_of(metric_for_best_model: str | None) -> str | None:
+    """Name of the curve in which the best checkpoint is the best one."""
+    name = (metric_for_best_model or "").removeprefix("eval_")
+    return _SAME_CURVE.get(name, name) or None
 
 
-def _metric_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The evaluation's numbers in the order they first appear, without its loss, times and speeds."""
-    names = {
-        name: None
-        for entry in entries
-        for name, value in entry.items()
-        if name.startswith("eval_") and isinstance(value, (int, float))
-    }
-    return [name for name in names if name != "eval_loss" and not name.endswith(_SPEED_SUFFIXES)]
+def _panels(log_history: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, dict[str, Curve]]:
+    """The curves of each panel, without those that would show nothing."""
+    entries = [entry for entry in log_history if "step" in entry]
+    panels = {"loss": {"training": _curve(entries, "loss"), "evaluation": _curve(entries, "eval_loss")}}
+    panels |= {name: {"evaluation": _curve(entries, f"eval_{name}")} for name in metrics if name != "loss"}
+    panels = {name: {label: curve for label, curve in curves.items() if curve} for name, curves in panels.items()}
+    return {name: curves for name, curves in panels.items() if any(map(_shows_something, curves.values()))}
 
 
-def _draw_curves(axes: Axes, title: str, curves: Mapping[str, list[tuple[float, float]]]) -> None:
-    colors = {"training": "tab:blue", "evaluation": "tab:orange"}
-    for label, points in curves.items():
-        steps, values = zip(*points, strict=True)
-        marker = "o" if len(points) <= 30 else None  # a single evaluation must show, a thousand must not clutter
-        axes.plot(steps, values, color=colors[label], label=label, marker=marker, markersize=3.5, linewidth=1.5)
+def _curve(entries: Iterable[Mapping[str, Any]], name: str) -> Curve:
+    """In the order of steps. What is logged once more at the same step belongs to another model, such as the best."""
+    curve: Curve = {}
+    for entry in entries:
+        value = entry.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            curve.setdefault(entry["step"], value if math.isfinite(value) else math.nan)
+    return dict(sorted(curve.items()))
+
+
+def _shows_something(curve: Curve) -> bool:
+    values = _finite(curve)
+    return len(values) > 1 and any(abs(value) > _NEXT_TO_NOTHING for value in values)
+
+
+def _finite(curve: Curve) -> list[float]:
+    return [value for value in curve.values() if not math.isnan(value)]
+
+
+def _grid(figure: Figure, panels: int) -> list[Axes]:
+    """Axes in rows of up to three. Where they do not fill the rows, the first one is wider."""
+    columns = 2 if panels == 4 else min(3, panels)
+    rows = math.ceil(panels / columns)
+    figure.set_size_inches(4.2 * columns + 0.6, 3.2 * rows)
+    figure.set_layout_engine("constrained")
+    cells, spare = figure.add_gridspec(rows, columns), rows * columns - panels
+    places = [divmod(cell, columns) for cell in range(1 + spare, rows * columns)]
+    return [
+        figure.add_subplot(cells[0, : 1 + spare]),
+        *(figure.add_subplot(cells[row, column]) for row, column in places),
+    ]
+
+
+def _draw_curves(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
+    for label, curve in curves.items():
+        steps, values = list(curve), list(curve.values())
+        # A single evaluation must show, a thousand must not clutter.
+        are_few = len(values) <= _FEW
+        dots = list(range(len(values))) if are_few else _alone(values)
+        axes.plot(
+            steps,
+            values,
+            color=_COLORS[label],
+            label=label,
+            linewidth=1.5,
+            marker="o" if dots else None,
+            markevery=dots,
+            markersize=3.5 if are_few else 2,
+        )
     axes.set_title(title)
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
-    if len(curves) > 1:
-        axes.legend(frameon=False)
+
+
+def _alone(values: Sequence[float]) -> list[int]:
+    """Places of the values between two gaps, which a line does not show."""
+    is_gap = [True, *map(math.isnan, values), True]
+    return [place for place in range(len(values)) if is_gap[place] and not is_gap[place + 1] and is_gap[place + 2]]
+
+
+def _name_axes(axes: Axes, curves: Mapping[str, Curve], last_step: int) -> None:
+    """The same steps in every panel, whole numbers, and as many digits as tell two values apart."""
+    axes.set_xlim(-0.03 * last_step, 1.03 * last_step)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    numbers = ScalarFormatter(useOffset=False)
+    numbers.set_powerlimits((-9, 9))
+    axes.yaxis.set_major_formatter(numbers)
+    values = [value for curve in curves.values() for value in _finite(curve)]
+    middle, height = (max(values) + min(values)) / 2, max(values) - min(values)
+    if height < 0.01 * abs(middle):  # or the axis would spread the noise of a constant
+        axes.set_ylim(middle - 0.05 * abs(middle), middle + 0.05 * abs(middle))
+
+
+def _mark_best(axes: Axes, step: int, curve: Curve, is_named: bool) -> None:
+    """A line at the step, and a ring around the value that the curve has there: that of the metric that chose it."""
+    label, value = f"best checkpoint: step {step:,}", curve.get(step, math.nan)
+    has_value = not math.isnan(value)
+    axes.axvline(step, color="gray", linestyle=":", zorder=1, label=label if is_named and not has_value else None)
+    if has_value:
+        ring: dict[str, Any] = {"color": "black", "markerfacecolor": "none", "markersize": 9, "linestyle": "none"}
+        axes.plot([step], [value], marker="o", label=f"{label}, {value:.4g}", **ring)

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
 from .pipeline_rnn_s2s import RnnTranslationPipeline
-from .plots import plot_attention
+from .plots import has_training_curves, plot_attention, plot_training_curves
 
 # Everything that some reader of text files takes for the end of a line or of a field.
 SEPARATORS = re.compile("\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
@@ -65,4 +65,10 @@ def draw_attention(path: Path, model: PreTrainedModel, tokenizer: PreTrainedToke
     plot_attention(*tokens, translation["attention"]).savefig(path)
 
 
-__all__ = ["draw_attention", "informative_example", "translations_table", "write_predictions"]
+def draw_training_curves(path: Path, state: TrainerState, metric_for_best_model: str | None) -> None:
+    """Draws how the training went, with the best checkpoint marked; nothing, if too little was logged for a curve."""
+    if has_training_curves(state.log_history):
+        plot_training_curves(state.log_history, state.best_global_step, metric_for_best_model).savefig(path)
+
+
+__all__ = ["draw_attention", "draw_training_curves", "informative_example", "translations_table", "write_predictions"]

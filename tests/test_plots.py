@@ -36,6 +36,9 @@ HISTORY: list[dict[str, Any]] = [
 ]
 
 
+LOSS, BLEU = "Loss (nats per target token)", "BLEU (higher is better)"
+
+
 @pytest.fixture(autouse=True)
 def fresh_fonts() -> None:
     plots._cjk_families.cache_clear()
@@ -137,6 +140,13 @@ def test_labels_show_spaces_keep_dollars_and_are_cut_when_long() -> None:
     draw(figure)
 
 
+def test_both_ways_to_write_a_space_look_the_same() -> None:
+    pictures = [draw(plot_attention([f"{space}dog", "s", space], [f"{space}我们"], np.ones((1, 3)))) for space in " ▁"]
+    assert (pictures[0] == pictures[1]).all()
+    figure = plot_attention(["▁dog", "\u00a0", "\u3000"], ["x"], np.ones((1, 3)))
+    assert labels(figure, "x") == ["␣dog", "␣", "␣"]
+
+
 def test_picture_grows_with_the_tokens_and_cells_stay_square() -> None:
     sizes = []
     for source, target in ((5, 60), (60, 5), (60, 60)):
@@ -188,20 +198,146 @@ def test_wrong_matrices_are_refused(source: list[str], target: list[str], attent
         plot_attention(source, target, attention)
 
 
+def evaluations(count: int, steps: int = 1000, **curves: Any) -> list[dict[str, Any]]:
+    """So many evaluations, each `steps` after the one before, with the values that `curves` has for it."""
+    return [
+        {"step": steps * (number + 1), **{f"eval_{name}": values[number] for name, values in curves.items()}}
+        for number in range(count)
+    ]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes]
+
+
 def test_curves_hold_the_logged_numbers() -> None:
     figure = plot_training_curves(HISTORY)
     panels = {axes.get_title(): axes for axes in figure.axes}
-    assert list(panels) == ["loss", "bleu", "exact_match"]
-    lines = {line.get_label(): points(line) for line in panels["loss"].lines}
+    assert list(panels) == [LOSS, BLEU, "Exact match (share of sentences)"]
+    lines = {line.get_label(): points(line) for line in panels[LOSS].lines}
     assert lines == {"training": [[10, 4], [20, 2], [30, 1]], "evaluation": [[20, 2.5], [40, 1.5]]}
-    assert points(panels["bleu"].lines[0]) == [[20, 30], [40, 60]]
-    assert points(panels["exact_match"].lines[0]) == [[20, 0.1], [40, 0.4]]
+    assert points(panels[BLEU].lines[0]) == [[20, 30], [40, 60]]
+    assert points(panels["Exact match (share of sentences)"].lines[0]) == [[20, 0.1], [40, 0.4]]
     draw(figure)
 
 
 def test_curves_without_evaluation_or_without_training_loss() -> None:
-    assert [axes.get_title() for axes in plot_training_curves(HISTORY[:2]).axes] == ["loss"]
-    assert [axes.get_title() for axes in plot_training_curves([{"step": 1, "eval_bleu": 3}]).axes] == ["bleu"]
+    assert titles(plot_training_curves(HISTORY[:2])) == [LOSS]
+    assert titles(plot_training_curves(evaluations(2, bleu=[3, 4]))) == [BLEU]
+
+
+def test_only_what_tells_how_well_the_model_translates_is_drawn() -> None:
+    names = ["loss", "bleu", "chrf", "ter", "exact_match", "token_loss", "perplexity", "length_ratio", "runtime"]
+    names += ["mem_cpu_alloc_delta", "num_input_tokens_seen", "samples_per_second", "jit_compilation_time"]
+    history = evaluations(3, **{name: [1.0, 2.0, 4.0] for name in names})
+    assert titles(plot_training_curves(history)) == [
+        LOSS,
+        BLEU,
+        "chrF2++ (higher is better)",
+        "TER (lower is better)",
+        "Exact match (share of sentences)",
+    ]
+    history = evaluations(2, rouge1=[1, 2], rouge2=[1, 2], bleu=[1, 2])
+    assert titles(plot_training_curves(history, metrics=["rouge2"])) == ["rouge2"]
+    assert titles(plot_training_curves(history, 1000, "eval_rouge1")) == [BLEU, "rouge1"]
+    assert has_training_curves(evaluations(2, rouge1=[1, 2]), metrics=["rouge1"])
+    assert not has_training_curves(evaluations(2, rouge1=[1, 2]))
+
+
+def test_there_are_no_empty_panels() -> None:
+    nan = float("nan")
+    history = evaluations(3, bleu=[1, 2, 3], chrf=[nan, nan, 5.0], ter=[nan, nan, nan], exact_match=[0.0, 0.0, 0.0])
+    assert titles(plot_training_curves(history)) == [BLEU]
+    lone = [{"step": 1, "loss": 6.0}, *evaluations(1, loss=[2.0], bleu=[3.0])]
+    assert not has_training_curves(lone)
+    assert titles(plot_training_curves([*lone, {"step": 500, "loss": 3.0}])) == [LOSS]
+
+
+@pytest.mark.parametrize("panels", range(1, 8))
+def test_the_panels_fill_the_picture(panels: int) -> None:
+    names = [f"metric{number}" for number in range(panels)]
+    figure = plot_training_curves(evaluations(2, **{name: [1, 2] for name in names}), metrics=names)
+    cells: list[tuple[int, int]] = []
+    for axes in figure.axes:
+        place = axes.get_subplotspec()
+        assert place is not None
+        cells += itertools.product(place.rowspan, place.colspan)
+        grid = place.get_gridspec()
+    assert len(figure.axes) == panels
+    assert sorted(cells) == list(itertools.product(range(grid.nrows), range(grid.ncols)))
+    draw(figure)
+
+
+def test_the_best_checkpoint_is_marked() -> None:
+    history = [*HISTORY[:2], *evaluations(3, loss=[3.0, 1.23456, 2.0], bleu=[10.0, 20.0, 30.0])]
+    loss, bleu = plot_training_curves(history, 2000, "eval_loss").axes
+    *_, line, ring = loss.lines
+    assert (points(ring), ring.get_label()) == ([[2000, 1.23456]], "best checkpoint: step 2,000, 1.235")
+    assert [x for x, _ in points(line)] == [x for x, _ in points(bleu.lines[-1])] == [2000, 2000]
+    assert loss.get_legend_handles_labels()[1] == ["training", "evaluation", ring.get_label()]
+    assert bleu.get_legend() is None
+    loss, bleu = plot_training_curves(history, 3000, "bleu").axes
+    assert points(bleu.lines[-1]) == [[3000, 30]]
+    assert loss.get_legend_handles_labels()[1] == ["training", "evaluation"]
+
+
+def test_the_best_checkpoint_is_marked_where_its_metric_has_no_curve() -> None:
+    loss = plot_training_curves(evaluations(2, loss=[3.0, 1.0], perplexity=[20.1, 2.7]), 2000, "perplexity").axes[0]
+    assert points(loss.lines[-1]) == [[2000, 1]]
+    history = [*HISTORY[:2], *evaluations(1, bleu=[7.0])]
+    loss, *others = plot_training_curves(history, 1000, "bleu").axes
+    assert not others
+    assert loss.get_legend_handles_labels()[1] == ["training", "best checkpoint: step 1,000"]
+    assert all(
+        "best" not in str(line.get_label()) for line in plot_training_curves(history, None, "bleu").axes[0].lines
+    )
+
+
+def test_values_that_are_no_numbers_are_gaps() -> None:
+    nan, inf = float("nan"), float("inf")
+    history = evaluations(5, bleu=[1.0, nan, 3.0, inf, 5.0], chrf=[1.0, None, 3.0, "no", True])
+    bleu, chrf = (axes.lines[0] for axes in plot_training_curves(history).axes)
+    np.testing.assert_equal(np.asarray(bleu.get_ydata()), [1, nan, 3, nan, 5])
+    assert points(chrf) == [[1000, 1], [3000, 3]]
+    draw(plot_training_curves(history, 2000, "bleu"))  # a best step without a value has a line all the same
+
+
+def test_single_values_show_and_many_do_not_clutter() -> None:
+    few = plot_training_curves(evaluations(30, bleu=list(range(30)))).axes[0].lines[0]
+    assert (few.get_marker(), few.get_markevery()) == ("o", list(range(30)))
+    many = plot_training_curves(evaluations(200, bleu=list(range(200)))).axes[0].lines[0]
+    assert many.get_marker() in (None, "None", "")
+    values = [float("nan") if number in (1, 3, 198) else number for number in range(200)]
+    with_gaps = plot_training_curves(evaluations(200, bleu=values)).axes[0].lines[0]
+    assert (with_gaps.get_marker(), with_gaps.get_markevery()) == ("o", [0, 2, 199])
+
+
+def test_what_is_evaluated_again_at_the_last_step_is_another_model() -> None:
+    history = [*evaluations(2, bleu=[1.0, 2.0]), {"step": 2000, "eval_bleu": 9.0}]
+    assert points(plot_training_curves(history).axes[0].lines[0]) == [[1000, 1], [2000, 2]]
+
+
+def tick_labels(figure: Figure, axis: str) -> list[list[str]]:
+    draw(figure)
+    for axes in figure.axes:
+        assert getattr(axes, f"{axis}axis").get_offset_text().get_text() == ""
+    return [[text.get_text() for text in getattr(axes, f"get_{axis}ticklabels")()] for axes in figure.axes]
+
+
+def test_axes_have_numbers_as_people_write_them() -> None:
+    long = plot_training_curves(evaluations(3, steps=500_000, bleu=[100.00000000000004, 100.0, 100.00000000000003]))
+    assert {"0", "500,000", "1,000,000", "1,500,000"} <= set(tick_labels(long, "x")[0])
+    assert "100" in tick_labels(long, "y")[0]
+    low, high = long.axes[0].get_ylim()
+    assert high - low > 1  # not the width of a rounding error
+    short = plot_training_curves(evaluations(3, steps=1, loss=[4e-6, 3e-6, 2e-6], chrf=[1.0, 2.0, 3.0]))
+    assert {"0", "1", "2", "3"} <= set(tick_labels(short, "x")[0])
+    assert any("0.000003" in label for label in tick_labels(short, "y")[0])
+
+
+def test_all_panels_have_the_same_steps() -> None:
+    figure = plot_training_curves([{"step": 1, "loss": 3.0}, {"step": 90, "loss": 2.0}, *HISTORY[2:5]])
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
 
 
 @pytest.mark.parametrize("history", [[], [{"loss": 1.0}], [{"step": 3, "train_runtime": 4.0}]])

@@ -3,10 +3,16 @@
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, TrainerState
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration
-from hf_rnn_s2s.reports import LARGEST_PICTURE, WIDEST_PICTURE, draw_attention, informative_example
+from hf_rnn_s2s.reports import (
+    LARGEST_PICTURE,
+    WIDEST_PICTURE,
+    draw_attention,
+    draw_training_curves,
+    informative_example,
+)
 
 
 def words(tokenizer: PreTrainedTokenizerFast, tokens: int) -> str:
@@ -44,3 +50,13 @@ def test_the_picture_is_a_file(
     tiny_model.generation_config.update(max_length=9)
     draw_attention(tmp_path / "attention.png", tiny_model, tiny_tokenizer, "the dog")
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_are_a_file_where_there_are_any(tmp_path: Path) -> None:
+    state = TrainerState(log_history=[{"step": 1, "loss": 2.0}], best_global_step=None)
+    draw_training_curves(tmp_path / "curves.png", state, "loss")
+    assert not list(tmp_path.iterdir())
+    state.log_history += [{"step": 3, "loss": 1.0}, {"step": 3, "eval_loss": 1.5}]
+    state.best_global_step = 3
+    draw_training_curves(tmp_path / "curves.png", state, "loss")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

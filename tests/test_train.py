@@ -328,7 +328,7 @@ def run_two_processes(*argv: str) -> None:
 def test_two_processes_leave_the_same_files_once(recipe: str, finished: tuple[Path, str], tmp_path: Path) -> None:
     """13 test examples in batches of 4 for 2 processes: the last batches are filled up with examples already seen."""
     folder = tmp_path / "run"
-    run_two_processes(recipe, "--output_dir", str(folder), "--num_train_epochs", "1")
+    run_two_processes(recipe, "--output_dir", str(folder), "--num_train_epochs", "1", "--logging_steps", "1")
     alone, _ = finished
     assert {path.name for path in folder.iterdir() if path.is_file()} == {
         path.name for path in alone.iterdir() if path.is_file()
