@@ -5,7 +5,7 @@ Weights are rounded to 8 bits once, and what they are multiplied with each time 
 does both, one product or one recurrent layer at a time; everything around them stays as it is, so that the copy is a
 model like any other: for `generate()`, the pipeline and the Trainer's evaluation.
 
-Needs the extra `int8`: `pip install "hf-rnn-s2s[int8]"`.
+Needs the packages of the extra `int8`: `pip install onnxruntime onnx`.
 """
 
 from __future__ import annotations
@@ -236,5 +236,7 @@ def _require_onnx_runtime() -> None:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f'int8 needs {error.name}, which is not installed: pip install "hf-rnn-s2s[int8]".', name=error.name
+            f"int8 needs {error.name}, which is not installed: pip install onnxruntime onnx (in a copy of the "
+            'repository of this package: pip install -e ".[int8]").',
+            name=error.name,
         ) from error
