@@ -46,7 +46,7 @@ def run(arguments: Arguments) -> None:
     from transformers import DataCollatorForSeq2Seq, set_seed
 
     from hf_rnn_s2s.averaging import chosen_callbacks
-    from hf_rnn_s2s.building import get_model, get_tokenizer, set_generation
+    from hf_rnn_s2s.building import get_model, get_tokenizer, set_generation, set_longest_source
     from hf_rnn_s2s.checkpoints import find_checkpoint
     from hf_rnn_s2s.data import load_examples, require_splits
     from hf_rnn_s2s.data_tokens import tokenize_splits
@@ -61,6 +61,8 @@ def run(arguments: Arguments) -> None:
     examples = load_examples(data_arguments)
     require_splits(examples, training_arguments.do_train, training_arguments.do_predict)
     tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples)
+    if training_arguments.do_train:
+        set_longest_source(tokenizer, data_arguments)
     model = get_model(model_arguments, checkpoint, tokenizer, language_pair(data_arguments))
     set_generation(model, model_arguments, data_arguments, training_arguments)
     datasets = tokenize_splits(examples, tokenizer, data_arguments, training_arguments)

@@ -7,6 +7,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from .arguments import NEW_MODEL_BEAMS, ModelArguments, RnnS2STrainingArguments
 from .configuration_rnn_s2s import RnnS2SConfig
@@ -64,6 +65,15 @@ def _naming_what_is_loaded(option: str, name: str) -> Iterator[None]:
         if Path(name).is_dir():
             why = "something is missing in that folder"
         raise UsageError(f"{option} {name} cannot be loaded: {why}.\n{error}") from error
+
+
+def set_longest_source(tokenizer: PreTrainedTokenizerFast, arguments: DataArguments) -> None:
+    """
+    Says with the tokenizer, where pipelines look, how long the sources are that a model learns from. What is longer is
+    cut there, as it is in evaluations of training, with a warning.
+    """
+    limit = arguments.max_source_length
+    tokenizer.model_max_length = VERY_LARGE_INTEGER if limit is None else limit
 
 
 def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTrainedTokenizerFast:
@@ -177,4 +187,4 @@ def set_generation(
     model.generation_config.update(**{name: value for name, value in wanted.items() if value is not None})
 
 
-__all__ = ["get_model", "get_tokenizer", "set_generation"]
+__all__ = ["get_model", "get_tokenizer", "set_generation", "set_longest_source"]

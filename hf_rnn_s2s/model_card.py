@@ -118,7 +118,7 @@ def build_model_card(
         max_new_tokens=model.generation_config.max_length - 1,
         data_description=describe_data(data_arguments),
         split_sizes={split: "a stream" if size is None else f"{size:,}" for split, size in split_sizes.items()},
-        training_description=_describe_training(training_arguments, metrics, resumed),
+        training_description=_describe_training(training_arguments, metrics, resumed, data_arguments.streaming),
         hyperparameters=_hyperparameters(training_arguments),
         results=_results(metrics),
         num_beams=model.generation_config.num_beams or 1,
@@ -213,10 +213,14 @@ def _rounded(value: float, decimals: int) -> str:
     return f"{value:,.{decimals}f}" if math.isfinite(value) else "not finite"
 
 
-def _describe_training(arguments: RnnS2STrainingArguments, metrics: Mapping[str, Any], resumed: bool) -> str:
+def _describe_training(
+    arguments: RnnS2STrainingArguments, metrics: Mapping[str, Any], resumed: bool, is_stream: bool
+) -> str:
     optimizer = getattr(arguments.optim, "value", arguments.optim)
+    # Of a stream the Trainer knows no epochs but its number of steps.
+    length = f"{arguments.max_steps:,} steps" if is_stream else f"{metrics['epoch']:.1f} epochs"
     return (
-        f"Trained on the cross-entropy of target tokens, with `{optimizer}`, for {metrics['epoch']:.1f} epochs. "
+        f"Trained on the cross-entropy of target tokens, with `{optimizer}`, for {length}. "
         f"{'What came after the run was last resumed' if resumed else 'This'} took "
         f"{_duration(metrics['train_runtime'])}, evaluations included, with "
         f"{metrics['target_tokens_per_second']:,.0f} target tokens per second.{_choice(arguments)}"

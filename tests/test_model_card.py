@@ -265,6 +265,8 @@ def test_only_arguments_that_took_part_are_listed(tiny_model: RnnS2SForCondition
     by_steps = settings(make_card(tiny_model, tmp_path, options=options))
     assert (by_steps["max_steps"], by_steps["per_device_train_batch_tokens"]) == ("500", "2000")
     assert not {"num_train_epochs", "per_device_train_batch_size"} & set(by_steps)
+    stream = DataArguments(train_file="t", validation_file="v", source_lang="en", target_lang="de", streaming=True)
+    assert "for 500 steps. This took" in make_card(tiny_model, tmp_path, stream, options=options).text
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,17 @@ def test_the_folder_carries_the_code(finished: tuple[Path, str]) -> None:
     assert "translation" in config["custom_pipelines"]
 
 
+def test_the_tokenizer_knows_how_long_the_sources_were(
+    finished: tuple[Path, str], recipe: str, tmp_path: Path
+) -> None:
+    folder, _ = finished
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == 128
+    shorter = ["--model_name_or_path", str(folder), "--embedding_size", "8", "--max_source_length", "40"]
+    quick = ["--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+    run(recipe, "--output_dir", str(tmp_path / "run"), *shorter, *quick, "--do_predict", "false")
+    assert AutoTokenizer.from_pretrained(tmp_path / "run").model_max_length == 40
+
+
 def test_results(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     values, table = results(folder), rows(folder)[1:]
