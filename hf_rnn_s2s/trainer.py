@@ -100,6 +100,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         super().__init__(model=model, args=args, processing_class=processing_class, **other)
         self.score = score
         self._stream: StreamLoader | None = None
+        self._resumed_from: str | None = None
         self._batches: list[dict[str, Any]] = []  # of the optimizer's step
         self._target_tokens = torch.zeros((), dtype=torch.long)
 
@@ -117,9 +118,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if self.args.device.type == "cpu":
             keep_freed_memory()
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(str(self.args.output_dir)) or True
-        if isinstance(self.train_dataset, IterableDataset):
-            self._stream = self._load_stream(self.train_dataset, resume_from_checkpoint or None)
+            resume_from_checkpoint = get_last_checkpoint(str(self._folder)) or True
+        self._resumed_from = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         tokens = int(self.accelerator.reduce(self._target_tokens, reduction="sum"))
         output.metrics["target_tokens"] = tokens
@@ -158,15 +158,16 @@ class RnnS2STrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """As in `Trainer`, or in batches of so many tokens, or of a stream."""
-        if self._stream is not None:
+        if isinstance(self.train_dataset, IterableDataset):
+            self._stream = self._load_stream(self.train_dataset)
             return cast(DataLoader, self._stream)
         budget = self.args.per_device_train_batch_tokens
         if budget is None:
             return super().get_train_dataloader()
         if not isinstance(self.train_dataset, Dataset):
             raise ValueError(
-                "per_device_train_batch_tokens goes by the lengths of all examples and reads them from the columns of "
-                f"a datasets.Dataset, but train_dataset is of the type {type(self.train_dataset).__name__}: set "
+                "per_device_train_batch_tokens reads the lengths of examples from the columns of a dataset of "
+                f"`datasets`, but train_dataset is of the type {type(self.train_dataset).__name__}: set "
                 "per_device_train_batch_size instead."
             )
         batches = TokenBudgetBatches(
@@ -252,8 +253,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if self.is_world_process_zero():
             list_files(checkpoint)
 
-    def _load_stream(self, dataset: IterableDataset, checkpoint: str | bool | None) -> StreamLoader:
-        """The batches of a stream, from where a checkpoint left it."""
+    def _load_stream(self, dataset: IterableDataset) -> StreamLoader:
+        """The batches of a stream, from where the checkpoint left it that the run goes on from."""
         batching = StreamBatching(
             self.args.shuffle_buffer_size,
             str(self.args.train_sampling_strategy),
@@ -266,13 +267,14 @@ class RnnS2STrainer(Seq2SeqTrainer):
         options: dict[str, Any] = {"pin_memory": self.args.dataloader_pin_memory and torch.accelerator.is_available()}
         if self.args.dataloader_num_workers:
             options["prefetch_factor"] = self.args.dataloader_prefetch_factor
-        stream = StreamLoader(dataset, batching, self.args.process_index, self.data_collator, **options)
-        if checkpoint is not None and self._resumes_stream:
-            file = Path(str(checkpoint), STREAM_STATE)
+        collate = self._get_collator_with_removed_columns(self.data_collator, description="Training")
+        stream = StreamLoader(dataset, batching, self.args.process_index, collate, **options)
+        if self._resumed_from is not None and self._resumes_stream:
+            file = Path(self._resumed_from, STREAM_STATE)
             if file.is_file():
                 stream.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
             else:
-                logger.warning(f"{checkpoint} does not say where its stream was: it begins anew.")
+                logger.warning(f"{self._resumed_from} does not say where its stream was: it begins anew.")
         return stream
 
     def _require_finite(self, value: torch.Tensor, name: str) -> None:

@@ -97,11 +97,29 @@ def test_a_budget_that_fits_no_example_is_refused_before_training(
         ValueError, match="no room for the longest example, which has 23: raise per_device_train_batch"
     ):
         made.train()
-    made.train_dataset = dataset.to_iterable_dataset()
-    with pytest.raises(ValueError, match="of the type IterableDataset: set per_device_train_batch_size instead"):
+    made.train_dataset = [dict(row) for row in dataset]
+    with pytest.raises(ValueError, match="of the type list: set per_device_train_batch_size instead"):
         made.get_train_dataloader()
     with pytest.raises(ValueError, match="per_device_train_batch_tokens=0 must be at least 1"):
         RnnS2STrainingArguments(output_dir=str(tmp_path), per_device_train_batch_tokens=0)
+
+
+def test_a_stream_has_batches_of_so_many_tokens_too(
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    dataset: Dataset,
+    tmp_path: Path,
+) -> None:
+    streamed = dataset.to_iterable_dataset()
+    options = {"per_device_train_batch_tokens": 60, "max_steps": 5}
+    loader = make_trainer(tiny_model, tiny_tokenizer, streamed, tmp_path, **options).get_train_dataloader()
+    rows = 0
+    for batch in loader:
+        assert max(batch["labels"].numel(), batch["input_ids"].numel()) <= 60
+        rows += len(batch["labels"])
+        if loader.finished_passes:
+            break
+    assert rows == len(dataset)
 
 
 TWO_PROCESSES = """
