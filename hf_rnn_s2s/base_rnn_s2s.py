@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,10 +13,15 @@ from transformers import PreTrainedModel, initialization
 from .attention_rnn_s2s import CosineScore
 from .configuration_rnn_s2s import RnnS2SConfig
 from .recurrent_rnn_s2s import RecurrentLayer, is_loaded
+from .sharing_rnn_s2s import CardPushingMixin, model_to_share
+
+# Arguments of push_to_hub, which save_pretrained takes beside push_to_hub=True; some mean something to itself, too
+FOR_HUB_ONLY = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
+FOR_HUB_TOO = ("token", "max_shard_size")
 
 
-class RnnS2SPreTrainedModel(PreTrainedModel):
-    """Weight initialisation, tied weights and loading for all models of this package."""
+class RnnS2SPreTrainedModel(CardPushingMixin, PreTrainedModel):
+    """Weight initialisation, tied weights, loading and sharing for all models of this package."""
 
     config: RnnS2SConfig
     config_class = RnnS2SConfig
@@ -71,6 +78,38 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
                 config.decoder_vocab_size = config.target_vocab_size
         config.vocab_size = embeddings.num_embeddings
         return embeddings
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, *args: Any, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """As `PreTrainedModel.save_pretrained`; with `push_to_hub`, what goes to the Hub is what `push_to_hub` of this
+        class uploads, and the folder is left as it is without."""
+        for_hub = {name: kwargs.pop(name) for name in FOR_HUB_ONLY if name in kwargs}
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if push_to_hub and kwargs.get("is_main_process", True):
+            of_both = {name: kwargs[name] for name in FOR_HUB_TOO if name in kwargs}
+            repo_id = for_hub.pop("repo_id", None) or Path(save_directory).name
+            self.push_to_hub(repo_id, **for_hub, **of_both)
+
+    def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:  # type: ignore[override]
+        """
+        As `PreTrainedModel.push_to_hub`, with the code that loads the model where this package is not installed. If
+        the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows, and
+        so does the shortlist. The model and its configuration stay as they are.
+
+        Args:
+            repo_id: the repository, such as `"your-name/your-model"`.
+            carry_code: whether the code goes along. None means yes, unless `config.drop_code()` was called.
+            kwargs: everything else that `push_to_hub` of transformers takes.
+
+        Returns:
+            What `push_to_hub` of transformers returns, about the commit.
+        """
+        shared: Any = super(RnnS2SPreTrainedModel, model_to_share(self, carry_code))
+        return shared.push_to_hub(repo_id, **kwargs)
+
+    def _card_folder(self) -> str | None:
+        return self.name_or_path
 
     @property
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]

@@ -16,6 +16,7 @@ from transformers import Pipeline, PreTrainedModel
 from transformers.utils import logging
 
 from .out_of_memory_rnn_s2s import naming_the_batch
+from .sharing_rnn_s2s import CardPushingMixin, model_to_share
 
 logger = logging.get_logger(__name__)
 
@@ -27,7 +28,7 @@ DEFAULT_BATCH_SIZE = 32
 MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 
 
-class RnnTranslationPipeline(Pipeline):
+class RnnTranslationPipeline(CardPushingMixin, Pipeline):
     """
     Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
 
@@ -111,31 +112,48 @@ class RnnTranslationPipeline(Pipeline):
             return [sequences[0] for sequences in records]
         return records
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, carry_code: bool | None = None, **kwargs: Any
+    ) -> None:
         """
         Saves model and tokenizer with the code they need, so that `pipeline("translation", model=save_directory,
-        trust_remote_code=True)` works where this package is not installed. The model itself does not change. A model
-        of another kind is saved without code.
+        trust_remote_code=True)` works where this package is not installed, and the shortlist, if one is in use. The
+        model itself does not change. A model of another kind is saved without code.
+
+        Args:
+            save_directory: the folder.
+            carry_code: whether the code is saved. None means yes, unless `model.config.drop_code()` was called.
+            kwargs: everything else that `save_pretrained` of model and tokenizer takes.
 
         Raises:
             NotADirectoryError: if `save_directory` is a file.
         """
         if os.path.isfile(save_directory):
             raise NotADirectoryError(f"save_directory={str(save_directory)!r} is a file; give the name of a folder.")
-        self.model.save_pretrained(save_directory, **kwargs)
+        model_to_share(self.model, carry_code).save_pretrained(save_directory, **kwargs)
         self.tokenizer.save_pretrained(save_directory, **kwargs)
-        config = copy.deepcopy(self.model.config)
-        if hasattr(config, "carry_code"):
-            config.carry_code()
-            config.save_pretrained(save_directory, **kwargs)
+        if self._forward_params.get("shortlist") is not None:
+            self._forward_params["shortlist"].save_pretrained(save_directory)
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+    def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:
         """
-        Uploads what `save_pretrained` saves, as every `push_to_hub` of transformers does, and takes its arguments. The
-        card on the Hub is tagged with the task.
+        Uploads what `save_pretrained` saves, as every `push_to_hub` of transformers does, and takes its arguments. If
+        the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows, and
+        so does the shortlist; the card on the Hub is tagged with the task.
+
+        Args:
+            repo_id: the repository, such as `"your-name/your-model"`.
+            carry_code: as in `save_pretrained`.
+            kwargs: everything else that `push_to_hub` of transformers takes.
         """
-        tags = [*(kwargs.pop("tags", None) or []), self.task]
-        return super().push_to_hub(repo_id, tags=list(dict.fromkeys(tags)), **kwargs)
+        shared = copy.copy(self)
+        shared.model = model_to_share(self.model, carry_code)
+        tags = kwargs.pop("tags", None) or []
+        tags = [*([tags] if isinstance(tags, str) else tags), self.task]
+        return super(RnnTranslationPipeline, shared).push_to_hub(repo_id, tags=list(dict.fromkeys(tags)), **kwargs)
+
+    def _card_folder(self) -> str | None:
+        return self.model.name_or_path
 
     def _sanitize_parameters(
         self,

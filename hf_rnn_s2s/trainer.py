@@ -10,12 +10,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import EntryNotFoundError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, get_last_checkpoint
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, logging
 
 from .arguments import RnnS2STrainingArguments, incomplete_translations
 from .averaging import WeightAveraging
@@ -27,10 +29,13 @@ from .out_of_memory_rnn_s2s import naming_the_batch
 from .reports import translations_table
 from .run_folder import naming_a_full_disk
 from .sampling import ShuffledLengthGroups, TokenBudgetBatches
+from .sharing_rnn_s2s import CARD, DRAFT, model_to_share
 from .streaming import StreamBatching, StreamLoader, StreamPasses
 
 logger = logging.get_logger(__name__)
 
+# What transformers writes into a card that is for somebody to fill in: push_to_hub of a model, and the Trainer
+DRAFTS = (DRAFT, "This model card has been generated automatically according to the information the Trainer had")
 Score = Callable[[list[str], list[str]], dict[str, Any] | None]
 
 
@@ -53,7 +58,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
     - It shows some translations at each evaluation.
     - On a CPU it keeps the memory that a step frees for the next one, and multiplies no gradients by 1.
     - Where memory is not enough, the error names the batch and what to lower.
-    - It keeps the `README.md` that is already in the output folder, and pushes a checkpoint together with its code.
+    - It keeps the `README.md` that is already in the output folder, or in the repository on the Hub.
+    - What it pushes carries the code that loads it, with every `hub_strategy`, unless `model.config.drop_code()` was
+      called.
 
     Args:
         model: the model to train.
@@ -224,15 +231,23 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return output
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Drafts a card as `Trainer` does, unless the output folder already has one."""
-        if not Path(self._folder, "README.md").exists():
+        """Drafts a card as `Trainer` does, unless the output folder already has one, or the repository on the Hub."""
+        if not Path(self._folder, CARD).exists() and not self._has_card_on_the_hub():
             super().create_model_card(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in `Trainer`, but weights that are no numbers are not saved, and a full disk is called that."""
+        """
+        As in `Trainer`; where the output folder goes to the Hub, with the code that loads the model.
+
+        Raises:
+            NotFiniteError: if a weight is infinite or not a number.
+            RunError: if the disk is full.
+        """
         require_finite_weights(self.model, self._folder)
-        with naming_a_full_disk(Path(output_dir or self._folder)):
+        folder = Path(output_dir or self._folder)
+        with naming_a_full_disk(folder):
             super().save_model(output_dir, _internal_call)
+            self._add_code(folder)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with naming_a_full_disk(self._folder):
@@ -290,8 +305,27 @@ class RnnS2STrainer(Seq2SeqTrainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         # Trainer copies the weights and the configuration into the folder it uploads, but not the code they name.
         if self.is_world_process_zero():
-            self.model.config.save_pretrained(str(self.args.output_dir))
+            self.model.config.save_pretrained(self._folder)
+            self._add_code(self._folder)
         super()._push_from_checkpoint(checkpoint_folder)
+
+    def _add_code(self, folder: Path) -> None:
+        # There is a name on the Hub in the first process only, and only if something is pushed.
+        if self.hub_model_id is None or not (folder / CONFIG_NAME).exists():
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model.config, "carry_code"):
+            model_to_share(model).config.save_pretrained(folder)
+
+    def _has_card_on_the_hub(self) -> bool:
+        """Whether the repository has a card that somebody has written. A draft may be drafted anew."""
+        if self.hub_model_id is None:
+            return False
+        try:
+            card = ModelCard.load(self.hub_model_id, token=self.args.hub_token)
+        except EntryNotFoundError:
+            return False
+        return not any(draft in card.text for draft in DRAFTS)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # A tied tensor is saved once, under one of its names; Trainer would report the others as missing.

@@ -2,17 +2,23 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 # A second thread makes nothing faster that is so small, and waits for others by spinning: on a machine with other work
 # to do the tests would take many times longer. The processes that they start take this over.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import huggingface_hub.constants
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+import transformers.utils.hub
+from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, train_tokenizer
 from hf_rnn_s2s.stepping_rnn_s2s import Stepper
+
+from .hub_server import HubServer
 
 TINY_TEXTS = [
     "a small dog runs fast",
@@ -50,6 +56,30 @@ def tiny_model(tiny_config: RnnS2SConfig) -> RnnS2SForConditionalGeneration:
 
 
 @pytest.fixture
+def tiny_marian(tiny_tokenizer: PreTrainedTokenizerFast) -> MarianMTModel:
+    """An encoder-decoder of transformers' own, random, with much dropout, in evaluation mode."""
+    torch.manual_seed(0)
+    config = MarianConfig(
+        vocab_size=len(tiny_tokenizer),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        pad_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=0,
+        forced_eos_token_id=None,
+        init_std=1.0,
+        dropout=0.5,
+    )
+    config._attn_implementation = "eager"  # the one that can return its attention
+    return MarianMTModel(config).eval()
+
+
+@pytest.fixture
 def own_datasets_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache for `datasets`, and the package's log messages where `caplog` sees them."""
     import datasets
@@ -70,3 +100,20 @@ def rows_per_step(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Stepper, "step", count)
     return counts
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty Hub, which this process takes for the real one. (Other processes are told by HF_ENDPOINT.)"""
+    constants = huggingface_hub.constants
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # one for all calls, which keeps its address
+        monkeypatch.setenv("HF_TOKEN", "hf_token")
+        yield server

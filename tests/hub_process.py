@@ -53,10 +53,12 @@ def translated(translator: Any, texts: list[str]) -> list[Any]:
 
 
 def save_again(model: str, directory: str) -> None:
-    """Loads a model with the code that came with it, and saves it, once by itself and once as a pipeline."""
+    """Loads a model with the code that came with it, and saves it by itself, as a pipeline, and without its code."""
     AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=True).save_pretrained(f"{directory}/model")
     AutoTokenizer.from_pretrained(model).save_pretrained(f"{directory}/model")
-    pipeline(model=model, device="cpu", trust_remote_code=True).save_pretrained(f"{directory}/pipeline")
+    translator = pipeline(model=model, device="cpu", trust_remote_code=True)
+    translator.save_pretrained(f"{directory}/without_code", carry_code=False)
+    translator.save_pretrained(f"{directory}/pipeline")
 
 
 def load_without_trust(model: str) -> list[str]:
@@ -81,16 +83,15 @@ def load_without_trust(model: str) -> list[str]:
 
 
 def push(plain: str, names: dict[str, str]) -> None:
-    """Pushes a model that was saved without code: as it is, with its code, and as a pipeline with a card."""
+    """Pushes a model that was saved without code: without it again, with its code, and as a pipeline with a card."""
     tokenizer = AutoTokenizer.from_pretrained(plain)
     model = AutoModelForSeq2SeqLM.from_pretrained(plain)
     translator = pipeline("translation", model=model, tokenizer=tokenizer, device="cpu")
     translator.push_to_hub(names["pipeline"])
     card = b"---\npipeline_tag: translation\nlibrary_name: transformers\n---\nA card.\n"
     HfApi().upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=names["pipeline"])
-    model.push_to_hub(names["plain"])
+    model.push_to_hub(names["plain"], carry_code=False)
     tokenizer.push_to_hub(names["plain"])
-    model.config.carry_code()
     model.push_to_hub(names["with_code"])
     tokenizer.push_to_hub(names["with_code"])
 

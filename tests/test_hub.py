@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,11 @@ def test_case_3_no_package_checkpoint_with_code(saved: Saved, run: Run, tmp_path
     assert set(CODE) <= set(answer["traces"])
     for copy in ("model", "pipeline"):
         assert (again / copy / "config.json").read_text() == (with_code / "config.json").read_text()
+    assert not list((again / "without_code").glob("*.py"))
+    assert not json.loads((again / "without_code" / "config.json").read_text()).keys() & {
+        "auto_map",
+        "custom_pipelines",
+    }
 
 
 def test_case_4_no_package_no_trust(saved: Saved, run: Run) -> None:
@@ -172,12 +177,6 @@ def test_two_vocabularies_travel_too(tiny_texts: list[str], run: Run, tmp_path: 
     assert inside["traces"] == []
     outside = run(("translate", {"model": str(with_code), "texts": TEXTS, "trust": True}), with_package=False)
     check(outside["results"][0], expected, "transformers_modules")
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
 
 
 def test_push_and_load_back(saved: Saved, run: Run, hub: HubServer) -> None:

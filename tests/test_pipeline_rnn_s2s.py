@@ -14,7 +14,6 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     LogitsProcessorList,
-    MarianConfig,
     MarianMTModel,
     PreTrainedTokenizerFast,
     StoppingCriteriaList,
@@ -323,27 +322,10 @@ def test_dropout_is_off_and_training_goes_on(translator: RnnTranslationPipeline)
     assert translator.model.model.decoder.training
 
 
-def test_other_encoder_decoders_translate_too(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    torch.manual_seed(0)
-    config = MarianConfig(
-        vocab_size=len(tiny_tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        pad_token_id=0,
-        eos_token_id=2,
-        decoder_start_token_id=0,
-        forced_eos_token_id=None,
-        init_std=1.0,
-    )
-    config._attn_implementation = "eager"  # the one that can return its attention
-    translator = pipeline(
-        "translation", model=MarianMTModel(config).eval(), tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=9
-    )
+def test_other_encoder_decoders_translate_too(
+    tiny_marian: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    translator = pipeline("translation", model=tiny_marian, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=9)
     assert isinstance(translator, RnnTranslationPipeline)
     assert texts_of(translator("the dog", num_beams=2)) == generate_one(translator, "the dog", num_beams=2)
     [record] = translator("the dog", num_beams=2, return_attentions=True)

@@ -93,3 +93,23 @@ def test_the_way_of_transformers_gives_the_same_folder(
     assert code_in(tmp_path) == expected_code()
     assert content_of(tmp_path)["auto_map"] == AUTO_MAP
     assert content_of(tmp_path)["custom_pipelines"] == CUSTOM_PIPELINES
+
+
+def test_code_can_be_dropped_again(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    before = tiny_model.config.to_dict()
+    tiny_model.config.carry_code()
+    tiny_model.save_pretrained(tmp_path / "with_code")
+    loaded = RnnS2SForConditionalGeneration.from_pretrained(tmp_path / "with_code")
+    for model in (tiny_model, loaded):
+        model.config.drop_code()
+        assert model.config.drops_code
+        model.save_pretrained(tmp_path / "without_code")
+        assert code_in(tmp_path / "without_code") == set()
+        assert not content_of(tmp_path / "without_code").keys() & {"auto_map", "custom_pipelines", "drops_code"}
+        model.config.carry_code()
+        assert not model.config.drops_code
+    assert tiny_model.config.to_dict().keys() - before.keys() == {"auto_map", "custom_pipelines"}
+
+
+def test_a_file_has_no_say_in_dropping_code() -> None:
+    assert not RnnS2SConfig.from_dict({"model_type": "rnn_s2s", "drops_code": True}).drops_code
