@@ -17,7 +17,7 @@ from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
 from .search_rnn_s2s import beam_search, greedy_search
-from .shortlist_rnn_s2s import Shortlist
+from .shortlist_rnn_s2s import Shortlist, load_shortlist
 from .step_graphs_rnn_s2s import GraphStepper, StepGraphs
 from .stepping_rnn_s2s import Stepper
 
@@ -88,7 +88,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
         self,
         inputs: torch.Tensor | None = None,
         *args: Any,
-        shortlist: Shortlist | None = None,
+        shortlist: Shortlist | str | bool | None = None,
         step_graphs: StepGraphs | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -96,16 +96,19 @@ class RnnS2SGenerationMixin(GenerationMixin):
         As `GenerationMixin.generate`, with two arguments more, for greedy and beam search that return token ids alone:
 
         Args:
-            shortlist: which target tokens to look at, by the tokens of the batch's sources. If a logits processor (a
-                forced token, a repetition penalty, ...) wants scores of the whole vocabulary, or in other kinds of
-                generation, the whole vocabulary is looked at, with a warning.
+            shortlist: which target tokens to look at, by the tokens of the batch's sources: a shortlist, a folder or a
+                name on the Hub to read it from at every call, or True for the one beside the model. If a logits
+                processor (a forced token, a repetition penalty, ...) wants scores of the whole vocabulary, or in other
+                kinds of generation, the whole vocabulary is looked at, with a warning.
             step_graphs: replays the steps of the search as CUDA graphs, which it keeps from call to call.
 
         Raises:
+            OSError: if there is no shortlist where it is looked for.
             ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
                 shortlist and graphs together, since the former changes the size of every step.
         """
         source_ids = kwargs.get("input_ids") if inputs is None else inputs
+        shortlist = load_shortlist(shortlist, self)
         if shortlist is not None and source_ids is None:
             raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
         if shortlist is not None and step_graphs is not None:

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from .out_of_memory_rnn_s2s import naming_the_batch
 from .sharing_rnn_s2s import CardPushingMixin, model_to_share
+from .shortlist_rnn_s2s import load_shortlist
 
 logger = logging.get_logger(__name__)
 
@@ -74,6 +75,8 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
                 translations do not depend on it, but for those with a shortlist or in int8. The texts of a list are
                 sorted by length for it. Beside tensors for `generate()`, which have a row for each text of a batch, it
                 is 1 if nothing is said; beside these, and functions that `generate()` calls, texts stay in order.
+            shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
+                True for the one beside the model. It may change a translation.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
             return_tensors: whether to give `translation_token_ids`, the generated ids `(target,)` from the start token
                 to the end token.
@@ -169,6 +172,8 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         forward = generate_kwargs
         for name in ("num_beams", "num_return_sequences"):
             _require_count(name, forward.get(name))
+        if "shortlist" in forward:
+            forward["shortlist"] = load_shortlist(forward["shortlist"], self.model)
         postprocess: dict[str, Any] = {}
         if stop_sequence is not None:
             forward["stop_strings"] = stop_sequence

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -37,8 +39,11 @@ class Shortlist:
     ```python
     >>> shortlist = Shortlist.from_pairs(source_ids, target_ids, source_vocab_size=8000)
     >>> shortlist.save_pretrained("outputs/my-model")
-    >>> translator = pipeline("translation", model="outputs/my-model", shortlist=shortlist)
+    >>> translator = pipeline("translation", model="outputs/my-model", shortlist=True)
     ```
+
+    It lies beside the model then, and goes to the Hub with it. Nothing uses it unless it is told to, since it may
+    change a translation. `shortlist=` also takes the object itself, and a folder or a name on the Hub.
     """
 
     def __init__(self, candidates: Sequence[Sequence[int]], always: Sequence[int] = ()) -> None:
@@ -88,11 +93,24 @@ class Shortlist:
         return cls([of_one[:size].tolist() for of_one in by_source[:source_vocab_size]], most_frequent.tolist())
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path) -> Shortlist:
-        """Reads what `save_pretrained` wrote, from a folder or from the Hub."""
-        path = cached_file(str(pretrained_model_name_or_path), FILE_NAME)
-        content = json.loads(Path(str(path)).read_text(encoding="utf-8"))
-        return cls(content["candidates"], content["always"])
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Shortlist:
+        """
+        Reads what `save_pretrained` wrote.
+
+        Args:
+            pretrained_model_name_or_path: a folder, the file itself, or a name on the Hub.
+            kwargs: for the Hub, such as `revision` and `token`.
+
+        Raises:
+            OSError: if there is none.
+            ValueError: if the file is none.
+        """
+        path = _find(pretrained_model_name_or_path, **kwargs)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(content["candidates"], content["always"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a shortlist as Shortlist.save_pretrained writes it: {error!r}") from error
 
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes `shortlist.json`, to lie beside the model it belongs to."""
@@ -121,6 +139,62 @@ class Shortlist:
         tokens = torch.cat([self._table[sources].flatten(), self._always, torch.tensor(needed, dtype=torch.long)])
         tokens = tokens.unique()
         return tokens[tokens >= 0].to(source_ids.device)
+
+
+def load_shortlist(shortlist: Any, model: Any) -> Shortlist | None:
+    """
+    What is meant by an argument `shortlist`.
+
+    Args:
+        shortlist: a shortlist; a folder or a name on the Hub to read one from; True for the one beside the model; None
+            or False for none.
+        model: whose shortlist True means.
+
+    Raises:
+        OSError: if there is none where it is looked for.
+        TypeError: for anything else.
+        ValueError: for True with a model that comes from nowhere, or for a file that is no shortlist.
+    """
+    if shortlist is None or shortlist is False:
+        return None
+    if shortlist is True:
+        if not model.name_or_path:
+            raise ValueError(
+                "shortlist=True takes the shortlist beside the model, but this model was not loaded from anywhere. "
+                "Pass a Shortlist, or the name of a folder that has one."
+            )
+        return Shortlist.from_pretrained(model.name_or_path, revision=getattr(model.config, "_commit_hash", None))
+    if isinstance(shortlist, (str, os.PathLike)):
+        return Shortlist.from_pretrained(shortlist)
+    if not hasattr(shortlist, "tokens_for"):
+        raise TypeError(
+            f"shortlist={shortlist!r:.60} is of type {type(shortlist).__name__}; pass a Shortlist, the name of a "
+            "folder or a repository that has one, or True for the one beside the model."
+        )
+    return shortlist
+
+
+def _find(name: str | os.PathLike, **kwargs: Any) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        if (path / FILE_NAME).is_file():
+            return path / FILE_NAME
+        raise FileNotFoundError(
+            f"There is no {FILE_NAME} in the folder {path}. Make one with Shortlist.from_pairs(...), and put it there "
+            "with its save_pretrained, or leave shortlist out."
+        )
+    # A name on the Hub is `name` or `owner/name`.
+    if path.is_absolute() or not 0 < len(path.parts) < 3 or path.parts[0] in ("..", "~"):
+        raise FileNotFoundError(f"There is no folder {path} to read a shortlist from.")
+    try:
+        return Path(str(cached_file(str(name), FILE_NAME, **kwargs)))
+    except OSError as error:
+        raise OSError(
+            f"There is no folder {path} to read a shortlist from, and of a repository with that name on the Hub there "
+            f"is no {FILE_NAME} to be had: {error}"
+        ) from error
 
 
 def _check_pairs(
@@ -174,4 +248,4 @@ def _meetings(
     return torch.cat(sources), torch.cat(targets), positions
 
 
-__all__ = ["Shortlist"]
+__all__ = ["Shortlist", "load_shortlist"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import pipelines
 
 from hf_rnn_s2s import (
     RnnS2SConfig,
@@ -17,7 +18,10 @@ from hf_rnn_s2s import (
     shortlist_rnn_s2s,
 )
 
+from .hub_server import HubServer
 from .test_search_rnn_s2s import END, model_that_ends, sources
+
+pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
 
 
 def corpus(pairs: int = 300) -> tuple[list[list[int]], list[list[int]]]:
@@ -205,3 +209,74 @@ def test_separate_vocabularies() -> None:
     model = RnnS2SForConditionalGeneration(config).eval()
     generated = model.generate(torch.tensor([[25, 29, 2]]), shortlist=Shortlist([[19]] * 30), max_new_tokens=4)
     assert set(generated[0].tolist()) <= {1, 2, 19}
+
+
+@pytest.fixture
+def folder(tiny_model: RnnS2SForConditionalGeneration, tiny_tokenizer: Any, tmp_path: Path) -> Path:
+    """A model with a shortlist beside it that allows one token."""
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    Shortlist([[77]] * len(tiny_tokenizer)).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_pipeline_loads_a_shortlist_by_name(folder: Path, tmp_path: Path) -> None:
+    (folder / "shortlist.json").rename(tmp_path / "other.json")
+    Shortlist([[78]] * 300).save_pretrained(folder)
+    Shortlist([[79]] * 300).save_pretrained(tmp_path / "elsewhere")
+    options: dict[str, Any] = {"max_new_tokens": 3, "return_tensors": True, "device": "cpu"}
+
+    def written(call: dict[str, Any] | None = None, **built: Any) -> set[int]:
+        translator = pipeline("translation", model=str(folder), **options, **built)
+        return set(translator("the dog", **(call or {}))[0]["translation_token_ids"].tolist()) - {1, 2}
+
+    assert written() - {78} == written(shortlist=None) - {78} == written(shortlist=False) - {78} != set()
+    assert written(shortlist=True) <= {78}
+    assert written(shortlist=str(tmp_path / "elsewhere")) <= {79}
+    assert written(shortlist=tmp_path / "other.json") <= {77}
+    assert written({"shortlist": tmp_path / "elsewhere"}, shortlist=True) <= {79}
+    assert written({"shortlist": False}, shortlist=True) == written()
+
+
+def test_generate_takes_the_same(folder: Path) -> None:
+    model = RnnS2SForConditionalGeneration.from_pretrained(folder)
+    expected = model.generate(sources(), shortlist=Shortlist.from_pretrained(folder), max_new_tokens=4)
+    for name in (True, str(folder), folder / "shortlist.json"):
+        assert torch.equal(model.generate(sources(), shortlist=name, max_new_tokens=4), expected)
+    assert set(expected.flatten().tolist()) <= {0, 1, 2, 77}
+
+
+def test_a_shortlist_that_is_not_there_is_answered_with_a_way_out(
+    folder: Path, tiny_model: RnnS2SForConditionalGeneration, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="shortlist=True .* was not loaded from anywhere. Pass a Shortlist"):
+        RnnTranslationPipeline(model=tiny_model, tokenizer=tiny_tokenizer, device="cpu", shortlist=True)
+    with pytest.raises(TypeError, match="shortlist=3 is of type int; pass a Shortlist"):
+        RnnTranslationPipeline(model=tiny_model, tokenizer=tiny_tokenizer, device="cpu", shortlist=3)
+    (folder / "shortlist.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no shortlist.json in the folder .* Shortlist.from_pairs"):
+        pipeline("translation", model=str(folder), shortlist=True)
+    for missing in (tmp_path / "missing", "outputs/my/model", "../no/model"):
+        with pytest.raises(FileNotFoundError, match="There is no folder .* to read a shortlist from"):
+            Shortlist.from_pretrained(missing)
+    for content in (
+        "{}",
+        "[]",
+        "not JSON",
+        '{"candidates": [["a"]], "always": []}',
+        '{"candidates": 3, "always": []}',
+    ):
+        (tmp_path / "shortlist.json").write_text(content)
+        with pytest.raises(ValueError, match="shortlist.json is not a shortlist as Shortlist.save_pretrained writes"):
+            Shortlist.from_pretrained(tmp_path)
+
+
+def test_a_shortlist_comes_from_the_hub(folder: Path, hub: HubServer) -> None:
+    pipeline("translation", model=str(folder), device="cpu").push_to_hub("lab/model")
+    assert Shortlist.from_pretrained("lab/model").candidates == Shortlist.from_pretrained(folder).candidates
+    translator = pipeline("translation", model="lab/model", shortlist=True, max_new_tokens=3, device="cpu")
+    ids = translator("the dog", return_tensors=True)[0]["translation_token_ids"]
+    assert set(ids.tolist()) <= {1, 2, 77}
+    hub.create({"name": "lab/empty"})
+    with pytest.raises(OSError, match="no folder lab/empty .* on the Hub there is no shortlist.json"):
+        Shortlist.from_pretrained("lab/empty")
