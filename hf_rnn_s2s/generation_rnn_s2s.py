@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+import functools
+from typing import Any, NamedTuple, cast
 
 import torch
 import transformers
@@ -16,6 +17,7 @@ from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_sam
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
+from .numbers_rnn_s2s import require_numbers
 from .search_rnn_s2s import beam_search, greedy_search
 from .shortlist_rnn_s2s import Shortlist, load_shortlist
 from .step_graphs_rnn_s2s import GraphStepper, StepGraphs
@@ -105,7 +107,8 @@ class RnnS2SGenerationMixin(GenerationMixin):
         Raises:
             OSError: if there is no shortlist where it is looked for.
             ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
-                shortlist and graphs together, since the former changes the size of every step.
+                shortlist and graphs together, since the former changes the size of every step; for weights that are
+                no finite numbers.
         """
         source_ids = kwargs.get("input_ids") if inputs is None else inputs
         shortlist = load_shortlist(shortlist, self)
@@ -307,19 +310,22 @@ class RnnS2SGenerationMixin(GenerationMixin):
         self.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
         encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
         arguments = (self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
+        # Whoever has what is no number taken out knows of it.
+        takes_out = any(isinstance(one, transformers.InfNanRemoveLogitsProcessor) for one in logits_processor)
+        look = None if takes_out else functools.partial(require_numbers, model=cast(nn.Module, self))
         rows = len(input_ids)
         if own is None:
-            return Stepper(*arguments, rows=rows)
+            return Stepper(*arguments, rows=rows, look=look)
         if own.step_graphs is not None:
-            return GraphStepper(*arguments, graphs=own.step_graphs)
+            return GraphStepper(*arguments, graphs=own.step_graphs, look=look)
         if logits_processor:
             _warn_of_unused(own, "shortlist")
-            return Stepper(*arguments, rows=rows)
+            return Stepper(*arguments, rows=rows, look=look)
         end_ids: Any = config._eos_token_tensor
         shortlist: Any = own.shortlist
         tokens = shortlist.tokens_for(own.source_ids, [] if end_ids is None else end_ids.tolist())
         check_ids(tokens, self.config.target_vocab_size, "shortlist")
-        return Stepper(*arguments, tokens.to(input_ids.device), rows)
+        return Stepper(*arguments, tokens.to(input_ids.device), rows, look)
 
 
 def _may_leave(processors: list[Any], criteria: list[Any], own: _Own | None) -> bool:

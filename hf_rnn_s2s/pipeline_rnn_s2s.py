@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from transformers import Pipeline, PreTrainedModel
 from transformers.utils import logging
 
+from .numbers_rnn_s2s import require_finite_weights
 from .out_of_memory_rnn_s2s import naming_the_batch
 from .sharing_rnn_s2s import CardPushingMixin, model_to_share
 from .shortlist_rnn_s2s import load_shortlist
@@ -263,17 +264,20 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         beams = settings.get("num_beams") or 1
         batch = f"a batch of {len(rows)} texts of up to {input_ids.shape[1]} tokens, with {beams} beams each"
         with _evaluation_mode(self.model), naming_the_batch(batch, "lower batch_size, or num_beams"):
-            generated = self.model.generate(
+            generated = self._generate(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 **self._generate_arguments(generate_kwargs, settings, return_attentions),
             )
         sequences = generated if isinstance(generated, torch.Tensor) else generated.sequences
         sequences = sequences.unflatten(0, (len(rows), -1))
+        lengths = self._lengths(sequences, settings)
+        if (lengths <= 2).any():  # the start token, and perhaps the end token
+            require_finite_weights(self.model)
         outputs = {
             **input_tensors,
             "output_ids": _put_back(sequences, rows, is_blank),
-            "lengths": _put_back(self._lengths(sequences, settings), rows, is_blank),
+            "lengths": _put_back(lengths, rows, is_blank),
         }
         if return_attentions:
             attention = _attention_of_sequences(generated).unflatten(0, (len(rows), -1))
@@ -304,6 +308,15 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
                 )
             records.append(record)
         return records
+
+    def _generate(self, **arguments: Any) -> Any:
+        """As `generate()` of the model."""
+        try:
+            return self.model.generate(**arguments)
+        except RuntimeError as error:
+            if "probability tensor" in str(error):  # from sampling
+                require_finite_weights(self.model)
+            raise
 
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """Every generation setting that somebody made: in the model, in a given `generation_config`, or by name."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -25,6 +27,7 @@ class Stepper:
         attention_mask: `(sources, source)`, 1 at tokens; None takes the mask of `encoder_outputs`.
         tokens: `(shortlist,)`, the only ids that may be written, in ascending order; None for the whole vocabulary.
         rows: how many there will be. For a single one, reading its weights takes as long as packing them would.
+        look: is shown the logits of the first step, `(rows, vocabulary)`.
 
     Attributes:
         modules: the decoder and the output layer as they were given.
@@ -39,9 +42,10 @@ class Stepper:
         attention_mask: torch.Tensor | None,
         tokens: torch.Tensor | None = None,
         rows: int = 2,
+        look: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
         self.modules = (decoder, head)
-        self._tokens, self._rows = tokens, rows
+        self._tokens, self._rows, self._look = tokens, rows, look
         self._decoder = self._for_steps(decoder)
         self._head = self._for_steps(head if tokens is None else _head_for(head, tokens))
         self._sources = decoder.prepare(encoder_outputs, attention_mask)
@@ -55,7 +59,11 @@ class Stepper:
         """
         embedded = self._decoder.embed_tokens(token_ids)
         reading, self._state = self._decoder.read(embedded, self._state, self._sources)
-        return self._head(reading.last_hidden_state[:, -1])
+        logits = self._head(reading.last_hidden_state[:, -1])
+        if self._look is not None:
+            self._look(logits)
+            self._look = None
+        return logits
 
     def _for_steps(self, module: Module) -> Module:
         """The module as it will be called."""
