@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from types import GeneratorType
 from typing import Any
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset
 from transformers import Pipeline, PreTrainedModel
 from transformers.utils import logging
 
+from .evaluation_rnn_s2s import in_evaluation_mode
 from .numbers_rnn_s2s import require_finite_weights
 from .out_of_memory_rnn_s2s import naming_the_batch
 from .sharing_rnn_s2s import CardPushingMixin, model_to_share
@@ -263,7 +263,7 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         input_ids, attention_mask = input_tensors["input_ids"][rows], input_tensors["attention_mask"][rows]
         beams = settings.get("num_beams") or 1
         batch = f"a batch of {len(rows)} texts of up to {input_ids.shape[1]} tokens, with {beams} beams each"
-        with _evaluation_mode(self.model), naming_the_batch(batch, "lower batch_size, or num_beams"):
+        with naming_the_batch(batch, "lower batch_size, or num_beams"):
             generated = self._generate(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -310,9 +310,9 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         return records
 
     def _generate(self, **arguments: Any) -> Any:
-        """As `generate()` of the model."""
+        """As `generate()` of the model, in evaluation mode."""
         try:
-            return self.model.generate(**arguments)
+            return in_evaluation_mode(self.model).generate(**arguments)
         except RuntimeError as error:
             if "probability tensor" in str(error):  # from sampling
                 require_finite_weights(self.model)
@@ -381,17 +381,6 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
             "target_tokens": self._target_tokenizer.convert_ids_to_tokens(target_ids.tolist()),
             "attention": attention[: len(target_ids), is_source],
         }
-
-
-@contextmanager
-def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
-    """No dropout, also for a model that comes straight from training, which goes on in training mode afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def _blank_outputs(input_tensors: dict[str, torch.Tensor], sequences: int) -> dict[str, torch.Tensor]:
