@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Iterable, Mapping
-from numbers import Integral
-from types import GeneratorType
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 from transformers import Pipeline, PreTrainedModel
-from transformers.utils import logging
 
+from .batching_rnn_s2s import Stream, batches_in_order, batches_of_like_length, collate
 from .evaluation_rnn_s2s import in_evaluation_mode
+from .generated_rnn_s2s import attention_of_sequences, blank_outputs, lengths_of_sequences, put_back
+from .limits_rnn_s2s import require_whole_numbers
 from .numbers_rnn_s2s import require_finite_weights
 from .out_of_memory_rnn_s2s import naming_the_batch
 from .sharing_rnn_s2s import CardPushingMixin, model_to_share
 from .shortlist_rnn_s2s import load_shortlist
-
-logger = logging.get_logger(__name__)
+from .text_rnn_s2s import encode, list_or_iterator, require_text, task_prefix
+from .text_rnn_s2s import squeeze_whitespace as squeezed
 
 # What `generate()` would use where nobody has set a limit is 20 tokens, which cuts ordinary sentences without a word.
 DEFAULT_MAX_NEW_TOKENS = 256
 LENGTH_LIMITS = ("max_new_tokens", "max_length")
 DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCH_TOKENS = 4096
 # Functions of the caller's own among the arguments of generate(), which may go by the place of a text in its batch.
 MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 
@@ -60,6 +61,7 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
     _load_video_processor: Any = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        require_whole_numbers(kwargs, "batch_size")
         super().__init__(*args, **kwargs)
         if self.tokenizer is None:
             raise ValueError("The translation pipeline needs a tokenizer: pass tokenizer= beside model=.")
@@ -67,15 +69,25 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """
-        Translates one text or many; what comes out is in the order of what went in.
+        Translates one text or many; what comes out is in the order of what went in. Each argument but the first can
+        also be given when the pipeline is built.
 
         Args:
             inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
                 (`KeyDataset(dataset, "column")`).
-            batch_size: how many texts go through the model together, 32 if nothing is said, and 1 of an iterator; the
-                translations do not depend on it, but for those with a shortlist or in int8. The texts of a list are
-                sorted by length for it. Beside tensors for `generate()`, which have a row for each text of a batch, it
-                is 1 if nothing is said; beside these, and functions that `generate()` calls, texts stay in order.
+            batch_size: the most texts that go through the model together, 32 if nothing is said, and 1 of an iterator;
+                the translations do not depend on it, but for those with a shortlist or in int8. The texts of a batch
+                are of like length. Beside tensors for `generate()`, which have a row for each text of a batch, it is 1
+                if nothing is said; beside these, and functions that `generate()` calls, texts stay in order, in
+                batches of this size.
+            batch_tokens: the most source tokens that go through the model together, padding included; 4096 if nothing
+                is said. A quarter of it may be padding, so that a long text costs the others neither time nor memory.
+                A text of more tokens is alone.
+            squeeze_whitespace: whether to put one space in the place of every run of white space, line breaks and
+                tabs among it, and none at the ends of a text; by default yes. The model knows little else from
+                training. A single no-break space, thin space or ideographic space stays.
+            truncation: whether to cut a text to the tokenizer's `model_max_length`, with a warning that names it; by
+                default yes. Where the tokenizer has no limit, nothing is cut.
             shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
                 True for the one beside the model. It may change a translation.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
@@ -86,25 +98,26 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
                 Both lists of tokens contain the end token where the model saw or wrote one; the start token of the
                 decoder is not in them.
             clean_up_tokenization_spaces: whether to take out spaces before punctuation; by default not.
-            truncation: whether to cut a text to the tokenizer's `model_max_length`, with a warning; by default yes.
             stop_sequence: a text at which generation stops, the same as `stop_strings`.
             generate_kwargs: anything else goes to `generate()`: `num_beams`, `num_return_sequences`, `max_new_tokens`…
 
         Returns:
             For one text, a list with one dictionary for each returned sequence. For a list of texts, a list of
             dictionaries, or, with `num_return_sequences` above 1, of such lists. For an iterator, a generator or a
-            dataset, an iterator over such lists, which translates as it is read. A text that is empty or only white
+            dataset, an iterable of such lists, which translates as it is read. A text that is empty or only white
             space is translated by the empty text, and has no target tokens.
 
         Raises:
             TypeError: for an input that is not text.
-            ValueError: for text that is not valid Unicode, a number of beams or sequences below 1, if nothing is to be
-                returned, or if attention is asked of a model that has none.
+            ValueError: for text that is not valid Unicode; a batch size, a number of beams or sequences, or a length
+                that is no whole number, or beyond all reason; if nothing is to be returned; if attention is asked of a
+                model that has none; for a model whose weights are no numbers.
         """
-        inputs = _list_or_iterator(inputs)
+        require_whole_numbers(kwargs, "batch_size")
+        inputs = list_or_iterator(inputs)
         if isinstance(inputs, list):
             for position, text in enumerate(inputs):
-                _require_text(text, f"input {position}")
+                require_text(text, f"input {position}")
             if not inputs:
                 return []
             is_told = kwargs.get("batch_size") is not None or self._batch_size is not None
@@ -166,13 +179,15 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         return_attentions: bool | None = None,
         clean_up_tokenization_spaces: bool | None = None,
         truncation: bool | str | None = None,
+        squeeze_whitespace: bool | None = None,
+        batch_tokens: int | None = None,
         stop_sequence: str | None = None,
         **generate_kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        preprocess = {} if truncation is None else {"truncation": truncation}
+        given = {"truncation": truncation, "squeeze_whitespace": squeeze_whitespace, "batch_tokens": batch_tokens}
+        preprocess = {name: value for name, value in given.items() if value is not None}
         forward = generate_kwargs
-        for name in ("num_beams", "num_return_sequences"):
-            _require_count(name, forward.get(name))
+        require_whole_numbers({**preprocess, **forward})
         if "shortlist" in forward:
             forward["shortlist"] = load_shortlist(forward["shortlist"], self.model)
         postprocess: dict[str, Any] = {}
@@ -191,59 +206,71 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         return preprocess, forward, postprocess
 
     def get_iterator(
-        self, inputs: Any, num_workers: int, batch_size: int, *parameters: dict[str, Any]
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
     ) -> Iterable[Any]:
-        """As in `Pipeline`; but the texts of a list are encoded at once, and those of like length share a batch."""
-        if not isinstance(inputs, list):
-            return super().get_iterator(inputs, num_workers, batch_size, *parameters)
-        preprocess_params, forward_params, postprocess_params = parameters
-        encoded = self._encode(inputs, **preprocess_params)
-        records: list[Any] = [None] * len(inputs)
-        order = list(range(len(inputs)))
-        if all(forward_params.get(name) is None for name in MAY_COUNT_ROWS) and not _any_tensor(forward_params):
-            order.sort(key=lambda row: -len(encoded[row]))
-        for first in range(0, len(inputs), batch_size):
-            rows = order[first : first + batch_size]
-            model_inputs = self._collate([encoded[row] for row in rows], [inputs[row] for row in rows])
+        """As in `Pipeline`; but texts are encoded together, and those of like length share a batch."""
+        translate = functools.partial(
+            self._translate, batch_size, preprocess_params, forward_params, postprocess_params
+        )
+        return translate(inputs, 0) if isinstance(inputs, list) else Stream(inputs, translate, batch_size, num_workers)
+
+    def _translate(
+        self,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+        texts: list[str],
+        first: int,
+    ) -> list[Any]:
+        """The records of some texts; `first` is the number of the first one among all inputs."""
+        for number, text in enumerate(texts, start=first):
+            require_text(text, f"input {number}")
+        texts, ids = self._encode(texts, first, **preprocess_params)
+        if _may_count_rows(forward_params):
+            batches = batches_in_order(len(texts), batch_size)
+        else:
+            tokens = preprocess_params.get("batch_tokens", DEFAULT_BATCH_TOKENS)
+            batches = batches_of_like_length([len(row) for row in ids], batch_size, tokens)
+        records: list[Any] = [None] * len(texts)
+        for rows in batches:
+            model_inputs = self._collate([ids[row] for row in rows], [texts[row] for row in rows])
             model_outputs = self.forward(model_inputs, **forward_params)
             for number, row in enumerate(rows):
                 of_row = {name: value[number : number + 1] for name, value in model_outputs.items()}
                 records[row] = self.postprocess(of_row, **postprocess_params)
         return records
 
-    def preprocess(self, input_: Any, truncation: bool | str = True) -> dict[str, Any]:  # type: ignore[override]
+    def preprocess(self, input_: Any, **preprocess_params: Any) -> dict[str, Any]:
         """One text to `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
-        _require_text(input_, "an input")
-        return self._collate(self._encode([input_], truncation), [input_])
+        require_text(input_, "the input")
+        texts, ids = self._encode([input_], None, **preprocess_params)
+        return self._collate(ids, texts)
 
-    def _encode(self, texts: list[str], truncation: bool | str = True) -> list[list[int]]:
-        prefix, limit = _prefix(self.model.config, self.task), self.tokenizer.model_max_length
-        encoded = self.tokenizer([prefix + text for text in texts], return_attention_mask=False, verbose=False)
-        ids: list[list[int]] = encoded["input_ids"]
-        for row, text in enumerate(texts):
-            if truncation and len(ids[row]) > limit:
-                logger.warning(
-                    f"A text of {len(ids[row])} tokens is cut to {limit}, the model_max_length of the tokenizer, and "
-                    f"only that part is translated: {text[:60]!r}... Split long texts, or pass truncation=False."
-                )
-                ids[row] = self.tokenizer(prefix + text, truncation=truncation, max_length=limit)["input_ids"]
-        return ids
+    def _encode(
+        self,
+        texts: list[str],
+        first: int | None,
+        truncation: bool | str = True,
+        squeeze_whitespace: bool = True,
+        batch_tokens: int | None = None,
+    ) -> tuple[list[str], list[list[int]]]:
+        """The texts as they are read, and their token ids. How many tokens share a batch does not matter here."""
+        if squeeze_whitespace:
+            texts = [squeezed(text) for text in texts]
+        prefix = task_prefix(self.model.config, self.task)
+        return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
 
     def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, torch.Tensor]:
-        longest = max(map(len, ids))
-        is_left = self.tokenizer.padding_side == "left"
         pad_id = self.tokenizer.pad_token_id or 0  # one row, as it may be without an id for padding, has none
-
-        def rows(values: list[list[int]], filling: int) -> torch.Tensor:
-            padding = [[filling] * (longest - len(row)) for row in values]
-            whole = zip(padding, values, strict=True) if is_left else zip(values, padding, strict=True)
-            return torch.tensor([[*left, *right] for left, right in whole])
-
-        return {
-            "input_ids": rows(ids, pad_id),
-            "attention_mask": rows([[1] * len(row) for row in ids], 0),
-            "is_blank": torch.tensor([not text.strip() for text in texts]),
-        }
+        is_blank = torch.tensor([not text.strip() for text in texts])
+        return {**collate(ids, pad_id, self.tokenizer.padding_side), "is_blank": is_blank}
 
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, torch.Tensor], return_attentions: bool = False, **generate_kwargs: Any
@@ -258,12 +285,13 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         is_blank = input_tensors["is_blank"]
         rows = (~is_blank).nonzero().squeeze(1)
         settings = self._settings(generate_kwargs)
+        require_whole_numbers(settings)
         if not len(rows):
-            return {**input_tensors, **_blank_outputs(input_tensors, settings.get("num_return_sequences") or 1)}
+            return {**input_tensors, **blank_outputs(input_tensors, settings.get("num_return_sequences") or 1)}
         input_ids, attention_mask = input_tensors["input_ids"][rows], input_tensors["attention_mask"][rows]
         beams = settings.get("num_beams") or 1
         batch = f"a batch of {len(rows)} texts of up to {input_ids.shape[1]} tokens, with {beams} beams each"
-        with naming_the_batch(batch, "lower batch_size, or num_beams"):
+        with naming_the_batch(batch, "lower batch_size, batch_tokens or num_beams, or split long texts"):
             generated = self._generate(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -271,17 +299,17 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
             )
         sequences = generated if isinstance(generated, torch.Tensor) else generated.sequences
         sequences = sequences.unflatten(0, (len(rows), -1))
-        lengths = self._lengths(sequences, settings)
+        lengths = lengths_of_sequences(sequences, settings)
         if (lengths <= 2).any():  # the start token, and perhaps the end token
             require_finite_weights(self.model)
         outputs = {
             **input_tensors,
-            "output_ids": _put_back(sequences, rows, is_blank),
-            "lengths": _put_back(lengths, rows, is_blank),
+            "output_ids": put_back(sequences, rows, is_blank),
+            "lengths": put_back(lengths, rows, is_blank),
         }
         if return_attentions:
-            attention = _attention_of_sequences(generated).unflatten(0, (len(rows), -1))
-            outputs["attention"] = _put_back(attention, rows, is_blank)
+            attention = attention_of_sequences(generated).unflatten(0, (len(rows), -1))
+            outputs["attention"] = put_back(attention, rows, is_blank)
         return outputs
 
     def postprocess(  # type: ignore[override]
@@ -350,26 +378,6 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         # decode() ignores its own argument where the tokenizer is one of byte pairs
         return self._target_tokenizer.clean_up_tokenization(text) if clean_up else text
 
-    def _lengths(self, sequences: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
-        """
-        Of `(batch, sequences, time)`, the number of tokens up to and with the end token, `(batch, sequences)`. What
-        belongs to the decoder's prompt counts, whatever its ids are.
-        """
-        end_ids = settings.get("eos_token_id")
-        end_ids = end_ids if isinstance(end_ids, (list, tuple)) else [] if end_ids is None else [end_ids]
-        pad_id = settings.get("pad_token_id")
-        if pad_id is None and end_ids:
-            pad_id = end_ids[0]  # as generate() does
-        given = settings.get("decoder_input_ids")
-        positions = torch.arange(sequences.shape[-1], device=sequences.device)
-        in_prompt = positions < (1 if given is None else given.shape[1])
-        # A row stops at its first end token, or where it was stopped, and padding follows either way.
-        is_token = torch.ones_like(sequences).bool() if pad_id is None else in_prompt | (sequences != pad_id)
-        last = (is_token * positions).amax(-1)
-        is_end = torch.isin(sequences, sequences.new_tensor(end_ids)) & ~in_prompt
-        first_end = torch.where(is_end, positions, sequences.shape[-1]).amin(-1)
-        return torch.where(is_end.any(-1), first_end, last) + 1
-
     def _alignment(
         self, model_outputs: dict[str, torch.Tensor], token_ids: torch.Tensor, attention: torch.Tensor, prompt: int
     ) -> dict[str, Any]:
@@ -383,50 +391,14 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         }
 
 
-def _blank_outputs(input_tensors: dict[str, torch.Tensor], sequences: int) -> dict[str, torch.Tensor]:
-    """What a batch of nothing but blank texts gives, without running the model."""
-    batch, source = input_tensors["input_ids"].shape
-    return {
-        "output_ids": input_tensors["input_ids"].new_zeros(batch, sequences, 1),
-        "lengths": torch.zeros(batch, sequences, dtype=torch.long),
-        "attention": torch.zeros(batch, sequences, 0, source),
-    }
-
-
 def _any_tensor(arguments: Mapping[str, Any]) -> bool:
     """Whether there is a tensor among the arguments of `generate()`, such as a prompt for the decoder."""
     return any(isinstance(value, torch.Tensor) for value in arguments.values())
 
 
-def _list_or_iterator(inputs: Any) -> Any:
-    """Brings every kind of input to one of those that the base class knows: text, list, generator, torch dataset."""
-    if isinstance(inputs, (str, list, GeneratorType)):
-        return inputs
-    if isinstance(inputs, Dataset):
-        return [] if hasattr(inputs, "__len__") and not len(inputs) else inputs
-    if isinstance(inputs, (bytes, Mapping)) or not isinstance(inputs, Iterable):
-        _require_text(inputs, "the input")
-    return list(inputs) if hasattr(inputs, "__len__") else (text for text in inputs)
-
-
-def _require_text(text: Any, name: str) -> None:
-    if not isinstance(text, str):
-        raise TypeError(
-            f"The translation pipeline takes text, but {name} is of type {type(text).__name__}: {str(text)[:60]!r}. "
-            "For a column of a dataset, pass dataset['column'] or KeyDataset(dataset, 'column')."
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} is not valid Unicode: it has half a surrogate pair at character {error.start}. Read the text "
-            "with the encoding it was written in, or take such characters out."
-        ) from error
-
-
-def _require_count(name: str, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-        raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+def _may_count_rows(arguments: Mapping[str, Any]) -> bool:
+    """Whether something among the arguments of `generate()` may go by the place of a text in its batch."""
+    return any(arguments.get(name) is not None for name in MAY_COUNT_ROWS) or _any_tensor(arguments)
 
 
 def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
@@ -446,43 +418,6 @@ def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
 def _require_attention(model: PreTrainedModel, asked: bool) -> None:
     if asked and getattr(model.config, "attention_type", None) == "none":
         raise ValueError("return_attentions=True, but this model has no attention (attention_type='none').")
-
-
-def _prefix(config: Any, task: str) -> str:
-    """The text that some models, such as T5, want before every input."""
-    task_settings = (getattr(config, "task_specific_params", None) or {}).get(task, {})
-    return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
-
-
-def _attention_of_sequences(generated: Any) -> torch.Tensor:
-    """
-    The attention that each returned sequence was written with, `(sequences, target, source)` in float32.
-
-    `generate()` gives, for every step and layer, `(beams, heads, query, source)`. We read the last layer, the mean of
-    the heads, and the last query, which is the one that chose the step's token (without a cache, or with a prompt,
-    there are earlier ones). A beam search moves hypotheses between beams: `beam_indices` tells which one a token
-    came from.
-    """
-    if not generated.cross_attentions or any(not step or step[-1] is None for step in generated.cross_attentions):
-        raise ValueError(
-            "return_attentions=True, but the model returned no cross-attentions. A Transformer returns them only if "
-            'it was loaded with attn_implementation="eager".'
-        )
-    steps = torch.stack([layers[-1][:, :, -1].float().mean(dim=1) for layers in generated.cross_attentions])
-    beam_indices = generated.get("beam_indices")
-    if beam_indices is None:
-        return steps.transpose(0, 1)
-    # -1 stands behind the end of a sequence, where there is nothing to read: any row does
-    return steps[torch.arange(beam_indices.shape[1], device=steps.device), beam_indices.clamp(min=0)]
-
-
-def _put_back(values: torch.Tensor, rows: torch.Tensor, is_blank: torch.Tensor) -> torch.Tensor:
-    """Puts `(len(rows), ...)` back in its places among the `(batch, ...)` rows, and zeros in the blank ones."""
-    if not is_blank.any():
-        return values
-    full = values.new_zeros(len(is_blank), *values.shape[1:])
-    full[rows] = values
-    return full
 
 
 __all__ = ["RnnTranslationPipeline"]

@@ -1,12 +1,16 @@
-"""How the pipeline puts the texts of a list into batches."""
+"""How the pipeline puts the texts of a list or of a stream into batches."""
 
+import logging
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
+from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline
+from hf_rnn_s2s.pipeline_rnn_s2s import DEFAULT_BATCH_TOKENS
 
 TEXTS = ["the dog", "one red cat sleeps on the big mat", "a small dog", "", "seven", "the big cat sleeps on a red mat"]
 
@@ -109,3 +113,101 @@ def test_all_texts_are_encoded_in_one_call(
     monkeypatch.setattr(type(translator.tokenizer), "__call__", count)
     translator(TEXTS, batch_size=2)
     assert calls == [TEXTS]
+
+
+def padded_tokens(batch: list[int]) -> int:
+    return len(batch) * max(batch)
+
+
+def test_a_long_text_does_not_pad_its_neighbours(translator: RnnTranslationPipeline, batches: list[list[int]]) -> None:
+    """As much is computed for 31 texts beside a long one as for both by themselves."""
+    texts = [f"the dog number {number}" for number in range(31)]
+    long = "one red cat sleeps on the big mat " * 300
+    alone = translator(texts) + translator([long])
+    needed = sum(map(padded_tokens, batches))
+    batches.clear()
+    assert translator([*texts, long]) == alone
+    assert sum(map(padded_tokens, batches)) == needed
+    assert [len(batch) for batch in batches] == [1, 31]
+    assert batches[0][0] > DEFAULT_BATCH_TOKENS  # and is translated all the same
+
+
+@pytest.mark.parametrize("as_stream", [False, True])
+def test_batches_are_bounded_by_tokens(
+    translator: RnnTranslationPipeline, batches: list[list[int]], as_stream: bool
+) -> None:
+    texts = [f"a {'small ' * (number % 7)}dog" for number in range(40)]
+    expected = [record["translation_text"] for record in translator(texts, batch_size=1)]
+    longest = max(max(batch) for batch in batches)
+    for limit in (1, longest, 40, 100):
+        batches.clear()
+        options = {"batch_size": 16, "batch_tokens": limit}
+        if as_stream:
+            found = [records[0] for records in translator((text for text in texts), **options)]
+        else:
+            found = translator(texts, **options)
+        assert [record["translation_text"] for record in found] == expected
+        assert all(padded_tokens(batch) <= max(limit, batch[0]) and len(batch) <= 16 for batch in batches)
+        assert sum(padded_tokens(batch) - sum(batch) for batch in batches) <= len(batches) * limit / 4
+        assert (max(map(len, batches)) == 1) == (limit == 1)
+
+
+def test_the_bound_is_that_of_the_pipeline_or_of_the_call(
+    translator: RnnTranslationPipeline, batches: list[list[int]], tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    one_each = RnnTranslationPipeline(
+        model=translator.model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=6, batch_tokens=1
+    )
+    one_each(TEXTS[:3])
+    one_each(TEXTS[:3], batch_tokens=1000)
+    one_each("the dog")
+    assert [len(batch) for batch in batches] == [1, 1, 1, 3, 1]
+
+
+def test_functions_that_may_count_rows_get_batches_of_the_size_they_know(
+    translator: RnnTranslationPipeline, batches: list[list[int]]
+) -> None:
+    def allowed(row: int, target: torch.Tensor) -> list[int]:
+        return [20 + row]
+
+    texts = ["one red cat " * 60, "two", "three"]
+    records = translator(texts, batch_size=3, batch_tokens=8, return_tensors=True, prefix_allowed_tokens_fn=allowed)
+    assert [record["translation_token_ids"][1].item() for record in records] == [20, 21, 22]
+
+
+@pytest.mark.parametrize("as_stream", [False, True])
+def test_texts_that_are_too_long_are_named_and_the_others_go_on(
+    translator: RnnTranslationPipeline, caplog: pytest.LogCaptureFixture, as_stream: bool
+) -> None:
+    texts = ["the dog", "one two three four five six seven", "", "two", "the big cat sleeps on a red mat"]
+    expected = translator(texts)
+    translator.tokenizer.model_max_length = 12
+    options: dict[str, Any] = {"batch_size": 2}
+    with caplog.at_level(logging.WARNING):
+        found = list(translator((text for text in texts) if as_stream else texts, **options))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert [warning.split(":")[0] for warning in warnings] == ["Input 1", "Input 4"]
+    assert all("cut to 12" in warning and "Split long texts" in warning for warning in warnings)
+    short = [0, 2, 3]
+    assert [found[row][0] if as_stream else found[row] for row in short] == [expected[row] for row in short]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_dataset_is_read_in_batches(
+    translator: RnnTranslationPipeline, batches: list[list[int]], num_workers: int
+) -> None:
+    dataset = KeyDataset(Dataset.from_dict({"text": TEXTS}), "text")
+    expected = [[record] for record in translator(TEXTS, batch_size=1)]
+    batches.clear()
+    results = translator(dataset, batch_size=4, num_workers=num_workers)
+    assert len(results) == len(TEXTS)
+    assert list(results) == expected
+    assert [len(batch) for batch in batches] == [3, 2]  # without the blank one
+    assert list(results) == expected  # once more from the start
+
+
+def test_a_stream_names_what_is_not_text_by_its_number(translator: RnnTranslationPipeline) -> None:
+    stream = iter(translator(text for text in ["one", "two", 3]))
+    assert [next(stream), next(stream)] == [translator("one"), translator("two")]
+    with pytest.raises(TypeError, match="input 2 is of type int"):
+        next(stream)
