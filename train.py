@@ -134,7 +134,8 @@ def report(
         write_predictions(folder / "predictions.tsv", translations)
         source = informative_example(trainer.processing_class, translations, arguments.data.max_source_length)
         if source is not None and model.config.attention_type != "none":
-            draw_attention(folder / "attention.png", model, trainer.processing_class, source)
+            options = {"squeeze_whitespace": arguments.data.squeeze_whitespace}
+            draw_attention(folder / "attention.png", model, trainer.processing_class, source, **options)
     if trainer.args.do_train:
         draw_training_curves(folder / "training_curves.png", trainer.state, trainer.args.metric_for_best_model)
         card = build_model_card(

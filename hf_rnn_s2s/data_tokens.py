@@ -1,5 +1,8 @@
 """How pairs of texts become token ids.
 
+Runs of white space become one space, as in the pipeline, unless `squeeze_whitespace` is off. The texts that are scored
+stay as they are.
+
 A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split; elsewhere a
 source longer than `max_source_length` is cut, and references are left alone. Both are counted in a warning, unless the
 data is a stream, whose length nobody knows.
@@ -14,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from .arguments import RnnS2STrainingArguments
 from .data_arguments import DataArguments, DataError
 from .data_columns import Examples, filter_examples, map_examples
+from .text_rnn_s2s import squeeze_whitespace
 
 __all__ = ["tokenize_examples", "tokenize_splits"]
 
@@ -48,7 +52,7 @@ def tokenize_examples(
     Raises:
         DataError: if every training pair is too long.
     """
-    encode = partial(_encode, tokenizer=tokenizer)
+    encode = partial(_encode, tokenizer=tokenizer, squeezes=arguments.squeeze_whitespace)
     encoded = map_examples(examples, encode, arguments, remove_columns=["source", "target"])
     limits = {"input_ids": arguments.max_source_length, "labels": arguments.max_target_length}
     if training:
@@ -56,7 +60,11 @@ def tokenize_examples(
     return _cut_long_sources(encoded, limits["input_ids"], tokenizer.eos_token_id, arguments)
 
 
-def _encode(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[list[int]]]:
+def _encode(
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, squeezes: bool
+) -> dict[str, list[list[int]]]:
+    if squeezes:
+        batch = {side: [squeeze_whitespace(text) for text in batch[side]] for side in ("source", "target")}
     encodings = tokenizer(batch["source"], text_target=batch["target"], return_attention_mask=False, verbose=False)
     return {"input_ids": encodings["input_ids"], "labels": encodings["labels"]}
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
@@ -57,10 +58,12 @@ def informative_example(
     return max(candidates, key=lambda candidate: candidate[0])[1] if candidates else None
 
 
-def draw_attention(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
-    """Translates one text and draws where the model looked while it wrote."""
+def draw_attention(
+    path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, **options: Any
+) -> None:
+    """Translates one text, with these options of the pipeline, and draws where the model looked while it wrote."""
     translator = RnnTranslationPipeline(model=model, tokenizer=tokenizer, device=model.device)
-    translation = translator(source, return_attentions=True)[0]
+    translation = translator(source, return_attentions=True, **options)[0]
     tokens = (translation["source_tokens"], translation["target_tokens"])
     plot_attention(*tokens, translation["attention"]).savefig(path)
 

@@ -27,13 +27,21 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer([text for pair in PAIRS for text in pair.values()], 400)
 
 
+@pytest.mark.parametrize("squeezes", [False, True])
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_tokens_are_the_tokenizers(tokenizer: PreTrainedTokenizerFast, streaming: bool, training: bool) -> None:
-    tokenized = tokenize_examples(pairs_dataset(streaming), tokenizer, DataArguments(), training)
+def test_tokens_are_the_tokenizers(
+    tokenizer: PreTrainedTokenizerFast, streaming: bool, training: bool, squeezes: bool
+) -> None:
+    arguments = DataArguments(squeeze_whitespace=squeezes)
+    tokenized = tokenize_examples(pairs_dataset(streaming), tokenizer, arguments, training)
+    pairs = [
+        {side: " ".join(text.split()) if squeezes else text for side, text in pair.items()} for pair in FULL_PAIRS
+    ]
+    assert (pairs == FULL_PAIRS) != squeezes
     expected = [
         {"input_ids": tokenizer(pair["source"])["input_ids"], "labels": tokenizer(pair["target"])["input_ids"]}
-        for pair in FULL_PAIRS
+        for pair in pairs
     ]
     assert rows(tokenized) == expected
     batch = DataCollatorForSeq2Seq(tokenizer)(rows(tokenized))
@@ -43,7 +51,7 @@ def test_tokens_are_the_tokenizers(tokenizer: PreTrainedTokenizerFast, streaming
 def test_targets_use_their_own_vocabulary() -> None:
     english, german = ([pair[side] for pair in FULL_PAIRS] for side in ("source", "target"))
     tokenizer = train_tokenizer(english, 300, target_texts=german, target_vocab_size=330)
-    tokenized = tokenize_examples(pairs_dataset(), tokenizer, DataArguments(), True)
+    tokenized = tokenize_examples(pairs_dataset(), tokenizer, DataArguments(squeeze_whitespace=False), True)
     assert [row["labels"] for row in tokenized] == tokenizer.target_tokenizer(german)["input_ids"]
     assert [row["input_ids"] for row in tokenized] == tokenizer(english)["input_ids"]
 
@@ -76,7 +84,7 @@ def test_limits_hold_at_the_token(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_long_test_sources_are_cut_and_references_kept(
     tokenizer: PreTrainedTokenizerFast, streaming: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    limits = DataArguments(max_source_length=5, max_target_length=2)
+    limits = DataArguments(max_source_length=5, max_target_length=2, squeeze_whitespace=False)
     tokenized = rows(tokenize_examples(pairs_dataset(streaming), tokenizer, limits, False))
     for row, pair in zip(tokenized, FULL_PAIRS, strict=True):
         ids = tokenizer(pair["source"])["input_ids"]

@@ -152,7 +152,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch, own_datasets_cache: None) -> N
     monkeypatch.setattr(data_rows, "SHARD_ROWS", 10)
 
 
-PAIRS = [{"source": f"{n} " + "dog " * (n % 7), "target": "" if n % 9 == 0 else f"{n} Hund"} for n in range(90)]
+PAIRS = [{"source": f"{n}" + " dog" * (n % 7), "target": "" if n % 9 == 0 else f"{n} Hund"} for n in range(90)]
 
 
 def write(folder: Path, kind: str) -> DataArguments:
