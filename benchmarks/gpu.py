@@ -40,7 +40,7 @@ def model_of(shape: dict[str, int], device: torch.device) -> RnnS2SForConditiona
     """A new model of the shape, of which no translation ends before its time."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = shape
-    model: Any = RnnS2SForConditionalGeneration(RnnS2SConfig(dropout=0.2, **sizes))
+    model: Any = RnnS2SForConditionalGeneration(RnnS2SConfig(dropout=0.2, label_smoothing=0.1, **sizes))
     model.to(device)
     with torch.no_grad():
         model.lm_head.bias[model.config.eos_token_id] = -1e9
@@ -70,7 +70,7 @@ def training(shape: dict[str, int], rows: int, rounds: int, device: torch.device
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=is_fast):
-            loss = model(input_ids=ids, attention_mask=mask, labels=ids).loss
+            loss = model(input_ids=ids, attention_mask=mask, labels=ids, return_logits=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()

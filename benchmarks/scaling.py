@@ -41,7 +41,9 @@ QUICK_GROWTH = {"source": [10, 100, 400], "batch": [1, 8], "vocabulary": [2000, 
 
 def ours(vocabulary: int, layers: int, width: int) -> PreTrainedModel:
     """With as many layers on both sides."""
-    return RnnS2SForConditionalGeneration(our_config(vocabulary, layers, width))
+    model = RnnS2SForConditionalGeneration(our_config(vocabulary, layers, width))
+    model.skip_logits_in_training()
+    return model
 
 
 def our_config(vocabulary: int, layers: int, width: int) -> RnnS2SConfig:
@@ -53,6 +55,7 @@ def our_config(vocabulary: int, layers: int, width: int) -> RnnS2SConfig:
         hidden_size=2 * width,
         encoder_layers=layers,
         decoder_layers=layers,
+        label_smoothing=0.1,
     )
 
 

@@ -61,7 +61,17 @@ def summed_cross_entropy(
 def summed_cross_entropy_of_logits(
     logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """The same of the logits `(tokens, vocabulary)` of any output layer, the plain way."""
+    """
+    The same of the logits `(tokens, vocabulary)` of any output layer, the plain way. Where no gradient is wanted it
+    takes a block at a time, so that the logits are there only once.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return _cross_entropy(logits, labels, label_smoothing)
+    blocks = _slices(0, len(logits), _rows_of_a_block(logits, logits.shape[1]))
+    return torch.stack([_cross_entropy(logits[rows], labels[rows], label_smoothing) for rows in blocks]).sum()
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return functional.cross_entropy(
         precise, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
@@ -152,7 +162,7 @@ class _Blocks:
         """Computes the loss, and the gradients that are wanted."""
         tokens, vocabulary = len(self.hidden), len(self.weight)
         on_cpu = _is_on_cpu(self.hidden)
-        block = max(1, (BLOCK_ON_CPU if on_cpu else BLOCK_ELSEWHERE) // vocabulary)
+        block = _rows_of_a_block(self.hidden, vocabulary)
         collected = max(block, COLLECTED_ON_CPU // vocabulary) if on_cpu else block
         loss = self.hidden.new_zeros((), dtype=self.precise)
         # New memory costs more than the arithmetic on it, so all blocks share their buffers.
@@ -214,6 +224,10 @@ class _Blocks:
         if self.wanted[1]:
             of_weight = linear(hidden.t(), of_logits.t()).t() if self.has_kernels else of_logits.t() @ hidden
             self.of_weight = _sum(self.of_weight, of_weight.to(self.precise))
+
+
+def _rows_of_a_block(tensor: torch.Tensor, vocabulary: int) -> int:
+    return max(1, (BLOCK_ON_CPU if _is_on_cpu(tensor) else BLOCK_ELSEWHERE) // vocabulary)
 
 
 def _is_on_cpu(tensor: torch.Tensor) -> bool:

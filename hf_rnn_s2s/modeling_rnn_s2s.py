@@ -153,6 +153,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         super().__init__(config)
         self.model = RnnS2SModel(config)
         self.lm_head = nn.Linear(config.embedding_size, config.target_vocab_size)
+        self._skips_logits = False
         self.post_init()
 
     @property
@@ -193,8 +194,8 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             logits_to_keep: compute the logits of the last so many positions only (0: all), or of the given ones.
             num_items_in_batch: what the summed loss is divided by, for gradient accumulation; None means the number of
                 labels that count.
-            return_logits: whether to return the logits. None means yes, except in training mode with labels: the loss
-                does without them, and nothing else in training is as large.
+            return_logits: whether to return the logits. None means yes, unless `skip_logits_in_training` was called.
+                The loss does without them, and nothing else in training is as large.
 
         Returns:
             Logits `(batch, target, target vocabulary)`, and the loss if there are labels: cross-entropy in nats per
@@ -232,12 +233,17 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             return_dict=True,
         )
         hidden = outputs.last_hidden_state
+        keeps_all = isinstance(logits_to_keep, int) and logits_to_keep == 0
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         if return_logits is None:
-            return_logits = labels is None or not self.training
+            return_logits = not (self._skips_logits and self.training and labels is not None)
+        logits = self.lm_head(hidden[:, kept]) if return_logits else None
+        loss = None
+        if labels is not None:
+            loss = self._loss(hidden, labels, num_items_in_batch, logits if keeps_all else None)
         return Seq2SeqLMOutput(
-            loss=None if labels is None else self._loss(hidden, labels, num_items_in_batch),
-            logits=self.lm_head(hidden[:, kept]) if return_logits else None,
+            loss=loss,
+            logits=logits,
             past_key_values=outputs.past_key_values,
             decoder_hidden_states=outputs.decoder_hidden_states,
             decoder_attentions=outputs.decoder_attentions,
@@ -245,6 +251,20 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
             encoder_hidden_states=outputs.encoder_hidden_states,
         )
+
+    def skip_logits_in_training(self, skip: bool = True) -> None:
+        """
+        Trains without logits from now on: in training mode with labels, `forward` returns the loss alone, in the
+        place of logits None. That is faster and takes less memory, since the loss is computed in blocks and nothing
+        of the size `(batch, target, vocabulary)` is kept. Losses, gradients and evaluation stay the same.
+
+        It is said of this object, like `gradient_checkpointing_enable`, and is not saved with it. Call it before a
+        `Seq2SeqTrainer` or a loop of your own that reads nothing but the loss; `forward(return_logits=...)` wins.
+
+        Args:
+            skip: False takes it back.
+        """
+        self._skips_logits = skip
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
         """The labels `(batch, target)` moved right by one, behind the start token, with padding in place of -100."""
@@ -266,8 +286,14 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         return embeddings
 
     def _loss(
-        self, hidden: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+        self,
+        hidden: torch.Tensor,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None,
+        logits: torch.Tensor | None,
     ) -> torch.Tensor:
+        """Of hidden states `(batch, target, embedding)`, or of their logits `(batch, target, vocabulary)` if some are
+        there already."""
         if hidden.shape[:2] != labels.shape:
             raise ValueError(
                 f"labels has the shape {tuple(labels.shape)}, but the target is {tuple(hidden.shape[:2])}: "
@@ -276,7 +302,9 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         labels = labels.to(hidden.device).long()
         smoothing = self.config.label_smoothing if self.training else 0.0
         rows, head = hidden.flatten(0, 1), self.lm_head
-        if is_unchanged(head, nn.Linear):
+        if logits is not None:
+            total = summed_cross_entropy_of_logits(logits.flatten(0, 1), labels.flatten(), smoothing)
+        elif is_unchanged(head, nn.Linear):
             total = summed_cross_entropy(rows, head.weight, head.bias, labels.flatten(), smoothing)
         else:
             total = summed_cross_entropy_of_logits(head(rows), labels.flatten(), smoothing)

@@ -53,6 +53,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
     - Batches of like length come in random order, see `ShuffledLengthGroups`. With `per_device_train_batch_tokens`
       they have as many tokens as that, see `TokenBudgetBatches`. Streams of `datasets` are shuffled and sorted in
       blocks, and a run that is resumed goes on in the middle of one, see `streaming`.
+    - It asks the model for no logits in training, unless there is a `compute_loss_func`, which may read them.
     - It counts the target tokens it trains on, without padding.
     - Label smoothing happens in the model (`config.label_smoothing`), so that evaluation losses are not smoothed.
     - It shows some translations at each evaluation.
@@ -155,6 +156,13 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if self.args.logging_nan_inf_filter or self.args.device.type == "cpu":
             self._require_finite(loss, "loss")
         return loss
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in `Trainer`, without logits in training, where they would only be computed and kept: the loss does
+        without them."""
+        if model.training and self.compute_loss_func is None:
+            inputs = {"return_logits": False, **inputs}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As in `Seq2SeqTrainer`, likewise."""

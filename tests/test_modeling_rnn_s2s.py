@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,15 +298,74 @@ def test_bad_inputs_are_named(inputs: dict[str, list[Any]], message: str) -> Non
         model(**tensors)
 
 
-def test_logits_with_labels_in_evaluation_and_on_request_only() -> None:
+def test_there_are_logits_beside_labels_in_training_too() -> None:
     model = build(dropout=0.0)
     source, labels = torch.tensor([[5, 9, 2]]), torch.tensor([[7, 8, 2]])
     evaluated = model.eval()(source, labels=labels)
     trained = model.train()(source, labels=labels)
-    assert trained.logits is None
-    assert model(source, labels=labels, return_logits=True).logits.equal(evaluated.logits)
-    assert model.eval()(source, labels=labels, return_logits=False).logits is None
-    assert model.train()(source, decoder_input_ids=labels).logits.shape == (1, 3, model.config.vocab_size)
+    assert trained.logits.equal(evaluated.logits)
+    loss, logits, memory = model(source, labels=labels, return_dict=False)
+    assert loss.equal(trained.loss)
+    assert logits.equal(trained.logits)
+    assert memory.equal(trained.encoder_last_hidden_state)
+    for mode in (True, False):
+        assert model.train(mode)(source, labels=labels, return_logits=False).logits is None
+
+
+def test_logits_are_skipped_in_training_where_that_is_said(tmp_path: Path) -> None:
+    model = build(dropout=0.0)
+    source, labels = torch.tensor([[5, 9, 2]]), torch.tensor([[7, 8, 2]])
+    expected = model.train()(source, labels=labels)
+    model.skip_logits_in_training()
+    skipped = model(source, labels=labels)
+    assert skipped.logits is None
+    torch.testing.assert_close(skipped.loss, expected.loss)
+    assert model(source, labels=labels, return_logits=True).logits.equal(expected.logits)
+    assert model(source, decoder_input_ids=labels).logits.equal(model(source, decoder_input_ids=labels).logits)
+    assert model.eval()(source, labels=labels).logits.equal(expected.logits)
+    model.save_pretrained(tmp_path)
+    assert RnnS2SForConditionalGeneration.from_pretrained(tmp_path).train()(source, labels=labels).logits is not None
+    model.skip_logits_in_training(False)
+    assert model.train()(source, labels=labels).logits.equal(expected.logits)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_output_layer_is_computed_once_for_logits_and_loss(training: bool) -> None:
+    model = build().train(training)
+    products: list[torch.Tensor] = []
+    model.lm_head.register_forward_hook(lambda module, inputs, logits: products.append(logits))
+    source = torch.tensor([[5, 9, 2]])
+    model(source, labels=source)
+    assert [tuple(logits.shape) for logits in products] == [(1, 3, VOCABULARY)]
+
+
+@pytest.mark.parametrize("kept", [1, 2, torch.tensor([0, 2])], ids=["one", "two", "given"])
+def test_the_loss_is_of_all_positions_whichever_logits_are_kept(kept: int | torch.Tensor) -> None:
+    model, source, labels = build(), torch.tensor([[5, 9, 2]]), torch.tensor([[7, 8, 2]])
+    whole, some = model(source, labels=labels), model(source, labels=labels, logits_to_keep=kept)
+    torch.testing.assert_close(some.loss, whole.loss)
+    positions = slice(-kept, None) if isinstance(kept, int) else kept
+    torch.testing.assert_close(some.logits, whole.logits[:, positions])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_both_ways_to_the_loss_have_the_same_gradients(smoothing: float) -> None:
+    model = build(dropout=0.0, label_smoothing=smoothing).double().train()
+    source, labels = torch.tensor([[5, 9, 2], [6, 2, 0]]), torch.tensor([[7, 8, 2], [9, 2, -100]])
+    gradients = []
+    for with_logits in (True, False):
+        model.zero_grad()
+        model(source, labels=labels, return_logits=with_logits).loss.backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    assert gradients[0].abs().max() > 0.01
+    torch.testing.assert_close(*gradients)
+
+
+def test_labels_are_not_smoothed_unless_that_is_asked_for() -> None:
+    model = build(dropout=0.0).train()
+    source, labels = torch.tensor([[5, 9, 2]]), torch.tensor([[7, 8, 2]])
+    output = model(source, labels=labels)
+    torch.testing.assert_close(output.loss, functional.cross_entropy(output.logits[0], labels[0]))
 
 
 def test_label_smoothing_is_in_the_loss_of_torch() -> None:

@@ -64,7 +64,7 @@ class Ours(Translator):
 
     def train_step(self, batch: Any) -> float:
         with self._autocast():
-            loss = self.model(**batch).loss
+            loss = self.model(**batch, return_logits=False).loss
         loss.backward()
         clip_gradients(self.model, CLIP)
         self.optimizer.step()
