@@ -45,7 +45,7 @@ def through_train_py(chosen: argparse.Namespace, steps: int) -> tuple[int, float
         "tokenizer_name": chosen.work / f"tokenizer-{chosen.vocabulary}",
         "decoder_layers": 1,
         "dropout": 0.3,
-        "label_smoothing": 0.1,
+        "label_smoothing_factor": 0.1,
         "per_device_train_batch_size": chosen.batch_size,
         "max_steps": steps,
         "eval_strategy": "no",

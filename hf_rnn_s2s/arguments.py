@@ -74,9 +74,6 @@ class ModelArguments:
     dropout: float | None = _switch("dropout", "Dropout between recurrent layers, as a probability")
     embedding_dropout: float | None = _switch("embedding_dropout", "Dropout of the embedded tokens (None: as dropout)")
     attention_dropout: float | None = _switch("attention_dropout", "Dropout of the attention weights")
-    label_smoothing: float | None = _switch(
-        "label_smoothing", "Share of the target probability spread over the vocabulary in training"
-    )
     share_encoder_decoder_embeddings: bool | None = _switch(
         "share_encoder_decoder_embeddings", "One embedding matrix for both sides (None: if the vocabulary is joint)"
     )
@@ -164,6 +161,13 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     load_best_model_at_end: bool = _preset("load_best_model_at_end", True)
     metric_for_best_model: str | None = _preset("metric_for_best_model", "loss")
     restore_callback_states_from_checkpoint: bool = _preset("restore_callback_states_from_checkpoint", True)
+    label_smoothing_factor: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Share of the target probability that is spread over the vocabulary in training; saved with the "
+            f"model. None: as the model has it, {RnnS2SConfig.label_smoothing} in a new one."
+        },
+    )
     predict_with_generate: bool = _preset("predict_with_generate", True)
     generation_num_beams: int | None = _preset("generation_num_beams", 1)
     bf16: bool | None = field(  # type: ignore[assignment]
@@ -217,6 +221,9 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             yield (
                 f"generation_max_length={self.generation_max_length} leaves no room for a token: the start counts too."
             )
+        smoothing = self.label_smoothing_factor
+        if smoothing is not None and not 0 <= smoothing < 1:
+            yield f"label_smoothing_factor={smoothing} must be at least 0 and below 1."
         if self.do_train and self.early_stopping_patience is not None and self.eval_strategy == "no":
             yield "early_stopping_patience counts evaluations; set eval_strategy to epoch or steps."
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:

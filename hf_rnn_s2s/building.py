@@ -21,7 +21,7 @@ from .pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
 from .tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
 
 # What may change when training goes on from a checkpoint; everything else is built into its weights.
-CHANGEABLE = {"dropout", "embedding_dropout", "attention_dropout", "label_smoothing"}
+CHANGEABLE = {"dropout", "embedding_dropout", "attention_dropout"}
 
 
 def get_tokenizer(
@@ -131,7 +131,7 @@ def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) 
 def load_model(
     name: str, architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> RnnS2SForConditionalGeneration:
-    """The model in a folder or on the Hub, with other dropout and label smoothing where that is asked for.
+    """The model in a folder or on the Hub, with other dropout where that is asked for.
 
     Raises:
         UsageError: as `get_model`.

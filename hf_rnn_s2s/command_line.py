@@ -20,6 +20,8 @@ __all__ = ["Arguments", "Check", "parse_arguments"]
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
 # Whoever gives one of these wants something else than the demo.
 NOT_THE_DEMO = {"dataset_name", "train_file", "model_name_or_path", "tokenizer_name"}
+# Arguments that had another name once
+RENAMED = {"label_smoothing": "label_smoothing_factor"}
 
 
 class Arguments(NamedTuple):
@@ -170,6 +172,8 @@ def _explain_unknown(parser: HfArgumentParser, options: list[str]) -> Iterator[s
 
 def _explain_name(parser: HfArgumentParser, name: str, place: str) -> str:
     name = name.replace("-", "_")
+    if name in RENAMED:
+        return f"unknown argument {name!r} {place}; it is called {RENAMED[name]} now"
     similar = difflib.get_close_matches(name, _names(parser), n=3)
     hint = f"did you mean {' or '.join(similar)}?" if similar else "--help lists all of them"
     return f"unknown argument {name!r} {place}; {hint}"

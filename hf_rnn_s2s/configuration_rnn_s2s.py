@@ -110,7 +110,7 @@ class RnnS2SConfig(CodeCarryingConfig):
     dropout: float = 0.2
     embedding_dropout: float | None = None
     attention_dropout: float = 0.0
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.0
     share_encoder_decoder_embeddings: bool | None = None
     tie_word_embeddings: bool = True
     initializer_range: float = 0.3

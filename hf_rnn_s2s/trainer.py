@@ -55,7 +55,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
       blocks, and a run that is resumed goes on in the middle of one, see `streaming`.
     - It asks the model for no logits in training, unless there is a `compute_loss_func`, which may read them.
     - It counts the target tokens it trains on, without padding.
-    - Label smoothing happens in the model (`config.label_smoothing`), so that evaluation losses are not smoothed.
+    - Label smoothing happens in the model, so that evaluation losses are not smoothed: unless it is None,
+      `label_smoothing_factor` becomes `config.label_smoothing`.
     - It shows some translations at each evaluation.
     - On a CPU it keeps the memory that a step frees for the next one, and multiplies no gradients by 1.
     - Where memory is not enough, the error names the batch and what to lower.
@@ -92,9 +93,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
     ) -> None:
         if problems := list(incomplete_translations(args)):
             raise UsageError(*problems)
-        if args.label_smoothing_factor:
-            logger.info("label_smoothing_factor is applied by the model, as config.label_smoothing.")
-            model.config.label_smoothing, args.label_smoothing_factor = args.label_smoothing_factor, 0.0
+        if args.label_smoothing_factor is not None:
+            model.config.label_smoothing = args.label_smoothing_factor
         train_dataset: Any = other.get("train_dataset")
         accelerator_config: Any = args.accelerator_config  # by now an object
         if isinstance(train_dataset, torch.utils.data.IterableDataset) and accelerator_config.dispatch_batches is None:
@@ -106,6 +106,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
             other["callbacks"] = [StreamPasses(), *(other.get("callbacks") or [])]
         args.include_for_metrics = [*args.include_for_metrics, "loss"]
         super().__init__(model=model, args=args, processing_class=processing_class, **other)
+        self.label_smoother = None  # the model does that
         self.score = score
         self._stream: StreamLoader | None = None
         self._resumed_from: str | None = None

@@ -30,6 +30,12 @@ ROOT = Path(__file__).parent.parent
             ["--hiden_size", "6"],
             "unknown argument 'hiden_size' on the command line; did you mean hidden",
         ),
+        (
+            "label_smoothing: 0.1",
+            [],
+            "unknown argument 'label_smoothing' in the recipe {path}; it is called label_smoothing_factor now",
+        ),
+        ("seed: 1", ["--label_smoothing=0.1"], "on the command line; it is called label_smoothing_factor now"),
         ("hidden_size: big", [], "--hidden_size/--hidden-size: invalid int value: 'big'"),
         ("cell_type: rnn", [], "invalid choice: 'rnn' (choose from"),
         ("- hidden_size", [], "must map arguments to values"),
@@ -42,7 +48,7 @@ def test_a_wrong_recipe_is_explained(tmp_path: Path, content: str, options: list
     path.write_text(content, encoding="utf-8")
     with pytest.raises(UsageError) as error:
         parse_arguments([str(path), *options])
-    assert message in str(error.value)
+    assert message.replace("{path}", str(path)) in str(error.value)
     assert len(error.value.problems) == 1
 
 
@@ -157,6 +163,19 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for name in ["--attention_type", "--train_file", "--early_stopping_patience", "--learning_rate"]:
         assert name in shown
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_label_smoothing_is_a_share(value: float) -> None:
+    with pytest.raises(ValueError, match=f"label_smoothing_factor={value} must be at least 0 and below 1"):
+        RnnS2STrainingArguments(output_dir="x", label_smoothing_factor=value)
+
+
+def test_recipes_train_as_they_did() -> None:
+    smoothing = {
+        path.stem: parse_arguments([str(path)])[2].label_smoothing_factor for path in (ROOT / "recipes").glob("*.yaml")
+    }
+    assert smoothing == {"demo": None, "multi30k-en-de": 0.1}
 
 
 def test_the_best_perplexity_is_the_lowest() -> None:

@@ -14,6 +14,7 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration
 from hf_rnn_s2s.arguments import RnnS2STrainingArguments
+from hf_rnn_s2s.recurrent_rnn_s2s import SequenceDropout
 from hf_rnn_s2s.reports import SEPARATORS
 from hf_rnn_s2s.trainer import RnnS2STrainer
 
@@ -237,15 +238,57 @@ def test_accumulated_batches_train_as_one_batch_does(
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("asked", "expected"), [(None, 0.2), (0.0, 0.0), (0.3, 0.3)])
 def test_label_smoothing_factor_becomes_the_label_smoothing_of_the_model(
     tiny_model: RnnS2SForConditionalGeneration,
     tiny_tokenizer: PreTrainedTokenizerFast,
     dataset: Dataset,
     tmp_path: Path,
+    asked: float | None,
+    expected: float,
 ) -> None:
-    trainer = make_trainer(tiny_model, tiny_tokenizer, dataset, tmp_path, label_smoothing_factor=0.3)
-    assert tiny_model.config.label_smoothing == 0.3
+    tiny_model.config.label_smoothing = 0.2  # of the checkpoint that training goes on from
+    trainer = make_trainer(tiny_model, tiny_tokenizer, dataset, tmp_path, label_smoothing_factor=asked)
+    assert tiny_model.config.label_smoothing == expected
     assert trainer.label_smoother is None
+    assert trainer.args.label_smoothing_factor == asked  # for another trainer with the same arguments
+    batch = {name: torch.tensor([dataset[1][name]]) for name in ("input_ids", "labels")}
+    for module in tiny_model.modules():
+        if isinstance(module, SequenceDropout):
+            module.probability = 0.0
+    loss = trainer.compute_loss(tiny_model.train(), batch)
+    with torch.no_grad():
+        logits = tiny_model(**batch).logits
+    plain, smoothed = (
+        functional.cross_entropy(logits[0], batch["labels"][0], label_smoothing=smoothing)
+        for smoothing in (0.0, expected)
+    )
+    torch.testing.assert_close(loss, smoothed)
+    assert trainer.evaluate(dataset.select([1]))["eval_loss"] == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_training_asks_for_no_logits_but_a_loss_function_gets_them(
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    dataset: Dataset,
+    tmp_path: Path,
+) -> None:
+    def run(**arguments: Any) -> list[bool]:
+        model, seen = copy.deepcopy(tiny_model), []
+        model.register_forward_hook(lambda module, inputs, output: seen.append(output.logits is not None))
+        trainer = make_trainer(model, tiny_tokenizer, dataset, tmp_path, max_steps=1)
+        trainer.compute_loss_func = arguments.get("compute_loss_func")
+        trainer.data_collator = DataCollatorForSeq2Seq(
+            tiny_tokenizer, model=model
+        )  # it then also makes inputs of labels
+        trainer.train()
+        return seen
+
+    def of_logits(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(outputs.logits.flatten(0, 1), labels.flatten())
+
+    assert run() == [False]
+    assert run(compute_loss_func=of_logits) == [True]
 
 
 @pytest.mark.parametrize(

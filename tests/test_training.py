@@ -132,7 +132,6 @@ def test_the_articles_attention_learns_to_copy() -> None:
         attention_type="cosine",
         context_fusion="add",
         dropout=0.0,
-        label_smoothing=0.0,
     )
     model = RnnS2SForConditionalGeneration(config).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
