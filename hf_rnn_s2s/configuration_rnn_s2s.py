@@ -21,7 +21,18 @@ CHOICES = {
     "context_fusion": CONTEXT_FUSIONS,
     "bridge": BRIDGES,
 }
-POSITIVE_INTEGERS = ("vocab_size", "embedding_size", "hidden_size", "encoder_layers", "decoder_layers")
+# The sizes, and the largest that each may be: more than any recurrent model has, and little enough for a mistyped or
+# hostile config.json to end here and not where the memory does.
+LARGEST = {
+    "vocab_size": 10_000_000,
+    "decoder_vocab_size": 10_000_000,
+    "embedding_size": 65_536,
+    "hidden_size": 65_536,
+    "encoder_layers": 1_000,
+    "decoder_layers": 1_000,
+}
+# What a model computes in; what is quantised says so in quantization_config.
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 PROBABILITIES = ("dropout", "embedding_dropout", "attention_dropout", "label_smoothing")
 LANGUAGES = ("source_lang", "target_lang")
 LONGEST_LANGUAGE = 100  # characters, more than any code or name of a column has
@@ -124,15 +135,18 @@ class RnnS2SConfig(CodeCarryingConfig):
     is_encoder_decoder: bool = True
     use_cache: bool = True
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        # The library writes __init__, which fills in the default of encoder_layers before anything of ours is called.
+        # Here, what was given can still be told from that.
+        _require_one_number_of_layers(kwargs)
+        return super().__new__(cls)
+
     def __post_init__(self, **kwargs: Any) -> None:
         if self.share_encoder_decoder_embeddings is None:
             self.share_encoder_decoder_embeddings = self.decoder_vocab_size is None
-        layers = kwargs.get("num_hidden_layers", self.encoder_layers)
-        if self.encoder_layers not in (layers, type(self).encoder_layers):
-            raise ValueError(
-                f"num_hidden_layers={layers!r} contradicts encoder_layers={self.encoder_layers!r}: they are two names "
-                "of one thing; leave num_hidden_layers out."
-            )
+        _require_dtype(self.dtype)
+        _require_dtype(kwargs.get("torch_dtype"))  # its name in older files
+        _require_quantization(kwargs.get("quantization_config"))
         super().__post_init__(**kwargs)
         self.check()
 
@@ -141,8 +155,12 @@ class RnnS2SConfig(CodeCarryingConfig):
         """
         Builds a configuration from the content of a `config.json`.
 
+        Args:
+            config_dict: the content.
+            kwargs: what takes the place of it; otherwise as for `PreTrainedConfig.from_dict`.
+
         Raises:
-            ValueError: if it is that of another model type.
+            ValueError: if it is that of another model type, or a value is not allowed.
         """
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
@@ -150,6 +168,7 @@ class RnnS2SConfig(CodeCarryingConfig):
                 f"This is a configuration of model_type {model_type!r}, but {cls.__name__} reads {cls.model_type!r}. "
                 "Load the checkpoint with the class of its own type, or with the Auto classes."
             )
+        _require_one_number_of_layers(kwargs)
         return super().from_dict(config_dict, **kwargs)
 
     def check(self) -> None:
@@ -166,13 +185,23 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
         """
-        This configuration as the library asks for it. With separate vocabularies, and unless `encoder=True`, it is a
-        copy whose `vocab_size` is the target's, since `generate()` takes that for the vocabulary it writes.
+        This configuration as the library asks for it: that of one side, or of both if the two arguments are alike.
+
+        Args:
+            decoder: whether `vocab_size` and `num_hidden_layers` shall be those of the decoder.
+            encoder: whether they shall be those of the encoder, as they are in this object.
+
+        Returns:
+            This object, or a copy where a value differs. Where it is of both sides, `vocab_size` is the target's,
+            since `generate()` takes it for the vocabulary it writes, and `num_hidden_layers` the encoder's.
         """
-        if encoder or self.decoder_vocab_size is None:
-            return super().get_text_config(decoder=decoder, encoder=encoder)
+        if encoder and not decoder:
+            return self
+        layers = self.decoder_layers if decoder and not encoder else self.encoder_layers
+        if (self.target_vocab_size, layers) == (self.vocab_size, self.encoder_layers):
+            return self
         config = copy.copy(self)
-        config.vocab_size = self.target_vocab_size
+        config.vocab_size, config.num_hidden_layers = self.target_vocab_size, layers
         return config
 
     @property
@@ -199,10 +228,9 @@ class RnnS2SConfig(CodeCarryingConfig):
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known; allowed are {', '.join(allowed)}.")
-        for name in POSITIVE_INTEGERS:
-            _require_positive_integer(name, getattr(self, name))
-        if self.decoder_vocab_size is not None:
-            _require_positive_integer("decoder_vocab_size", self.decoder_vocab_size)
+        for name, largest in LARGEST.items():
+            if name != "decoder_vocab_size" or self.decoder_vocab_size is not None:
+                _require_size(name, getattr(self, name), largest)
         for name in PROBABILITIES:
             value = self.dropout_of_embeddings if name == "embedding_dropout" else getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
@@ -259,9 +287,39 @@ class RnnS2SConfig(CodeCarryingConfig):
             )
 
 
-def _require_positive_integer(name: str, value: object) -> None:
+def _require_size(name: str, value: object, largest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+    if value > largest:
+        raise ValueError(f"{name}={value!r} must be at most {largest:,}: there is no such recurrent model.")
+
+
+def _require_one_number_of_layers(values: dict[str, Any]) -> None:
+    """Raises if both names of the number of encoder layers are given, with different values."""
+    own, alias = values.get("encoder_layers"), values.get("num_hidden_layers")
+    if own is not None and alias is not None and own != alias:
+        raise ValueError(
+            f"num_hidden_layers={alias!r} contradicts encoder_layers={own!r}: they are two names of one thing; leave "
+            "num_hidden_layers out."
+        )
+
+
+def _require_dtype(dtype: Any) -> None:
+    """Raises unless it is None, or a type that the model computes in, as `config.json` or torch has it."""
+    name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
+    if dtype is not None and name not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not known; allowed are {', '.join(DTYPES)}, or leave it out.")
+
+
+def _require_quantization(quantization: Any) -> None:
+    """Raises unless it is None, or says how the weights are quantised in the way of transformers."""
+    is_dict = isinstance(quantization, dict)
+    says = "quant_method" in quantization if is_dict else hasattr(quantization, "quant_method")
+    if quantization is not None and not says:
+        raise ValueError(
+            f"quantization_config={quantization!r} does not say how the weights are quantised: it must be what a "
+            "quantizer of transformers wrote, with its quant_method. Leave it out if they are not."
+        )
 
 
 __all__ = ["RnnS2SConfig"]

@@ -100,6 +100,26 @@ def test_the_configuration_follows_a_resized_vocabulary(
     )
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("new", [50, 25])
+def test_a_resized_joint_vocabulary_is_that_of_both_sides(tied: bool, new: int) -> None:
+    """As transformers' own tests ask for the sizes, before and after."""
+    model = build(tie_word_embeddings=tied)
+    assert model.config.get_text_config(decoder=True).vocab_size == 40
+    kept = model.get_input_embeddings().weight[:25].clone()
+    logits = model(TARGET, decoder_input_ids=TARGET).logits[..., :25]
+    model.resize_token_embeddings(new)
+    for arguments in ({}, {"decoder": True}, {"encoder": True}):
+        assert model.config.get_text_config(**arguments).vocab_size == new
+    assert model.get_input_embeddings().weight[:25].equal(kept)
+    head = model.get_output_embeddings()
+    assert (tuple(head.weight.shape), head.out_features, len(head.bias)) == ((new, 10), new, new)
+    torch.testing.assert_close(model(TARGET, decoder_input_ids=TARGET).logits[..., :25], logits)
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    model.post_init()
+    assert all(weight.equal(weights[name]) for name, weight in model.state_dict().items())
+
+
 @pytest.mark.parametrize("kind", [RnnS2SModel, RnnS2SForConditionalGeneration])
 def test_the_target_vocabulary_is_resized_by_itself(
     kind: type[RnnS2SForConditionalGeneration] | type[RnnS2SModel], tmp_path: Path

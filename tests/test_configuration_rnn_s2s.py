@@ -1,8 +1,12 @@
+import copy
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoConfig
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel
 
@@ -22,6 +26,53 @@ def test_the_vocabulary_that_generation_asks_for_is_the_targets() -> None:
     assert config.get_text_config().vocab_size == config.get_text_config(decoder=True).vocab_size == 20
     assert config.get_text_config(encoder=True).vocab_size == config.vocab_size == 30
     assert RnnS2SConfig(vocab_size=30).get_text_config().vocab_size == 30
+
+
+@pytest.mark.parametrize(
+    ("values", "source", "target"),
+    [
+        ({}, 30, 30),
+        ({"decoder_vocab_size": 20}, 30, 20),
+        ({"decoder_vocab_size": 30}, 30, 30),
+        ({"decoder_vocab_size": 30, "share_encoder_decoder_embeddings": True}, 30, 30),
+    ],
+)
+def test_each_side_has_a_configuration_of_its_own(values: dict[str, Any], source: int, target: int) -> None:
+    config = RnnS2SConfig(vocab_size=30, encoder_layers=3, decoder_layers=2, decoder_start_token_id=7, **values)
+    for arguments, vocabulary, layers in (
+        ({"decoder": True}, target, 2),
+        ({"encoder": True}, source, 3),
+        ({"decoder": True, "encoder": False}, target, 2),
+        ({"decoder": False, "encoder": True}, source, 3),
+        ({}, target, 3),
+        ({"decoder": True, "encoder": True}, target, 3),
+    ):
+        side = config.get_text_config(**arguments)
+        assert (side.vocab_size, side.num_hidden_layers) == (vocabulary, layers), arguments
+        assert (side.decoder_start_token_id, side.hidden_size) == (7, config.hidden_size)
+        side.check()
+    assert (config.vocab_size, config.encoder_layers, config.decoder_layers) == (30, 3, 2)
+
+
+def test_token_ids_are_validated_against_the_vocabulary_they_are_written_in(caplog: pytest.LogCaptureFixture) -> None:
+    """What transformers does when it checks a configuration: it looks at the ids of the decoder's side."""
+    config = RnnS2SConfig(vocab_size=30, decoder_vocab_size=20)
+    seen: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transformers.configuration_utils.logger.warning_once", seen.append)
+        for joint in (config, RnnS2SConfig(vocab_size=30)):
+            joint.validate_token_ids()
+        assert not seen
+        config.eos_token_id = 25
+        config.validate_token_ids()
+    assert [message for message in seen if "eos_token_id" in message and "between 0 and 19" in message]
+
+
+def test_a_new_model_generates_from_its_own_start(tmp_path: Path) -> None:
+    """transformers takes what is unset in the generation settings from the decoder's side."""
+    for values in ({}, {"decoder_vocab_size": 20}):
+        config = RnnS2SConfig(vocab_size=30, hidden_size=8, embedding_size=8, decoder_start_token_id=7, **values)
+        assert RnnS2SForConditionalGeneration(config).generation_config.decoder_start_token_id == 7
 
 
 def test_the_names_that_the_library_asks_for_mean_something() -> None:
@@ -69,6 +120,23 @@ def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
         ({"initializer_range": True}, "initializer_range=True must be a finite number"),
         ({"embedding_dropout": 1.0}, "embedding_dropout=1.0 must be a number from 0"),
         ({"num_hidden_layers": 2, "encoder_layers": 3}, "num_hidden_layers=2 contradicts encoder_layers=3"),
+        ({"num_hidden_layers": 3, "encoder_layers": 1}, "num_hidden_layers=3 contradicts encoder_layers=1"),
+        ({"encoder_layers": 10**9}, "encoder_layers=1000000000 must be at most 1,000"),
+        ({"num_hidden_layers": 10**9}, "encoder_layers=1000000000 must be at most 1,000"),
+        ({"decoder_layers": 1001}, "decoder_layers=1001 must be at most 1,000"),
+        ({"hidden_size": 10**9}, "hidden_size=1000000000 must be at most 65,536"),
+        ({"embedding_size": 10**9}, "embedding_size=1000000000 must be at most 65,536"),
+        ({"vocab_size": 10**12}, "vocab_size=1000000000000 must be at most 10,000,000"),
+        ({"decoder_vocab_size": 10**12}, "decoder_vocab_size=1000000000000 must be at most 10,000,000"),
+        ({"dtype": "float8"}, "dtype='float8' is not known; allowed are float32, bfloat16, float16, float64"),
+        ({"dtype": "nn"}, "dtype='nn' is not known"),
+        ({"dtype": "torch.float32"}, "dtype='torch.float32' is not known"),
+        ({"dtype": torch.int8}, "dtype=torch.int8 is not known"),
+        ({"dtype": 5}, "dtype=5 is not known"),
+        ({"torch_dtype": "float8"}, "dtype='float8' is not known"),
+        ({"quantization_config": "x"}, "quantization_config='x' does not say how the weights are quantised"),
+        ({"quantization_config": []}, r"quantization_config=\[\] does not say"),
+        ({"quantization_config": {"bits": 8}}, r"quantization_config=\{'bits': 8\} does not say"),
         ({"pad_token_id": None}, "pad_token_id=None"),
         ({"decoder_start_token_id": None}, "decoder_start_token_id=None"),
         ({"decoder_vocab_size": 5, "decoder_start_token_id": 5}, "decoder_start_token_id=5 .*from 0 to 4"),
@@ -84,6 +152,36 @@ def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
 def test_wrong_and_contradictory_values_name_the_field_and_the_way_out(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RnnS2SConfig(**values)
+
+
+def test_a_file_with_two_numbers_of_layers_is_refused(tmp_path: Path) -> None:
+    RnnS2SConfig(encoder_layers=1).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    for layers, allowed in ((1, True), (3, False)):
+        path.write_text(json.dumps({**content, "num_hidden_layers": layers}))
+        for load in (RnnS2SConfig.from_pretrained, AutoConfig.from_pretrained):
+            if allowed:
+                assert load(tmp_path).encoder_layers == 1
+                continue
+            with pytest.raises(ValueError, match="num_hidden_layers=3 contradicts encoder_layers=1"):
+                load(tmp_path)
+
+
+def test_the_number_of_layers_may_be_overridden_by_either_name(tmp_path: Path) -> None:
+    RnnS2SConfig(encoder_layers=2).save_pretrained(tmp_path)
+    assert RnnS2SConfig.from_pretrained(tmp_path, num_hidden_layers=3).encoder_layers == 3
+    assert RnnS2SConfig.from_pretrained(tmp_path, encoder_layers=3).num_hidden_layers == 3
+    with pytest.raises(ValueError, match="num_hidden_layers=3 contradicts encoder_layers=4"):
+        RnnS2SConfig.from_pretrained(tmp_path, num_hidden_layers=3, encoder_layers=4)
+
+
+@pytest.mark.parametrize("encoder_layers", [1, 3])
+def test_copies_are_equal(encoder_layers: int) -> None:
+    config = RnnS2SConfig(encoder_layers=encoder_layers, dtype="bfloat16")
+    assert config.dtype == torch.bfloat16
+    for other in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert other == config
 
 
 def test_a_value_that_is_changed_later_is_checked_by_the_model() -> None:
