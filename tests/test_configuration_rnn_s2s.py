@@ -54,21 +54,22 @@ def test_each_side_has_a_configuration_of_its_own(values: dict[str, Any], source
     assert (config.vocab_size, config.encoder_layers, config.decoder_layers) == (30, 3, 2)
 
 
-def test_token_ids_are_validated_against_the_vocabulary_they_are_written_in(caplog: pytest.LogCaptureFixture) -> None:
-    """What transformers does when it checks a configuration: it looks at the ids of the decoder's side."""
-    config = RnnS2SConfig(vocab_size=30, decoder_vocab_size=20)
-    seen: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("transformers.configuration_utils.logger.warning_once", seen.append)
-        for joint in (config, RnnS2SConfig(vocab_size=30)):
-            joint.validate_token_ids()
-        assert not seen
-        config.eos_token_id = 25
-        config.validate_token_ids()
-    assert [message for message in seen if "eos_token_id" in message and "between 0 and 19" in message]
+@pytest.mark.parametrize(("values", "last"), [({}, 29), ({"decoder_vocab_size": 20}, 19)])
+def test_token_ids_are_validated_against_the_vocabulary_they_are_written_in(
+    values: dict[str, Any], last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By transformers, which looks at the ids of the decoder's side."""
+    config, seen = RnnS2SConfig(vocab_size=30, **values), []
+    monkeypatch.setattr("transformers.configuration_utils.logger.warning_once", seen.append)
+    config.validate_token_ids()
+    assert not seen
+    config.eos_token_id = last + 1
+    config.validate_token_ids()
+    assert len(seen) == 1
+    assert f"eos_token_id must be `None` or an integer within the vocabulary (between 0 and {last})" in seen[0]
 
 
-def test_a_new_model_generates_from_its_own_start(tmp_path: Path) -> None:
+def test_a_new_model_generates_from_its_own_start() -> None:
     """transformers takes what is unset in the generation settings from the decoder's side."""
     for values in ({}, {"decoder_vocab_size": 20}):
         config = RnnS2SConfig(vocab_size=30, hidden_size=8, embedding_size=8, decoder_start_token_id=7, **values)
