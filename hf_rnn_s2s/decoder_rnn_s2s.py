@@ -108,7 +108,8 @@ class RnnS2SDecoder(RnnS2SPart):
         Returns:
             As last hidden state, `tanh(W [h; c])` `(batch, target, embedding)` (Luong et al. 2015, equation 5), which
             the output layer turns into logits; hidden states are the embeddings and each layer's outputs. With
-            `output_attentions`, `attentions` is empty, since no layer attends to the target.
+            `output_attentions`, `attentions` is empty, since no layer attends to the target, and `cross_attentions`
+            has one tensor `(batch, 1, target, source)`, or is empty without attention.
 
         Raises:
             TypeError: if the cache is of another kind, or an input of a dtype that the model does not read.
@@ -130,14 +131,13 @@ class RnnS2SDecoder(RnnS2SPart):
             cache.advance(state, sources.keys, chunk.shape[1])
             readings.append(reading)
         reading = _join(readings)
+        attentions = () if reading.weights is None else (reading.weights.unsqueeze(1),)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=reading.last_hidden_state,
             past_key_values=cache if keeps_cache else None,
             hidden_states=(embedded, *reading.layer_outputs) if output_hidden_states else None,
             attentions=() if output_attentions else None,
-            cross_attentions=(reading.weights.unsqueeze(1),)
-            if output_attentions and reading.weights is not None
-            else None,
+            cross_attentions=attentions if output_attentions else None,
         )
 
     def prepare(

@@ -99,8 +99,8 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
             decoder_inputs_embeds: `(batch, target, embedding)` instead of `decoder_input_ids`.
             use_cache: whether to return a cache; None means as configured.
-            output_attentions: whether to return `cross_attentions`, one tensor `(batch, 1, target, source)`, and
-                `decoder_attentions`, which is empty: no layer attends to the target.
+            output_attentions: whether to return `cross_attentions`, one tensor `(batch, 1, target, source)`, or none
+                without attention, and `decoder_attentions`, which is empty: no layer attends to the target.
             output_hidden_states: whether to return the outputs of every layer.
 
         Returns:

@@ -479,10 +479,11 @@ def test_prefill_in_chunks_is_refused(model: RnnS2SForConditionalGeneration) -> 
         model.generate(SOURCES, prefill_chunk_size=2)
 
 
+@pytest.mark.parametrize("attention_type", ["general", "none"])
 @pytest.mark.parametrize("way", ["prompt_lookup", "assistant"])
-def test_assisted_decoding_gives_the_attention_of_plain_greedy(
-    model: RnnS2SForConditionalGeneration, way: str
-) -> None:
+@pytest.mark.parametrize("cell_type", ["lstm", "gru"])
+def test_assisted_decoding_gives_the_attention_of_plain_greedy(cell_type: str, way: str, attention_type: str) -> None:
+    model = tiny(cell_type=cell_type, attention_type=attention_type)
     options: dict[str, Any] = {"max_new_tokens": 9, "output_attentions": True, "return_dict_in_generate": True}
     helper: dict[str, Any] = {"assistant_model": tiny(3)} if way == "assistant" else {"prompt_lookup_num_tokens": 3}
     expected = model.generate(SOURCES[:1], **options)
@@ -490,4 +491,6 @@ def test_assisted_decoding_gives_the_attention_of_plain_greedy(
     assert torch.equal(generated.sequences, expected.sequences)
     assert len(generated.cross_attentions) == len(expected.cross_attentions)
     for ours, plain in zip(generated.cross_attentions, expected.cross_attentions, strict=True):
-        torch.testing.assert_close(ours[-1], plain[-1], rtol=0, atol=1e-5)
+        assert len(ours) == len(plain) == (attention_type != "none")
+        torch.testing.assert_close(ours, plain, rtol=0, atol=1e-5)
+    assert generated.decoder_attentions == expected.decoder_attentions

@@ -53,7 +53,7 @@ def test_logits_and_attention_are_those_of_the_equations(values: dict[str, Any])
     logits, weights = logits_of(model, source, target)
     torch.testing.assert_close(output.logits[0], logits, rtol=0, atol=1e-10)
     if values["attention_type"] == "none":
-        assert output.cross_attentions is None
+        assert output.cross_attentions == ()
     else:
         assert output.cross_attentions[0].shape == (1, 1, len(target), len(source))
         torch.testing.assert_close(output.cross_attentions[0][0, 0], weights, rtol=0, atol=1e-10)
