@@ -23,10 +23,13 @@ IGNORED_LABEL = -100
 # to fill the device, and small beside its memory.
 BLOCK_ON_CPU = 2**21
 BLOCK_ELSEWHERE = 2**25
+WHY_NOT_COMPILED = "The blocks have the size of a processor's cache, and kernels that the compiler cannot take in."
+
 # On a CPU the gradients of so many logits are collected for one product with all of them; elsewhere those of a block.
 COLLECTED_ON_CPU = 2**23
 
 
+@torch.compiler.disable(reason=WHY_NOT_COMPILED)
 def summed_cross_entropy(
     hidden: torch.Tensor,
     weight: torch.Tensor,

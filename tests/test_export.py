@@ -1,5 +1,9 @@
 """Graph capture: `torch.export` of the encoder and of a decoder step, `torch.compile` of the forward pass."""
 
+import copy
+import shutil
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -8,10 +12,10 @@ from hf_rnn_s2s import RnnS2SCache, RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.encoder_rnn_s2s import RnnS2SEncoderOutput
 
 
-def build(cell_type: str) -> RnnS2SForConditionalGeneration:
+def build(cell_type: str, **values: Any) -> RnnS2SForConditionalGeneration:
     torch.manual_seed(0)
-    config = RnnS2SConfig(vocab_size=40, embedding_size=10, hidden_size=12, encoder_layers=2, cell_type=cell_type)
-    return RnnS2SForConditionalGeneration(config).eval()
+    sizes = {"vocab_size": 40, "embedding_size": 10, "hidden_size": 12, "encoder_layers": 2}
+    return RnnS2SForConditionalGeneration(RnnS2SConfig(cell_type=cell_type, **{**sizes, **values})).eval()
 
 
 class Encoder(nn.Module):
@@ -119,6 +123,37 @@ def test_a_compiled_forward_and_backward_gives_the_same_numbers(cell_type: str) 
         output.loss.backward()
         for name, parameter in plain.named_parameters():
             torch.testing.assert_close(compiled.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++")
+@pytest.mark.parametrize(
+    ("autocast", "ways"),
+    # Each takes seconds to compile, so bfloat16 has what the package's own trainer does.
+    [(False, [(True, True), (True, False), (False, True)]), (True, [(True, False)])],
+    ids=["float32", "bfloat16"],
+)
+def test_the_default_compiler_trains_and_evaluates(autocast: bool, ways: list[tuple[bool, bool]]) -> None:
+    torch.compiler.reset()
+    plain = build("lstm", encoder_layers=1, decoder_layers=1, dropout=0.0, label_smoothing=0.1)
+    compiled = copy.deepcopy(plain)
+    run = torch.compile(compiled)
+    ids = torch.tensor([[5, 9, 2], [7, 2, 0]])
+    inputs = {"input_ids": ids, "attention_mask": ids.ne(0).long(), "labels": ids.masked_fill(ids == 0, -100)}
+    tolerance = {"rtol": 0, "atol": 5e-2 if autocast else 1e-5}
+    for training, with_logits in ways:
+        plain.train(training)
+        compiled.train(training)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast), torch.set_grad_enabled(training):
+            expected, output = (one(**inputs, return_logits=with_logits) for one in (plain, run))
+        torch.testing.assert_close(output.loss, expected.loss, **tolerance)
+        if with_logits:
+            torch.testing.assert_close(output.logits, expected.logits, **tolerance)
+        if training:
+            for loss, model in ((expected.loss, plain), (output.loss, compiled)):
+                model.zero_grad()
+                loss.backward()
+            for name, parameter in plain.named_parameters():
+                torch.testing.assert_close(compiled.get_parameter(name).grad, parameter.grad, **tolerance)
 
 
 @pytest.mark.parametrize("cell_type", ["lstm", "gru"])
