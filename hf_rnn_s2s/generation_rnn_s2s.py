@@ -17,6 +17,7 @@ from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_sam
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
+from .generation_limits_rnn_s2s import check_generation_file, check_generation_settings
 from .numbers_rnn_s2s import require_numbers
 from .search_rnn_s2s import beam_search, greedy_search
 from .shortlist_rnn_s2s import Shortlist, load_shortlist
@@ -84,6 +85,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
     config: RnnS2SConfig
     model: Any
     lm_head: nn.Module
+    generation_config: GenerationConfig
     training: bool
 
     def generate(
@@ -107,9 +109,18 @@ class RnnS2SGenerationMixin(GenerationMixin):
         Raises:
             OSError: if there is no shortlist where it is looked for.
             ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
-                shortlist and graphs together, since the former changes the size of every step; for weights that are
+                shortlist and graphs together, since the former changes the size of every step; for a setting that is
+                no number where it must be one, or beyond all sense (`generation_limits_rnn_s2s`); for weights that are
                 no finite numbers.
         """
+        config = args[0] if args else kwargs.get("generation_config")
+
+        def setting(name: str) -> Any:
+            """As `generate()` goes by it: what the caller says, before what the model has."""
+            found = (kwargs.get(name), getattr(config, name, None), getattr(self.generation_config, name, None))
+            return next((value for value in found if value is not None), None)
+
+        check_generation_settings(setting, "Pass another one to generate(), or set it in model.generation_config.")
         source_ids = kwargs.get("input_ids") if inputs is None else inputs
         shortlist = load_shortlist(shortlist, self)
         if shortlist is not None and source_ids is None:
@@ -145,6 +156,29 @@ class RnnS2SGenerationMixin(GenerationMixin):
             )
         return super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
+        )
+
+    def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
+        """Reads the generation settings of a checkpoint, as in `GenerationMixin`, for `from_pretrained`.
+
+        Raises:
+            ValueError: for a setting of another kind than it must be.
+        """
+        try:
+            super().adjust_generation_fn(*args, **kwargs)  # type: ignore[misc]
+        except TypeError:  # of a comparison between a text and a number, which does not tell of what
+            places = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
+            check_generation_file(args[3], **{place: kwargs[place] for place in places if place in kwargs})
+            raise
+
+    def _prepare_generated_length(  # type: ignore[override]
+        self, generation_config: GenerationConfig, has_default_max_length: bool, **kwargs: Any
+    ) -> GenerationConfig:
+        # A caller's max_new_tokens wins over max_length. Where that is the model's own, no warning of both is due.
+        is_own = generation_config.max_length == self.generation_config.max_length
+        may_differ = has_default_max_length or (generation_config.max_new_tokens is not None and is_own)
+        return super()._prepare_generated_length(  # type: ignore[misc]
+            generation_config=generation_config, has_default_max_length=may_differ, **kwargs
         )
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What `Seq2SeqTrainer` lacks for translation: scores of texts, in the order of the examples, whatever the batches."""
 
+import copy
 import functools
 import json
 import math
@@ -233,7 +234,13 @@ class RnnS2STrainer(Seq2SeqTrainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As in `Trainer`, with the loss by token in the place of the loss by batch."""
-        output = super().evaluation_loop(*args, **kwargs)
+        # Seq2SeqTrainer fills in every default of generate(), which would then be saved with the model as if chosen.
+        chosen = self.model.generation_config
+        self.model.generation_config = copy.deepcopy(chosen)
+        try:
+            output = super().evaluation_loop(*args, **kwargs)
+        finally:
+            self.model.generation_config = chosen
         metrics = output.metrics or {}
         for name in [name for name in metrics if name.endswith("_token_loss")]:
             metrics[f"{name.removesuffix('_token_loss')}_loss"] = metrics.pop(name)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -265,6 +266,25 @@ def test_label_smoothing_factor_becomes_the_label_smoothing_of_the_model(
     )
     torch.testing.assert_close(loss, smoothed)
     assert trainer.evaluate(dataset.select([1]))["eval_loss"] == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_evaluation_leaves_the_generation_settings_as_they_were(
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    dataset: Dataset,
+    tmp_path: Path,
+) -> None:
+    trainer = make_trainer(tiny_model, tiny_tokenizer, dataset, tmp_path)
+    settings = tiny_model.generation_config
+    before = settings.to_dict()
+    trainer.evaluate()
+    trainer.predict(dataset)
+    assert tiny_model.generation_config is settings
+    assert settings.to_dict() == before
+    trainer.save_model()
+    saved = json.loads((tmp_path / "generation_config.json").read_text())
+    assert saved["max_length"] == 12
+    assert not {"temperature", "top_k", "min_length", "length_penalty", "early_stopping"} & set(saved)
 
 
 def test_training_asks_for_no_logits_but_a_loss_function_gets_them(

@@ -1,0 +1,81 @@
+"""What the settings of `generate()` may be, so that a mistyped or hostile one ends at once, with its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from transformers.utils import cached_file
+
+# Numbers that must be whole, with the least and the largest value. A hundred thousand tokens are a book, which no
+# model of this kind writes in one go; beams stop helping long before there are a hundred.
+WHOLE_NUMBERS = {
+    "num_beams": (1, 10_000),
+    "num_return_sequences": (1, 10_000),
+    "max_length": (1, 100_000),
+    "max_new_tokens": (1, 100_000),
+    "min_length": (0, 100_000),
+    "min_new_tokens": (0, 100_000),
+    "no_repeat_ngram_size": (0, 100_000),
+    "encoder_no_repeat_ngram_size": (0, 100_000),
+}
+NUMBERS = ("length_penalty", "max_time")
+TOKEN_IDS = (
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
+
+
+def check_generation_settings(setting: Callable[[str], Any], way_out: str) -> None:
+    """
+    Looks at what would fail deep inside a search, or never end.
+
+    Args:
+        setting: gives the value of a setting of `generate()` by its name; None where nobody set it.
+        way_out: where the value can be changed, for the error.
+
+    Raises:
+        ValueError: naming a setting that has a value of another kind, or one that is too small or too large.
+    """
+    for name, (least, largest) in WHOLE_NUMBERS.items():
+        value = setting(name)
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and not (is_whole and least <= value <= largest):
+            raise ValueError(f"{name}={value!r} must be a whole number from {least} to {largest:,}. {way_out}")
+    for name in NUMBERS:
+        value = setting(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise ValueError(f"{name}={value!r} must be a number. {way_out}")
+    for name in TOKEN_IDS:
+        value = setting(name)
+        ids = value if isinstance(value, (list, tuple)) else [value]
+        if value is not None and not all(isinstance(one, (Integral, torch.Tensor)) for one in ids):
+            raise ValueError(f"{name}={value!r} must be a token id or a list of them. {way_out}")
+
+
+def check_generation_file(name: str, **where: Any) -> None:
+    """
+    The same of the `generation_config.json` of a checkpoint.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        where: how `from_pretrained` was told to find it.
+
+    Raises:
+        ValueError: as `check_generation_settings`.
+    """
+    path = cached_file(name, "generation_config.json", **where)
+    if path is not None:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+        check_generation_settings(settings.get, f"Correct {path}.")
+
+
+__all__ = ["check_generation_file", "check_generation_settings"]
