@@ -1,13 +1,15 @@
-"""Makes transformers know this package: the Auto classes, and `pipeline("translation")`."""
+"""Makes others know this package: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+import torch
 import transformers.pipelines
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
 from .modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
 from .pipeline_rnn_s2s import RnnTranslationPipeline
@@ -21,6 +23,7 @@ def register() -> None:
     """Registers everything; doing so again changes nothing."""
     register_auto_classes()
     register_pipeline()
+    register_cache()
 
 
 def register_auto_classes() -> None:
@@ -51,6 +54,47 @@ def register_pipeline() -> None:
         registry.task_aliases = _AliasesWithLanguagePairs(registry.task_aliases)
 
 
+def register_cache() -> None:
+    """
+    Lets `torch.export` take an `RnnS2SCache` apart, so that a whole model can be exported that returns one, and a step
+    that also takes one.
+    """
+    # torch has no public name for its trees. Without this one everything but the export of a cache works.
+    trees = getattr(torch.utils, "_pytree", None)
+    if trees is None or RnnS2SCache in getattr(trees, "SUPPORTED_NODES", {}):
+        return
+
+    def parts_with_keys(cache: RnnS2SCache) -> tuple[list[tuple[Any, Any]], bool]:
+        parts, context = _parts_of_cache(cache)
+        names = ("state", "keys", "token_count", "past")
+        return [(trees.GetAttrKey(name), part) for name, part in zip(names, parts, strict=True)], context
+
+    trees.register_pytree_node(
+        RnnS2SCache,
+        _parts_of_cache,
+        _cache_of_parts,
+        serialized_type_name="hf_rnn_s2s.RnnS2SCache",
+        flatten_with_keys_fn=parts_with_keys,
+    )
+
+
+def _parts_of_cache(cache: RnnS2SCache) -> tuple[list[Any], bool]:
+    # The number of tokens is a tensor here: an exported step would take a plain number for one that never changes.
+    count: Any = cache._token_count
+    if not isinstance(count, torch.Tensor):
+        count = torch.tensor(count)
+    return [cache.state, cache.keys, count, cache._past], cache.records_past
+
+
+def _cache_of_parts(parts: Any, records_past: bool) -> RnnS2SCache:
+    cache = RnnS2SCache()
+    cache.state, cache.keys, count, cache._past = parts
+    # While a graph is captured, there are stand-ins for tensors, which have no value.
+    cache._token_count = int(count) if type(count) is torch.Tensor else count
+    cache._records_past = records_past
+    return cache
+
+
 class _NoDefault(dict[str, Any]):
     """What transformers asks for where no model is named. An entry without it would end in a bare `KeyError`."""
 
@@ -73,4 +117,4 @@ class _AliasesWithLanguagePairs(dict[str, str]):
         raise KeyError(task)
 
 
-__all__ = ["register", "register_auto_classes", "register_pipeline"]
+__all__ = ["register", "register_auto_classes", "register_cache", "register_pipeline"]

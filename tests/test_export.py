@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,6 +124,55 @@ def test_a_compiled_forward_and_backward_gives_the_same_numbers(cell_type: str) 
         output.loss.backward()
         for name, parameter in plain.named_parameters():
             torch.testing.assert_close(compiled.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell_type", ["lstm", "gru"])
+@torch.no_grad()
+def test_export_of_the_whole_model_and_of_a_step_with_its_cache(cell_type: str) -> None:
+    model = build(cell_type)
+    ids = torch.tensor([[5, 9, 2], [7, 2, 0]])
+    source = {"input_ids": ids, "attention_mask": ids.ne(0).long()}
+    start = {**source, "decoder_input_ids": torch.tensor([[1, 4], [1, 5]])}
+    output = torch.export.export(model, (), kwargs=start).module()(**start)
+    expected = model(**start)
+    torch.testing.assert_close(output.logits, expected.logits, rtol=0, atol=1e-6)
+    assert repr(output.past_key_values) == repr(expected.past_key_values)
+
+    def step(past: Any, tokens: list[int]) -> dict[str, Any]:
+        # An exported graph leaves what goes in as it is; the model changes its cache.
+        return {
+            **source,
+            "decoder_input_ids": torch.tensor(tokens).unsqueeze(1),
+            "past_key_values": copy.deepcopy(past),
+        }
+
+    example = step(expected.past_key_values, [6, 7])
+    exported = torch.export.export(model, (), kwargs=example).module()
+    for tokens in ([8, 9], [10, 11], [12, 2]):
+        output = exported(**step(output.past_key_values, tokens))
+        expected = model(**step(expected.past_key_values, tokens))
+        torch.testing.assert_close(output.logits, expected.logits, rtol=0, atol=1e-5)
+        assert repr(output.past_key_values) == repr(expected.past_key_values)
+
+
+@torch.no_grad()
+def test_an_exported_model_is_saved_and_loaded(tmp_path: Path) -> None:
+    model = build("lstm")
+    inputs = {"input_ids": torch.tensor([[5, 9, 2]]), "decoder_input_ids": torch.tensor([[1, 4]])}
+    torch.export.save(torch.export.export(model, (), kwargs=inputs), tmp_path / "model.pt2")
+    output = torch.export.load(tmp_path / "model.pt2").module()(**inputs)
+    expected = model(**inputs)
+    torch.testing.assert_close(output.logits, expected.logits, rtol=0, atol=1e-6)
+    torch.testing.assert_close(output.past_key_values.state, expected.past_key_values.state, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_export_of_a_forward_with_labels() -> None:
+    model = build("lstm")
+    ids = torch.tensor([[5, 9, 2], [7, 2, 0]])
+    inputs = {"input_ids": ids, "attention_mask": ids.ne(0).long(), "labels": ids.masked_fill(ids == 0, -100)}
+    exported, expected = torch.export.export(model, (), kwargs=inputs).module()(**inputs), model(**inputs)
+    torch.testing.assert_close(exported.loss, expected.loss)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for the CPU with g++")

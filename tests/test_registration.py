@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import pytest
+import torch
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -14,7 +15,13 @@ from transformers import (
 )
 
 import hf_rnn_s2s
-from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel, RnnTranslationPipeline
+from hf_rnn_s2s import (
+    RnnS2SCache,
+    RnnS2SConfig,
+    RnnS2SForConditionalGeneration,
+    RnnS2SModel,
+    RnnTranslationPipeline,
+)
 from hf_rnn_s2s.registration import register, register_pipeline
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
@@ -61,6 +68,31 @@ def test_registering_again_changes_nothing_and_says_nothing(caplog: pytest.LogCa
     assert (registry.supported_tasks, registry.task_aliases) == before
     assert registry.task_aliases is before[1]
     assert not caplog.records
+
+
+def test_a_cache_is_taken_apart_and_put_together(tiny_model: RnnS2SForConditionalGeneration) -> None:
+    trees = torch.utils._pytree
+    ids = torch.tensor([[5, 9, 2], [7, 2, 0]])
+    cache = RnnS2SCache()
+    cache.activate_past_recording()
+    tiny_model(ids, decoder_input_ids=ids[:, :2], past_key_values=cache)
+    leaves, tree = trees.tree_flatten(cache)
+    assert all(isinstance(leaf, torch.Tensor) or leaf is None for leaf in leaves)
+    other = trees.tree_unflatten([None if leaf is None else leaf.clone() for leaf in leaves], tree)
+    assert repr(other) == repr(cache)
+    assert other.records_past
+    names = [trees.keystr(path) for path, _ in trees.tree_flatten_with_path(cache)[0]]
+    assert names[:2] == [".state[0][0]", ".state[0][1]"]
+    for one in (cache, other):
+        one.crop(1)
+    arguments = {"input_ids": ids, "decoder_input_ids": torch.tensor([[8], [9]])}
+    logits = [tiny_model(**arguments, past_key_values=one).logits for one in (cache, other)]
+    assert logits[0].equal(logits[1])
+
+
+def test_torch_without_the_private_trees_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.utils, "_pytree")
+    register()
 
 
 def test_somebody_elses_translation_pipeline_stays(monkeypatch: pytest.MonkeyPatch) -> None:
