@@ -10,7 +10,20 @@ from .configuration_rnn_s2s import RnnS2SConfig
 from .recurrent_rnn_s2s import CELLS
 
 
-class DenseBridge(nn.Module):
+class Bridge(nn.Module):
+    """
+    Attributes:
+        reads_state: whether it needs the encoder's final state at all.
+    """
+
+    reads_state = True
+
+    def forward(self, encoder_state: dict[str, torch.Tensor]) -> DecoderState:
+        """Takes `(batch, layers, hidden)` per part of the state and returns the states of all decoder layers."""
+        raise NotImplementedError
+
+
+class DenseBridge(Bridge):
     """
     Each decoder layer starts from a learned map of the top encoder layer's final state, through tanh (Bahdanau et al.
     2015, appendix A.2.2). Hidden and cell state have maps of their own.
@@ -35,7 +48,7 @@ class DenseBridge(nn.Module):
         return tuple(zip(*parts, strict=True))
 
 
-class CopyBridge(nn.Module):
+class CopyBridge(Bridge):
     """
     Each decoder layer starts from the final state of the encoder layer at its height (Sutskever et al. 2014); layers
     above the encoder's top start from the top one.
@@ -56,12 +69,14 @@ class CopyBridge(nn.Module):
 class ZeroBridge(CopyBridge):
     """Each decoder layer starts from zeros; only the attention tells of the source."""
 
+    reads_state = False
+
     def forward(self, encoder_state: dict[str, torch.Tensor]) -> DecoderState:
         """Takes `(batch, layers, hidden)` per part of the state and returns the states of all decoder layers."""
         return super().forward({name: torch.zeros_like(part) for name, part in encoder_state.items()})
 
 
-BRIDGES: dict[str, type[nn.Module]] = {"dense": DenseBridge, "copy": CopyBridge, "zero": ZeroBridge}
+BRIDGES: dict[str, type[Bridge]] = {"dense": DenseBridge, "copy": CopyBridge, "zero": ZeroBridge}
 """`bridge` of the configuration, and how the first decoder state is made."""
 
 

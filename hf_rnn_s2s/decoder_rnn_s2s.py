@@ -97,7 +97,7 @@ class RnnS2SDecoder(RnnS2SPart):
         Args:
             input_ids: `(batch, target)`, the tokens that are not in the cache yet.
             attention_mask: `(batch, target)` or `(batch, past + target)`; the state passes over positions with 0.
-            encoder_outputs: memory, mask and final states of the source.
+            encoder_outputs: memory, mask and final states of the source; with `bridge="zero"` the memory is enough.
             encoder_attention_mask: `(batch, source)`; None takes the mask of `encoder_outputs`.
             past_key_values: what an earlier call returned; it is changed.
             inputs_embeds: `(batch, target, embedding)` instead of `input_ids`.
@@ -235,9 +235,12 @@ class RnnS2SDecoder(RnnS2SPart):
 
     def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, torch.Tensor]:
         own = CELLS[self.config.cell_type].state_names
+        given = {name: getattr(encoder_outputs, f"final_{name}", None) for name in STATE_NAMES}
+        if not self.bridge.reads_state and all(part is None for part in given.values()):
+            memory = cast(torch.Tensor, encoder_outputs.last_hidden_state)
+            return {name: torch.zeros_like(memory[:, :1]) for name in own}
         states = {}
-        for name in STATE_NAMES:
-            part = getattr(encoder_outputs, f"final_{name}", None)
+        for name, part in given.items():
             if (part is None) == (name in own):
                 raise ValueError(
                     f"encoder_outputs has {'no' if part is None else 'a'} final_{name}, but cell_type is "

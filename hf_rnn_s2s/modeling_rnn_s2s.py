@@ -22,6 +22,9 @@ from .loss_rnn_s2s import IGNORED_LABEL, summed_cross_entropy, summed_cross_entr
 class RnnS2SModel(RnnS2SPreTrainedModel):
     """Encoder and decoder without an output layer."""
 
+    # Of a checkpoint that has one, and its bias, that is as it should be.
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
         self.encoder = RnnS2SEncoder(config)

@@ -62,6 +62,11 @@ def test_the_base_model_loads_from_the_whole_one_and_back(tmp_path: Path) -> Non
     model.save_pretrained(tmp_path / "whole")
     base = AutoModel.from_pretrained(tmp_path / "whole")
     assert isinstance(base, RnnS2SModel)
+    for values in ({}, {"tie_word_embeddings": False}):
+        build(**values).save_pretrained(tmp_path / "other")
+        for kind in (AutoModel, RnnS2SModel):
+            _, report = kind.from_pretrained(tmp_path / "other", output_loading_info=True)
+            assert not any(report.values()), report
     with torch.no_grad():
         hidden = base(SOURCE, decoder_input_ids=TARGET).last_hidden_state
     assert torch.equal(model.lm_head(hidden), logits(model))

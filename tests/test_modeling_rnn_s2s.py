@@ -1,5 +1,6 @@
 """The whole model against the slow reference, and the properties every row must have."""
 
+import copy
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -264,6 +265,27 @@ def test_encoder_outputs_may_be_passed_as_a_tuple_but_must_be_whole() -> None:
     for partial in (BaseModelOutput(last_hidden_state=as_tuple[0]), as_tuple[:1]):
         with pytest.raises(ValueError, match="encoder_outputs has no final_hidden"):
             model(encoder_outputs=partial, decoder_input_ids=target)
+
+
+@pytest.mark.parametrize("cell_type", CELL_TYPES)
+@torch.no_grad()
+def test_the_memory_is_enough_for_a_decoder_that_starts_from_zeros(cell_type: str) -> None:
+    model = build(bridge="zero", cell_type=cell_type)
+    source, target = torch.tensor([[5, 9, 2], [7, 2, 0]]), torch.tensor([[1, 8], [1, 9]])
+    mask = source.ne(0)
+    whole = model.get_encoder()(source, attention_mask=mask)
+    memory = BaseModelOutput(last_hidden_state=whole.last_hidden_state)
+    arguments = {"attention_mask": mask, "decoder_input_ids": target}
+    expected = model(encoder_outputs=whole, **arguments).logits
+    assert model(encoder_outputs=memory, **arguments).logits.equal(expected)
+    for beams in (1, 3):
+        generation = {"attention_mask": mask, "max_new_tokens": 6, "num_beams": beams}
+        generated = model.generate(encoder_outputs=copy.deepcopy(memory), **generation)
+        assert generated.equal(model.generate(source, **generation))
+    if cell_type == "gru":
+        whole.final_cell = whole.final_hidden
+        with pytest.raises(ValueError, match="encoder_outputs has a final_cell, but cell_type is 'gru'"):
+            model(encoder_outputs=whole, **arguments)
 
 
 @pytest.mark.parametrize(
