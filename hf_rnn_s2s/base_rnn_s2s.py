@@ -125,14 +125,15 @@ class RnnS2SPart(RnnS2SPreTrainedModel):
 
 
 def embed(
-    embedding: nn.Embedding,
+    embedding: nn.Module,
     ids: torch.Tensor | None,
     embeds: torch.Tensor | None,
     ids_name: str,
     embeds_name: str,
 ) -> torch.Tensor:
     """
-    Looks up ids `(batch, length)`, or takes `(batch, length, embedding)` as it is.
+    Looks up ids `(batch, length)`, or takes `(batch, length, embedding)` as it is. The embedding is one of torch, or
+    what somebody put around it, such as an adapter.
 
     Raises:
         TypeError: for ids that are no integers, or embeddings of another dtype than the model.
@@ -140,18 +141,22 @@ def embed(
     """
     if (ids is None) == (embeds is None):
         raise ValueError(f"Pass either {ids_name} or {embeds_name}, and not both.")
+    weight = cast(torch.Tensor, embedding.weight)
+    vocabulary_size, width = weight.shape  # what an adapter around the embedding has, too
+    if isinstance(embedding, nn.Embedding):
+        vocabulary_size, width = embedding.num_embeddings, embedding.embedding_dim
     if ids is not None:
         _check_shape(ids, "(batch, length)", ids_name)
-        check_ids(ids, embedding.num_embeddings, ids_name)
+        check_ids(ids, vocabulary_size, ids_name)
         return embedding(ids)
     assert embeds is not None  # the first check says so
     _check_shape(embeds, "(batch, length, embedding)", embeds_name)
-    if embeds.shape[-1] != embedding.embedding_dim:
+    if embeds.shape[-1] != width:
         raise ValueError(
-            f"{embeds_name} has embeddings of {embeds.shape[-1]} numbers; those of this model have "
-            f"{embedding.embedding_dim}, its embedding_size."
+            f"{embeds_name} has embeddings of {embeds.shape[-1]} numbers; those of this model have {width}, its "
+            "embedding_size."
         )
-    dtype = embedding.weight.dtype
+    dtype = weight.dtype
     if embeds.dtype != dtype and not torch.is_autocast_enabled(embeds.device.type):
         raise TypeError(
             f"{embeds_name} is of {embeds.dtype} and the model of {dtype}: pass {embeds_name}.to({dtype})."

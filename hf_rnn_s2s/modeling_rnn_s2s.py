@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -268,6 +269,38 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             skip: False takes it back.
         """
         self._skips_logits = skip
+
+    def untie_embeddings(self) -> None:
+        """
+        Gives the source's embeddings, the target's and the output layer a matrix each, where they share one. They
+        compute what they did; from now on they may go different ways, and the configuration says so.
+
+        Needed before an adapter for the embeddings is put around the model that shall be merged into them later: each
+        of the three has its own then, and a shared matrix would take in all of them.
+
+        Raises:
+            TypeError: if one of them has an adapter already.
+        """
+        modules = (self.model.encoder.embed_tokens, self.model.decoder.embed_tokens, self.lm_head)
+        for module in modules:
+            if not isinstance(module, (nn.Embedding, nn.Linear)):
+                raise TypeError("There is an adapter around one of the embeddings: untie them before it is put there.")
+        seen: set[int] = set()
+        for module in modules:
+            weight = cast(nn.Parameter, module.weight)
+            if id(weight) in seen:
+                module.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+            seen.add(id(weight))
+        self.config.tie_word_embeddings = self.config.share_encoder_decoder_embeddings = False
+        self.all_tied_weights_keys = self.model.all_tied_weights_keys = {}
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As in `PreTrainedModel`. An output layer that is tied to the embeddings of the target is saved as such, also
+        where PEFT has written into the configuration that it is not, because it is not tied to those of the source."""
+        weight = getattr(self.lm_head, "weight", None)
+        if weight is not None and weight is self.model.decoder.embed_tokens.weight:
+            self.config.tie_word_embeddings = True
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
         """The labels `(batch, target)` moved right by one, behind the start token, with padding in place of -100."""

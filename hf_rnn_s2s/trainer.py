@@ -235,12 +235,12 @@ class RnnS2STrainer(Seq2SeqTrainer):
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As in `Trainer`, with the loss by token in the place of the loss by batch."""
         # Seq2SeqTrainer fills in every default of generate(), which would then be saved with the model as if chosen.
-        chosen = self.model.generation_config
-        self.model.generation_config = copy.deepcopy(chosen)
+        settings = vars(self.model.generation_config)
+        chosen = copy.deepcopy(settings)
         try:
             output = super().evaluation_loop(*args, **kwargs)
         finally:
-            self.model.generation_config = chosen
+            settings.update(chosen)
         metrics = output.metrics or {}
         for name in [name for name in metrics if name.endswith("_token_loss")]:
             metrics[f"{name.removesuffix('_token_loss')}_loss"] = metrics.pop(name)
