@@ -87,6 +87,7 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     Raises:
         ValueError: for a value that is not allowed, or that contradicts another one. The message names the field.
+            Sizes and numbers of layers have an upper bound, see `LARGEST`.
 
     The article this package set out to implement compares linearly mapped encoder outputs with the decoder state by
     their cosine and adds the weighted sum to that state:

@@ -167,19 +167,19 @@ class RnnS2SGenerationMixin(GenerationMixin):
         try:
             super().adjust_generation_fn(*args, **kwargs)  # type: ignore[misc]
         except TypeError:  # of a comparison between a text and a number, which does not tell of what
+            name = kwargs.get("pretrained_model_name_or_path", args[3] if len(args) > 3 else None)
             places = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
-            check_generation_file(args[3], **{place: kwargs[place] for place in places if place in kwargs})
+            if name is not None:
+                check_generation_file(name, **{place: kwargs[place] for place in places if place in kwargs})
             raise
 
-    def _prepare_generated_length(  # type: ignore[override]
-        self, generation_config: GenerationConfig, has_default_max_length: bool, **kwargs: Any
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
     ) -> GenerationConfig:
         # A caller's max_new_tokens wins over max_length. Where that is the model's own, no warning of both is due.
         is_own = generation_config.max_length == self.generation_config.max_length
         may_differ = has_default_max_length or (generation_config.max_new_tokens is not None and is_own)
-        return super()._prepare_generated_length(  # type: ignore[misc]
-            generation_config=generation_config, has_default_max_length=may_differ, **kwargs
-        )
+        return super()._prepare_generated_length(generation_config, may_differ, *args, **kwargs)  # type: ignore[misc]
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         super()._validate_model_kwargs(  # type: ignore[misc]

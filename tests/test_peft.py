@@ -1,11 +1,13 @@
 """Adapters of PEFT around embeddings, linear layers and recurrent weights, from training to merging."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
@@ -171,6 +173,14 @@ def test_weights_with_a_parametrization_are_not_packed() -> None:
     assert translations(model) == translations(model, output_scores=True, return_dict_in_generate=True)
 
 
+@pytest.fixture
+def _leaves_no_precision() -> Iterator[None]:
+    """A trainer settles the precision of a whole process, of which other tests want another one."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("_leaves_no_precision")
 def test_the_packages_trainer_trains_an_adapter(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     from datasets import Dataset
 
