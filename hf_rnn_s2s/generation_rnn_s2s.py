@@ -17,7 +17,7 @@ from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_sam
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
-from .generation_limits_rnn_s2s import check_generation_file, check_generation_settings
+from .limits_rnn_s2s import check_generation_file, check_generation_settings
 from .numbers_rnn_s2s import require_numbers
 from .search_rnn_s2s import beam_search, greedy_search
 from .shortlist_rnn_s2s import Shortlist, load_shortlist
@@ -110,7 +110,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             OSError: if there is no shortlist where it is looked for.
             ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
                 shortlist and graphs together, since the former changes the size of every step; for a setting that is
-                no number where it must be one, or beyond all sense (`generation_limits_rnn_s2s`); for weights that are
+                no number where it must be one, or beyond all sense (`limits_rnn_s2s`); for weights that are
                 no finite numbers.
         """
         config = args[0] if args else kwargs.get("generation_config")

@@ -1,23 +1,59 @@
-"""Bounds for the numbers that somebody gives the pipeline, or that a `generation_config.json` says."""
+"""
+What the settings of `generate()` and of the pipeline may be, so that a mistyped or hostile one ends at once, with its
+name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from numbers import Integral
+import json
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
-# Whole numbers among the arguments, and what they are from and to. More than that is a mistake, which would take all
+import torch
+from transformers.utils import cached_file
+
+# Numbers that must be whole, with the least and the largest value. A million tokens are several books, which no model
+# of this kind writes in one go; beams stop helping long before there are a hundred. What is larger would take all
 # memory, or hours.
-LIMITS = {
-    "batch_size": (1, 10**6),
-    "batch_tokens": (1, 10**9),
-    "num_beams": (1, 1000),
-    "num_return_sequences": (1, 10**5),
+OF_PIPELINE = {"batch_size": (1, 10**6), "batch_tokens": (1, 10**9)}
+OF_GENERATION = {
+    "num_beams": (1, 10_000),
+    "num_return_sequences": (1, 10_000),
     "max_length": (1, 10**6),
     "max_new_tokens": (1, 10**6),
     "min_length": (0, 10**6),
     "min_new_tokens": (0, 10**6),
+    "no_repeat_ngram_size": (0, 10**6),
+    "encoder_no_repeat_ngram_size": (0, 10**6),
 }
+LIMITS = {**OF_PIPELINE, **OF_GENERATION}
+NUMBERS = ("length_penalty", "max_time")
+TOKEN_IDS = (
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
+
+
+def require_whole_number(name: str, value: object, way_out: str = "") -> None:
+    """
+    Args:
+        name: one of `LIMITS`.
+        value: None where nobody set it.
+        way_out: a sentence that says where the value can be changed.
+
+    Raises:
+        ValueError: for a value that is no whole number, or beyond its limits.
+    """
+    least, largest = LIMITS[name]
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if value is not None and not (is_whole and least <= value <= largest):  # type: ignore[operator]
+        message = f"{name}={value!r} must be a whole number from {least} to {largest:,}. {way_out}"
+        raise ValueError(message.rstrip())
 
 
 def require_whole_numbers(arguments: Mapping[str, Any], *names: str) -> None:
@@ -27,13 +63,52 @@ def require_whole_numbers(arguments: Mapping[str, Any], *names: str) -> None:
         names: those to look at; without any, all that have limits.
 
     Raises:
-        ValueError: for a value that is no whole number, or beyond its limits. It names the argument.
+        ValueError: as `require_whole_number`.
     """
     for name in names or LIMITS:
-        value, (least, most) = arguments.get(name), LIMITS[name]
-        is_number = isinstance(value, Integral) and not isinstance(value, bool)
-        if value is not None and not (is_number and least <= value <= most):
-            raise ValueError(f"{name}={value!r} must be a whole number of at least {least}, and at most {most:,}.")
+        require_whole_number(name, arguments.get(name))
 
 
-__all__ = ["LIMITS", "require_whole_numbers"]
+def check_generation_settings(setting: Callable[[str], Any], way_out: str) -> None:
+    """
+    Looks at what would fail deep inside a search, or never end.
+
+    Args:
+        setting: gives the value of a setting of `generate()` by its name; None where nobody set it.
+        way_out: where the value can be changed, for the error.
+
+    Raises:
+        ValueError: naming a setting that has a value of another kind, or one that is too small or too large.
+    """
+    for name in OF_GENERATION:
+        require_whole_number(name, setting(name), way_out)
+    for name in NUMBERS:
+        value = setting(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise ValueError(f"{name}={value!r} must be a number. {way_out}")
+    for name in TOKEN_IDS:
+        value = setting(name)
+        ids = value if isinstance(value, (list, tuple)) else [value]
+        if value is not None and not all(isinstance(one, (Integral, torch.Tensor)) for one in ids):
+            raise ValueError(f"{name}={value!r} must be a token id or a list of them. {way_out}")
+
+
+def check_generation_file(name: str, **where: Any) -> None:
+    """
+    The same of the `generation_config.json` of a checkpoint.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        where: how `from_pretrained` was told to find it.
+
+    Raises:
+        ValueError: as `check_generation_settings`.
+    """
+    path = cached_file(name, "generation_config.json", **where)
+    if path is not None:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+        check_generation_settings(settings.get, f"Correct {path}.")
+
+
+__all__ = ["LIMITS", "check_generation_file", "check_generation_settings", "require_whole_numbers"]
