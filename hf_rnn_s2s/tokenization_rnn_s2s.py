@@ -3,14 +3,18 @@
 The result is a plain fast tokenizer: once saved, `AutoTokenizer.from_pretrained` loads it on a machine that has never
 heard of this package. How a text becomes tokens, in the order the library runs it:
 
-1. *Normalise*: Unicode NFC, then one space in front, so that a word is the same token at the start of a sentence and
-   inside it. Texts that begin with a digit or in a script without spaces get none: it would be an empty token there.
-2. *Split* into units that no token may cross: a word with its leading space, a stretch of a script without spaces, a
+1. *Added tokens* are found: what a user added to the trained tokenizer, such as a tag `<2de>`. The steps below see
+   only what lies between them.
+2. *Normalise*: Unicode NFC.
+3. *One space in front* of the text, so that a word is the same token at the start of a sentence and inside it. Texts
+   that begin with a digit or in a script without spaces get none: it would be an empty token there. What follows a tag
+   gets none either: `<2de> A dog` is the tag, then the tokens of `A dog`.
+4. *Split* into units that no token may cross: a word with its leading space, a stretch of a script without spaces, a
    digit, a run of one punctuation mark or symbol with its leading space, any other character by itself.
-3. *Subwords* inside each unit: byte-pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) or a
+5. *Subwords* inside each unit: byte-pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) or a
    unigram language model (Kudo 2018, https://arxiv.org/abs/1804.10959). A character that is not in the vocabulary is
    spelled in its UTF-8 bytes, `<0x00>` to `<0xFF>`, so nothing is ever unknown.
-4. `</s>` is appended.
+6. `</s>` is appended.
 
 Decoding joins the tokens, turns bytes back into characters and takes the leading space off again, which gives back
 exactly the NFC form of every text (NFC as the `tokenizers` library knows it: combining marks that Unicode added in the
@@ -18,9 +22,9 @@ last few years keep the order they came in). Three choices make that hold, and k
 
 - Tokens hold characters ("日"), not a byte alphabet ("æĹ¥"); only rare characters fall back to bytes.
 - The space in a token is a space. The usual stand-in "▁" would turn a "▁" in the text into a space.
-- Text that reads `<s>` or `</s>` is text (`split_special_tokens=True`), not a control token. The splitting rule keeps
-  `<`, `s` and `>` apart, so subwords never spell a control token or a byte token either. To write control tokens in a
-  text on purpose, call the tokenizer with `split_special_tokens=False`.
+- Text that reads `<s>` or `</s>` is text, not a control token. The splitting rule keeps `<`, `s` and `>` apart, so
+  subwords never spell a control token or a byte token either. To write a control token on purpose, write its id:
+  `[tokenizer.bos_token_id, *input_ids]`.
 """
 
 import json
@@ -31,7 +35,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any, Literal, NamedTuple, get_args
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 __all__ = ["RnnS2STokenizer", "train_tokenizer"]
@@ -52,17 +66,25 @@ Digits = Literal["single", "whole"]
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0 to 3
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
-RESERVED_TOKENS = [*SPECIAL_TOKENS.values(), *BYTE_TOKENS]
+ENDS = ["s>", "pad>", "unk>"]
+ENDS_OF_SPECIAL_TOKENS = [*ENDS, *(end + another for end in ENDS for another in ENDS)]
+RESERVED_TOKENS = [*SPECIAL_TOKENS.values(), *BYTE_TOKENS, *ENDS_OF_SPECIAL_TOKENS]
 SMALLEST_VOCABULARY = len(RESERVED_TOKENS) + 2  # the space, and one token to learn
 BATCH_SIZE = 1000  # texts handed to the Rust trainer at a time
 
 # Scripts that put no space between words. "ー", the long-vowel mark, belongs to two Japanese scripts, thus to none.
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-LEADING_SPACE = rf"\A(?=[^\p{{N}}{UNSPACED}])"
+WITHOUT_SPACE_IN_FRONT = rf"[\p{{N}}{UNSPACED}]"
+# A noncharacter of Unicode, put before spaces of the text that could be taken for the one in front of it. Splitting
+# takes it out again. Should a text have one, a zero goes behind it.
+MARK = "\ufdd0"
+MARK_OF_TEXT = f"{MARK}0"
+PLACES_TO_MARK = rf"\A(?= )|(?= {WITHOUT_SPACE_IN_FRONT})"
+TO_TAKE_OUT = rf"{MARK}(?!0)|\A {WITHOUT_SPACE_IN_FRONT}"
 # The joiners U+200C and U+200D shape letters inside words of Persian and of the scripts of India.
 WORD = rf" ?[\p{{L}}\p{{M}}\u200C\u200D&&[^{UNSPACED}]]+"
 PUNCTUATION = r" ?([\p{P}\p{S}])\1*"
-ANY_OTHER_CHARACTER = "(?m:.)"
+ANY_OTHER_CHARACTER = f"{MARK_OF_TEXT}|(?m:.)"
 DIGIT_PATTERNS: dict[str, str] = {"single": r"\p{N}", "whole": r"\p{N}+"}
 
 
@@ -72,9 +94,15 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
     A plain fast tokenizer has one vocabulary and cannot tell a source from a target, so this case, and only this one,
     needs a class of its own. `tokenizer(text)` encodes sources; `tokenizer(text, text_target=...)` adds `labels` from
     the target vocabulary; `decode` and `batch_decode` read *target* ids, because a model generates target text. All
-    other methods (`len`, `get_vocab`, `convert_ids_to_tokens`, ...) speak of the source vocabulary. The target side is
-    a plain fast tokenizer of its own, `tokenizer.target_tokenizer`: its length is the model's `decoder_vocab_size`,
-    and it is the one to pass to `generate(stop_strings=..., tokenizer=...)`.
+    other methods (`len`, `get_vocab`, `convert_ids_to_tokens`, ...) speak of the source vocabulary.
+
+    Each side is also there by itself, as a plain fast tokenizer:
+
+        tokenizer.source_tokenizer.decode(input_ids)  # the source text again
+        tokenizer.target_tokenizer.decode(labels)  # as tokenizer.decode(labels)
+
+    `len(tokenizer.target_tokenizer)` is the model's `decoder_vocab_size`, and this side is the one to pass to
+    `generate(stop_strings=..., tokenizer=...)`.
 
     Saved as `tokenizer.json` and `target_tokenizer.json`. Loading takes this package or, if the class was registered
     with `register_for_auto_class()` before saving, `trust_remote_code=True`.
@@ -83,8 +111,8 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         target_tokenizer_object: the target side, just trained.
         target_tokenizer_file: the target side, as saved; filled in by `from_pretrained`.
         kwargs: as for `PreTrainedTokenizerFast`; settings hold for both sides, also where they are changed later, as
-            in `tokenizer.model_max_length = 50`. `add_tokens` adds to the source; call it on `target_tokenizer` too
-            for tokens that both sides should have.
+            in `tokenizer.model_max_length = 50`. `add_tokens` and `add_special_tokens` add to the source; call them on
+            `target_tokenizer` for tokens that the target should have. Both sides' are saved.
 
     Raises:
         ValueError: if there is no target side, or the two sides give a special token different ids.
@@ -114,23 +142,39 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
                     "A tokenizer with one vocabulary for both sides loads with PreTrainedTokenizerFast."
                 )
             target_tokenizer_object = Tokenizer.from_file(target_tokenizer_file)
+        kwargs.pop("auto_map", None)  # saving writes it anew, and not for one side by itself, which needs no code
         super().__init__(*args, **kwargs)
-        self.target_tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=target_tokenizer_object,
-            **{name: getattr(self, name) for name in SETTINGS_OF_BOTH_SIDES},
-            **self.special_tokens_map,
-        )
-        for name in SPECIAL_TOKENS:
-            source_id, target_id = getattr(self, f"{name}_id"), getattr(self.target_tokenizer, f"{name}_id")
+        self.target_tokenizer = self._plain_target_tokenizer(target_tokenizer_object)
+
+    def _plain_target_tokenizer(self, backend: Tokenizer) -> PreTrainedTokenizerFast:
+        """The target side around `backend`, with the settings of the source side but special tokens of its own."""
+        ids = {token: backend.token_to_id(token) for token in self.special_tokens_map.values()}
+        shared = {name: token for name, token in self.special_tokens_map.items() if ids[token] is not None}
+        for name in filter(self.special_tokens_map.get, SPECIAL_TOKENS):
+            source_id, target_id = getattr(self, f"{name}_id"), ids[getattr(self, name)]
             if source_id != target_id:
                 raise ValueError(
                     f"{name} has id {source_id} in the source vocabulary and {target_id} in the target's."
                 )
+        added = backend.get_added_tokens_decoder().values()
+        return PreTrainedTokenizerFast(
+            tokenizer_object=backend,
+            extra_special_tokens=[token for token in added if token.special and token.content not in shared.values()],
+            **{name: getattr(self, name) for name in SETTINGS_OF_BOTH_SIDES},
+            **shared,
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in SETTINGS_OF_BOTH_SIDES and "target_tokenizer" in self.__dict__:
             setattr(self.target_tokenizer, name, value)
+
+    @property
+    def source_tokenizer(self) -> PreTrainedTokenizerFast:
+        """The source side as a plain fast tokenizer; no copy, so what is added or set on one holds on the other."""
+        source = PreTrainedTokenizerFast.__new__(PreTrainedTokenizerFast)
+        source.__dict__ = self.__dict__
+        return source
 
     def train_new_from_iterator(self, *args: Any, **kwargs: Any) -> Any:
         """Not for two vocabularies, which have texts of their own each; and it would drop the byte tokens.
@@ -173,7 +217,10 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         return encodings
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> Any:
-        """Turn target ids, one sequence or a batch of them, into text; `batch_decode` comes here too."""
+        """Turn target ids, one sequence or a batch of them, into text; `batch_decode` comes here too.
+
+        For source ids there is `source_tokenizer.decode`.
+        """
         return self.target_tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
 
     def _save_pretrained(
@@ -212,11 +259,18 @@ def train_tokenizer(
 
     For other texts call this again: what the tokenizer's own `train_new_from_iterator` makes has no byte tokens.
 
+    Tokens of your own, such as a tag for the language to write, are added as to any tokenizer, and found wherever they
+    stand in a text: `tokenizer.add_special_tokens({"extra_special_tokens": ["<2de>"]})`; then a model that is already
+    there needs `model.resize_token_embeddings(len(tokenizer))`. Three limits: a typed `<s>` becomes a control token if
+    `<s>` is added once more, or where a special token that begins with a letter follows it without a space; and
+    `add_tokens` finds tokens that begin with a space or end like `<x-s>` only as `AddedToken(token, normalized=False)`.
+
     Args:
         texts: sentences to learn from; the source side only, if `target_texts` is given.
-        vocab_size: the most tokens to make, all of them: 4 special tokens, 256 bytes, characters, subwords. A small
-            text may not have as many subwords that occur twice; use `len(tokenizer)` for the model. Single characters
-            take at most half of what the first 260 leave, the most frequent first; the rest are spelled in bytes.
+        vocab_size: the most tokens to make, all of them: 4 special tokens, 256 bytes, 12 ends of special tokens,
+            characters, subwords. A small text may not have as many subwords that occur twice; use `len(tokenizer)` for
+            the model. Single characters take at most half of what the first 272 leave, the most frequent first; the
+            rest are spelled in bytes.
         kind: "bpe" or "unigram".
         target_texts: if given, targets get a vocabulary of their own and the result is a `RnnS2STokenizer`.
         target_vocab_size: its size; `vocab_size` if not given.
@@ -230,7 +284,7 @@ def train_tokenizer(
 
     Raises:
         TypeError: if `texts` is no iterable, a single string, a dictionary, or holds something that is not a string.
-        ValueError: if `texts` is empty or not valid Unicode, `vocab_size` is below 262, `model_max_length` below 2, or
+        ValueError: if `texts` is empty or not valid Unicode, `vocab_size` is below 274, `model_max_length` below 2, or
             a name is unknown.
     """
     _check_choice("kind", kind, get_args(Kind))
@@ -250,7 +304,6 @@ def train_tokenizer(
         **SPECIAL_TOKENS,
         "model_input_names": ["input_ids", "attention_mask"],  # an RNN has no token types
         "clean_up_tokenization_spaces": False,
-        "split_special_tokens": True,
         "model_max_length": model_max_length,
     }
     backend = _train_backend("texts", texts, vocab_size, kind, digits, show_progress)
@@ -267,8 +320,8 @@ def _train_backend(
 ) -> Tokenizer:
     """One trained `tokenizers.Tokenizer`; `name` is what error messages call `texts`."""
     model_kind = MODEL_KINDS[kind]
-    # The library's trainers know nothing of bytes: they learn the rest, and `build` puts the bytes in.
-    learned_size = vocab_size - len(BYTE_TOKENS)
+    # The library's trainers reserve special tokens only: they learn the rest, and `build` puts in what is reserved.
+    learned_size = vocab_size - len(RESERVED_TOKENS) + len(SPECIAL_TOKENS)
     with tempfile.TemporaryFile() as spool:
         number_of_texts, characters = _spool(name, texts, spool)
         rare = _rare_characters(characters, limit=(vocab_size - len(RESERVED_TOKENS)) // 2)
@@ -277,8 +330,7 @@ def _train_backend(
             _batches(spool, rare), trainer=model_kind.trainer(learned_size, show_progress), length=number_of_texts
         )
     backend = _pipeline(model_kind.build(json.loads(trained.to_str())["model"]), digits)
-    backend.add_special_tokens(list(SPECIAL_TOKENS.values()))
-    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    _add_special_tokens(backend)
     eos = SPECIAL_TOKENS["eos_token"]
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, backend.token_to_id(eos))]
@@ -289,10 +341,40 @@ def _train_backend(
 def _pipeline(model: models.Model, digits: Digits) -> Tokenizer:
     """A tokenizer that normalises and splits as the module's docstring says, around `model`."""
     units = [f"[{UNSPACED}]+", WORD, DIGIT_PATTERNS[digits], PUNCTUATION, ANY_OTHER_CHARACTER]
+    unit = Regex(rf"(?!{TO_TAKE_OUT})(?:{'|'.join(units)})")
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(LEADING_SPACE), " ")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(units)), behavior="isolated")
+    marks = [normalizers.Replace(MARK, MARK_OF_TEXT), normalizers.Replace(Regex(PLACES_TO_MARK), MARK)]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *marks])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(" ", prepend_scheme="first", split=False),  # none behind an added token
+            pre_tokenizers.Split(unit, behavior="removed", invert=True),  # removes what is no unit
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+            decoders.Replace(Regex(f"{MARK}(?!0)"), ""),  # inside an added token, such as "size 7"
+            decoders.Replace(MARK_OF_TEXT, MARK),
+        ]
+    )
     return tokenizer
+
+
+def _add_special_tokens(tokenizer: Tokenizer) -> None:
+    """Make the special tokens known to `tokenizer`, and see that it does not find them in texts.
+
+    Its own switch for that, `split_special_tokens` in transformers, cuts up the special tokens of users as well. But
+    the library looks for tokens that are not to be normalised first, and for others in what is left. So the special
+    tokens are of the second kind and their ends of the first: `s>` is cut off before `<s>` is looked for. As single
+    words, the ends leave "cats>" and a tag `<es>` alone; the pairs are for `<s>s>`, whose first `s>` is no such word.
+    """
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=True, single_word=True) for token in SPECIAL_TOKENS.values()]
+    )
+    tokenizer.add_tokens([AddedToken(end, normalized=False, single_word=True) for end in ENDS_OF_SPECIAL_TOKENS])
 
 
 class _ModelKind(NamedTuple):
@@ -376,7 +458,8 @@ def _rare_characters(characters: Counter[str], limit: int) -> dict[int, str]:
     """
     most_frequent = sorted(characters, key=lambda character: (-characters[character], character))
     stand_ins = {" ", "\n"}  # the space begins nearly every word, seen in the text or not
-    kept = [character for character in most_frequent if character not in stand_ins][: max(limit - len(stand_ins), 0)]
+    candidates = [character for character in most_frequent if character not in (*stand_ins, MARK)]
+    kept = candidates[: max(limit - len(stand_ins), 0)]
     rare = characters.keys() - set(kept) - stand_ins
     if rare:
         occurrences = sum(characters[character] for character in rare)
@@ -411,7 +494,7 @@ def _check_vocab_size(name: str, value: int) -> None:
     _check_whole_number(name, value)
     if value < SMALLEST_VOCABULARY:
         raise ValueError(
-            f"{name}={value} is too small: 4 special tokens and 256 bytes come first, "
+            f"{name}={value} is too small: {len(RESERVED_TOKENS)} special tokens, bytes and the like come first, "
             f"so the smallest that works is {SMALLEST_VOCABULARY}, and a useful one has some thousands."
         )
 

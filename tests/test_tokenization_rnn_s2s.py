@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -17,7 +20,7 @@ from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration
-from hf_rnn_s2s.tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
+from hf_rnn_s2s.tokenization_rnn_s2s import ENDS_OF_SPECIAL_TOKENS, RnnS2STokenizer, train_tokenizer
 
 ENGLISH = [
     "A man sleeps in a green room.",
@@ -53,6 +56,7 @@ TEXTS_TO_KEEP = [
     "x</s>",
     "<0x41> is not A, <0x0A> is not a newline",
     "▁ the block ▁▁ is not a space▁",
+    "\ufdd0 the mark \ufdd0\ufdd00 is not\ufdd0 7 taken out\ufdd0",
     "family 👩‍👩‍👧‍👦, thumbs 👍🏽, flag 🇨🇳, keycap 1️⃣, heart ❤️",
     "decomposed: cafe\u0301, a\u0323\u0302, \u1112\u1161\u11ab, か\u3099",
     "\u0301 a combining mark at the start",
@@ -137,10 +141,18 @@ def test_special_tokens_and_end_of_sentence(tokenizer: PreTrainedTokenizerFast) 
     assert tokenizer("A man", "A dog")["input_ids"] == encoding["input_ids"] + tokenizer("A dog")["input_ids"]
 
 
-def test_control_tokens_are_text_unless_asked_for(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert not {0, 1, 3} & set(tokenizer("<s> <pad> <unk>")["input_ids"])
-    assert tokenizer("<s>man", split_special_tokens=False)["input_ids"][0] == 1
-    assert 1 not in tokenizer("<s>man")["input_ids"]
+def test_control_tokens_in_a_text_are_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = ["<s>", "</s>", "<pad>", "<unk>", "s>", "pad>", "unk>", "s", "<", " ", "a7"]
+    texts = ["".join(chosen) for length in range(4) for chosen in itertools.product(pieces, repeat=length)]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    assert not {0, 1, 2, 3} & set(itertools.chain(*encoded))
+    assert tokenizer.batch_decode(encoded, skip_special_tokens=True) == texts
+
+
+def test_control_tokens_are_written_by_id(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = [tokenizer.bos_token_id, *tokenizer("<s> A man")["input_ids"]]
+    assert tokenizer.decode(ids) == "<s> <s> A man</s>"
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "<s> A man"
 
 
 def test_control_tokens_in_the_training_text_are_never_learned() -> None:
@@ -151,7 +163,8 @@ def test_control_tokens_in_the_training_text_are_never_learned() -> None:
 
 def test_no_token_crosses_a_word_boundary(tokenizer: PreTrainedTokenizerFast) -> None:
     byte_tokens = {f"<0x{byte:02X}>" for byte in range(256)}
-    for token in set(tokenizer.get_vocab()) - byte_tokens - set(tokenizer.all_special_tokens):
+    not_learned = byte_tokens.union(tokenizer.all_special_tokens, ENDS_OF_SPECIAL_TOKENS)
+    for token in set(tokenizer.get_vocab()) - not_learned:
         assert " " not in token[1:], token
         kinds = {unicodedata.category(character)[0] for character in token.removeprefix(" ")}
         assert len(kinds - {"M", "L"}) <= 1, token
@@ -183,7 +196,7 @@ def test_digits_are_single_tokens_unless_whole() -> None:
 
 def test_frequent_characters_are_tokens_and_rare_ones_are_bytes(caplog: pytest.LogCaptureFixture) -> None:
     texts = ["日日日日日日", "本本本本本本", "Ω"]
-    tokenizer = train_tokenizer(texts, 260 + 8)  # room for 4 characters: space, newline stand-in, and two
+    tokenizer = train_tokenizer(texts, 272 + 8)  # room for 4 characters: space, newline stand-in, and two
     assert tokenizer.tokenize("日本") == ["日", "本"]
     assert tokenizer.tokenize("日Ω") == ["日", "<0xCE>", "<0xA9>"]
     assert "1 of 3 characters, 7.692 % of the text, are spelled in bytes" in caplog.text
@@ -194,11 +207,18 @@ def test_frequent_characters_are_tokens_and_rare_ones_are_bytes(caplog: pytest.L
 
 def test_vocabulary_is_never_larger_than_asked_for() -> None:
     for kind in ("bpe", "unigram"):
-        for vocab_size in (262, 263, 280, 330):
+        for vocab_size in (274, 275, 290, 340):
             tokenizer = train_tokenizer(ENGLISH + OTHERS, vocab_size, kind)
             assert len(tokenizer) <= vocab_size
             assert max(tokenizer.get_vocab().values()) == len(tokenizer) - 1
             assert there_and_back(tokenizer, "A man 今天!") == "A man 今天!"
+
+
+def test_a_mark_in_the_training_text_takes_no_room() -> None:
+    for kind in ("bpe", "unigram"):
+        tokenizer = train_tokenizer(["a\ufdd0\ufdd0 b"] * 20, 274, kind)
+        assert len(tokenizer) <= 274
+        assert there_and_back(tokenizer, "\ufdd0 a\ufdd0") == "\ufdd0 a\ufdd0"
 
 
 def test_bpe_training_is_deterministic_across_processes(tmp_path: Path) -> None:
@@ -246,7 +266,7 @@ def test_model_max_length() -> None:
         ({"texts": ["a", 7]}, TypeError, r"item 1 \(from 0\) is 7"),
         ({"texts": ["a", None]}, TypeError, r"texts must hold strings only; item 1 \(from 0\) is None"),
         ({"texts": ["a\ud800"]}, ValueError, r"texts must be valid Unicode; item 0 .* at character 1"),
-        ({"vocab_size": 261}, ValueError, "vocab_size=261 is too small.*smallest that works is 262"),
+        ({"vocab_size": 273}, ValueError, "vocab_size=273 is too small.*smallest that works is 274"),
         ({"vocab_size": "8000"}, TypeError, "vocab_size must be a whole number, not '8000'"),
         ({"kind": "wordpiece"}, ValueError, "kind must be one of 'bpe', 'unigram', not 'wordpiece'"),
         ({"digits": "pairs"}, ValueError, "digits must be one of 'single', 'whole', not 'pairs'"),
@@ -324,6 +344,33 @@ def test_targets_are_encoded_and_decoded_with_the_target_vocabulary(two_vocabula
     assert two_vocabularies.convert_ids_to_tokens(encoded["input_ids"]) == source.tokenize(
         ENGLISH[0], add_special_tokens=True
     )
+
+
+def test_each_side_decodes_its_own_ids(two_vocabularies: RnnS2STokenizer) -> None:
+    encoded = two_vocabularies(ENGLISH, text_target=GERMAN)
+    source, target = two_vocabularies.source_tokenizer, two_vocabularies.target_tokenizer
+    assert type(source) is PreTrainedTokenizerFast
+    assert source.batch_decode(encoded["input_ids"], skip_special_tokens=True) == ENGLISH
+    assert source.decode(encoded["input_ids"][0]) == f"{ENGLISH[0]}</s>"
+    assert target.batch_decode(encoded["labels"], skip_special_tokens=True) == GERMAN
+    assert source(ENGLISH)["input_ids"] == encoded["input_ids"]
+    assert source(text_target=ENGLISH[0])["input_ids"] == encoded["input_ids"][0]
+    assert len(source) == len(two_vocabularies)
+
+
+def test_the_source_side_is_no_copy(two_vocabularies: RnnS2STokenizer) -> None:
+    for tokenizer in (copy.deepcopy(two_vocabularies), pickle.loads(pickle.dumps(two_vocabularies))):
+        source = tokenizer.source_tokenizer
+        tokenizer.add_special_tokens({"extra_special_tokens": ["<2de>"]})
+        tokenizer.model_max_length = 4
+        assert source.convert_tokens_to_ids("<2de>") == len(source) - 1 == len(two_vocabularies)
+        assert source.all_special_tokens[-1] == "<2de>"
+        assert len(source(ENGLISH[0], truncation=True)["input_ids"]) == 4
+        source.add_tokens(["<es>"])
+        assert len(tokenizer) == len(two_vocabularies) + 2
+        assert tokenizer.target_tokenizer.model_max_length == 4
+        assert "<2de>" not in tokenizer.target_tokenizer.get_vocab()
+    assert "<2de>" not in two_vocabularies.get_vocab()
 
 
 def test_lengths_of_both_sides(two_vocabularies: RnnS2STokenizer) -> None:
@@ -412,8 +459,8 @@ def test_settings_reach_both_sides_whenever_they_change(two_vocabularies: RnnS2S
     two_vocabularies.padding_side = "left"
     padded = two_vocabularies(["a", "a a"], text_target=["b", "b b b"], padding=True)
     assert padded["input_ids"][0][0] == padded["labels"][0][0] == two_vocabularies.pad_token_id
-    two_vocabularies.split_special_tokens = False
-    assert two_vocabularies("<s>", text_target="<s>")["labels"] == [1, 2]
+    two_vocabularies.split_special_tokens = True
+    assert two_vocabularies.target_tokenizer.split_special_tokens
     two_vocabularies.target_tokenizer.padding_side = "right"  # one side by itself stays possible
     assert two_vocabularies.padding_side == "left"
 
