@@ -47,6 +47,12 @@ BY_ROW = (
     transformers.MaxTimeCriteria,
     transformers.StopStringCriteria,
 )
+# Others that keep nothing from one call to the next, and do not look at the clock: a search with them can be repeated.
+REPEATABLE = (
+    *(one for one in BY_ROW if one is not transformers.MaxTimeCriteria),
+    transformers.EncoderRepetitionPenaltyLogitsProcessor,
+    transformers.EncoderNoRepeatNGramLogitsProcessor,
+)
 # What a search reads, or what means nothing to it: a Trainer passes the labels on, and the pipeline the tokenizer.
 KNOWN_ARGUMENTS = {
     "encoder_outputs",
@@ -299,7 +305,8 @@ class RnnS2SGenerationMixin(GenerationMixin):
             logits_processor,
             stopping_criteria,
             generation_config,
-            may_leave=_may_leave(logits_processor, stopping_criteria, own),
+            may_leave=_may_leave(logits_processor, stopping_criteria, own) and not _may_displace(logits_processor),
+            may_repeat=all(type(one) in REPEATABLE for one in [*logits_processor, *stopping_criteria]),
         )
         return sequences
 
@@ -366,6 +373,17 @@ def _may_leave(processors: list[Any], criteria: list[Any], own: _Own | None) -> 
     """Whether finished rows can leave the batch."""
     has_fixed_size = own is not None and own.step_graphs is not None
     return not has_fixed_size and all(type(one) in BY_ROW for one in [*processors, *criteria])
+
+
+def _may_displace(processors: list[Any]) -> bool:
+    """
+    Whether a score may become so high, or no number, that transformers prefers it to hypotheses that are finished. The
+    decay grows without end; a row of which nothing is left has no sum to be divided by.
+    """
+    kinds = {type(one) for one in processors}
+    return transformers.ExponentialDecayLengthPenalty in kinds or (
+        transformers.LogitNormalization in kinds and len(kinds) > 1
+    )
 
 
 def _warn_of_unused(own: _Own | None, *names: str) -> None:

@@ -4,6 +4,11 @@ Greedy and beam search with the results of transformers' own, faster.
 What they leave out is work that cannot change a result: rows that are finished leave the batch, and of a step's logits
 only the best few become log-probabilities and candidates (`top_tokens_rnn_s2s`). They give back token ids; whatever
 else `generate()` can return comes from the loops of transformers (`generation_rnn_s2s`).
+
+At every step, transformers' beam search compares the finished hypotheses with the unfinished ones, too, which have no
+chance. As scores usually are, that changes nothing. It does where a sentence has too few hypotheses in the end, where
+a score is no number, and where scores are equal. A search that ends without any of these is certain. Otherwise it is
+repeated, and the second one is exact: it compares all that transformers compares.
 """
 
 from __future__ import annotations
@@ -13,10 +18,12 @@ from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList
 from transformers.generation import MaxLengthCriteria
 
 from .stepping_rnn_s2s import Stepper
-from .top_tokens_rnn_s2s import best_continuations, best_log_probabilities, best_tokens
+from .top_tokens_rnn_s2s import best_continuations, best_log_probabilities, best_of_all, best_tokens
 
 # What transformers adds to a score that must not win.
 HOPELESS = -1.0e9
+# How large a score is at most, as scores usually are: far from the hopeless ones.
+USUAL = 1.0e8
 
 
 def greedy_search(
@@ -70,6 +77,7 @@ def beam_search(
     stopping_criteria: StoppingCriteriaList,
     config: GenerationConfig,
     may_leave: bool,
+    may_repeat: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     The `num_beams` best beginnings of a translation go on together.
@@ -82,15 +90,23 @@ def beam_search(
         logits_processor: changes the log-probabilities before the choice.
         stopping_criteria: say which sequences are finished.
         config: `num_beams`, `length_penalty`, `early_stopping`, `max_length`, `num_return_sequences`.
-        may_leave: as in `greedy_search`.
+        may_leave: as in `greedy_search`, and that nothing a processor makes of the candidates of a finished sentence
+            could come before its hypotheses.
+        may_repeat: whether processors and criteria do the same in a second search. If not, the first one is exact.
 
     Returns:
         Token ids `(sentences * num_return_sequences, prompt + new)`, the best hypotheses of a sentence first, and
         their scores `(sentences * num_return_sequences,)`.
     """
-    search = _BeamSearch(stepper, input_ids, logits_processor, stopping_criteria, config, may_leave)
-    while not search.step():
-        pass
+    arguments = stepper, input_ids, logits_processor, stopping_criteria, config
+    if may_repeat:
+        search = _BeamSearch(*arguments, may_leave=may_leave)
+        search.run()
+        if search.is_certain():
+            return search.results()
+        stepper.begin_again()
+    search = _BeamSearch(*arguments, exact=True)
+    search.run()
     return search.results()
 
 
@@ -156,8 +172,11 @@ class _BeamSearch:
     """
     One beam search; its attributes change with every step.
 
-    A finished hypothesis is told by three numbers: how many tokens it has, the beam that all but the last one were
-    written in, and the last one. What was written in a beam is looked up at the end.
+    A hypothesis is told by four numbers: how many tokens it has, the beam that all but the last one were written in,
+    the last one, and whether it is finished. What was written in a beam is looked up at the end.
+
+    Args:
+        exact: whether to compare whatever transformers compares. Then no row leaves.
     """
 
     def __init__(
@@ -167,10 +186,11 @@ class _BeamSearch:
         logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
         config: GenerationConfig,
-        may_leave: bool,
+        may_leave: bool = False,
+        exact: bool = False,
     ) -> None:
         self._stepper, self._processor, self._criteria = stepper, logits_processor, stopping_criteria
-        self._config, self._may_leave, self._prompts = config, may_leave, input_ids
+        self._config, self._may_leave, self._exact, self._prompts = config, may_leave, exact, input_ids
         sentences, beams, device = len(input_ids), config.num_beams, input_ids.device
         self._end_ids: torch.Tensor | None = config._eos_token_tensor
         self._candidates = max(2, 1 + (0 if self._end_ids is None else len(self._end_ids))) * beams
@@ -186,29 +206,59 @@ class _BeamSearch:
         self._scores = torch.full((sentences, beams), HOPELESS, device=device)
         self._scores[:, 0] = 0
         self._new = input_ids
-        if logits_processor or stepper.vocabulary_size < self._candidates:
+        if exact or logits_processor or stepper.vocabulary_size < self._candidates:
             self._new = input_ids.repeat_interleave(beams, dim=0)
             stepper.go_on_from(self._remaining.repeat_interleave(beams))
         # Sequences are put together step by step only for those who want to read them.
         self._plain_criteria = all(_is_of_config(one, config) for one in stopping_criteria)
         is_read = bool(logits_processor) or not self._plain_criteria
         self._sequences = input_ids.unsqueeze(1).expand(-1, beams, -1) if is_read else None
-        # The best hypotheses of each sentence, the best first. Where there is none yet, its length is 0.
-        self._best = torch.zeros(sentences, beams, 3, dtype=torch.long, device=device)
+        # The best hypotheses of each sentence, the best first; where there is none yet, one of no tokens.
+        self._best = torch.zeros(sentences, beams, 4, dtype=torch.long, device=device)
         self._best_scores = torch.full((sentences, beams), HOPELESS, device=device)
         self._improvable = torch.ones(sentences, dtype=torch.bool, device=device)
         self._any_full = False  # whether any sentence has all of its hypotheses
+        # The scores that the best ones were taken of, to go on with and as hypotheses
+        self._compared: list[torch.Tensor] = []
+        self._merged: list[torch.Tensor] = []
+        self._is_precise = False  # whether two scores are hardly ever equal by chance
         self._results: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
-    def step(self) -> bool:
+    def run(self) -> None:
+        """All steps."""
+        while not self._step():
+            pass
+
+    def is_certain(self) -> bool:
+        """Whether an exact search finds the same, as far as can be seen when it is over."""
+        _, best, scores = (torch.cat(parts) for parts in zip(*self._results, strict=True))
+        sums = scores * best[:, :, 0] ** self._config.length_penalty
+        usual = best[:, :, 3].bool() & (scores.abs() < USUAL) & (sums.abs() < USUAL)
+        in_order = self._are_in_order(scores[:, :-1], scores[:, 1:])
+        return bool(usual.all() & in_order.all() & self._is_clear(self._compared) & self._is_clear(self._merged))
+
+    def _is_clear(self, compared: list[torch.Tensor]) -> torch.Tensor:
+        """Whether there was no doubt which of the scores, each `(sentences, scores)`, are the best `num_beams`."""
+        best = torch.cat(compared).topk(self._config.num_beams + 1).values
+        in_order = self._are_in_order(best[:, -2], best[:, -1])
+        # What is no number comes first.
+        return (in_order | (best[:, -2] < -USUAL)).all() & (best[:, 0] < USUAL).all()
+
+    def _are_in_order(self, scores: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        """Where scores are above the following ones. In half precision two are equal every day, and may be so here."""
+        return following < scores if self._is_precise else following <= scores
+
+    def _step(self) -> bool:
         """Writes one token in every beam; True when there is nothing more to write."""
         scores, parents, tokens = self._continuations()
         self._length += 1
+        self._compared.append(scores)
         hits = self._hits(parents, tokens)
         is_last = False
         if hits is not None:
             self._take_over(scores, parents, tokens, hits)
             scores = scores + hits * HOPELESS
+            self._compared.append(scores)
             running = scores.topk(self._config.num_beams).indices
             scores, parents, tokens = (one.gather(1, running) for one in (scores, parents, tokens))
             is_last = bool(hits.all())
@@ -218,7 +268,7 @@ class _BeamSearch:
         self._history.append(parents, tokens)
         if self._sequences is not None:
             self._sequences = _continued(self._sequences, parents, tokens)
-        finished = self._finished_sentences() if self._any_full else None
+        finished = self._finished_sentences() if self._any_full or self._exact else None
         if is_last or (finished is not None and bool(finished.all())):
             self._leave(torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
             return True
@@ -228,9 +278,8 @@ class _BeamSearch:
     def results(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The best hypotheses of all sentences, `(sentences * returned, length)`, and their scores."""
         sentences, best, scores = (torch.cat(parts) for parts in zip(*self._results, strict=True))
-        order = sentences.argsort()
-        lengths, beams, last = best[order].flatten(0, 1).unbind(1)
-        returned = best.shape[1]
+        order, returned = sentences.argsort(), self._config.num_return_sequences
+        lengths, beams, last, _ = best[order, :returned].flatten(0, 1).unbind(1)
         written = self._history.written(sentences[order].repeat_interleave(returned), lengths - 1, beams)
         longest = int(lengths.max())
         positions = torch.arange(longest, device=lengths.device)
@@ -239,19 +288,26 @@ class _BeamSearch:
         tokens = torch.where(from_the_end > 0, written[:, :longest], fill)
         tokens = torch.where(from_the_end == 0, last.unsqueeze(1), tokens)
         prompts = self._prompts.repeat_interleave(returned, dim=0)
-        return torch.cat([prompts, tokens], dim=1), scores[order].flatten()
+        return torch.cat([prompts, tokens], dim=1), scores[order, :returned].flatten()
 
     def _continuations(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scores, beams and tokens of the best candidates, each `(sentences, candidates)`, the best first."""
         logits = self._stepper.step(self._new)
+        self._is_precise = logits.dtype.itemsize >= 4
         sentences = len(self._scores)
         beams = len(logits) // sentences
-        if self._processor and self._sequences is not None:
-            running, scores = self._sequences.flatten(0, 1), logits.float().log_softmax(1)
-            processed = self._processor(running, scores)  # type: ignore[arg-type]
-            return best_continuations(processed.view(sentences, beams, -1), self._scores, self._candidates)
-        logits, scores = logits.view(sentences, beams, -1), self._scores[:, :beams]
-        values, parents, columns = best_log_probabilities(logits, scores, self._candidates)
+        offsets, count = self._scores[:, :beams], self._candidates
+        if self._exact or self._processor:
+            scores = logits.float().log_softmax(1)
+            if self._processor and self._sequences is not None:
+                scores = self._processor(self._sequences.flatten(0, 1), scores)  # type: ignore[arg-type]
+            scores = scores.view(sentences, beams, -1)
+            found = best_continuations(scores, offsets, count)
+            if self._exact and not self._are_distinct(found[0]):
+                found = best_of_all(scores, offsets, count)
+        else:
+            found = best_log_probabilities(logits.view(sentences, beams, -1), offsets, count)
+        values, parents, columns = found
         return values, parents, self._stepper.ids(columns)
 
     def _hits(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor | None:
@@ -262,40 +318,49 @@ class _BeamSearch:
         if self._prompts.shape[1] + self._length >= self._config.max_length:
             return torch.ones_like(tokens, dtype=torch.bool)
         if self._end_ids is None:
-            return None
+            return torch.zeros_like(tokens, dtype=torch.bool) if self._exact else None
         hits = torch.isin(tokens, self._end_ids)
-        return hits if hits.any() else None
+        return hits if self._exact or hits.any() else None
 
     def _take_over(
         self, scores: torch.Tensor, parents: torch.Tensor, tokens: torch.Tensor, hits: torch.Tensor
     ) -> None:
-        """Takes the finished ones among the best `num_beams` candidates for hypotheses, if they are good enough."""
+        """
+        Takes the finished ones among the best `num_beams` candidates for hypotheses, if they are good enough. Other
+        candidates take part with no hope, which in an ordinary search is as if they did not.
+        """
         finished = hits.clone()
         finished[:, self._config.num_beams :] = False
-        if not finished.any():
+        if not (self._exact or finished.any()):
             return
-        closed = ~self._improvable
-        if self._config.early_stopping is True:
-            closed = closed | self._full()
         scores = scores / (self._length**self._config.length_penalty)
-        scores = torch.cat([self._best_scores, scores + (~finished | closed.unsqueeze(1)) * HOPELESS], dim=1)
-        told = torch.cat([self._best, torch.stack([finished * self._length, parents, tokens], dim=2)], dim=1)
+        if self._config.early_stopping is True:
+            scores = scores + self._full().unsqueeze(1) * HOPELESS
+        scores = scores + ~self._improvable.unsqueeze(1) * HOPELESS
+        scores = torch.cat([self._best_scores, scores + ~finished * HOPELESS], dim=1)
+        self._merged.append(scores)
+        lengths = torch.full_like(tokens, self._length)
+        told = torch.stack([lengths, parents, tokens, finished.long()], dim=2)
         self._best_scores, kept = scores.topk(self._config.num_beams)
-        self._best = told.gather(1, kept.unsqueeze(2).expand(-1, -1, 3))
+        self._best = torch.cat([self._best, told], dim=1).gather(1, kept.unsqueeze(2).expand(-1, -1, 4))
         self._any_full = bool(self._full().any())
 
     def _full(self) -> torch.Tensor:
-        """`(sentences,)`, True where there are `num_beams` hypotheses."""
-        return self._best[:, :, 0].gt(0).all(1)
+        """`(sentences,)`, True where there are `num_beams` finished hypotheses."""
+        return self._best[:, :, 3].bool().all(1)
 
     def _finished_sentences(self) -> torch.Tensor:
         """`(sentences,)`, True where no hypothesis can become one of the best any more."""
-        config, length, full = self._config, self._length, self._full()
+        config, length = self._config, self._length
         if config.early_stopping == "never" and config.length_penalty > 0:
             length = config.max_length - self._prompts.shape[1]
-        worst = torch.where(full, self._best_scores[:, -1], HOPELESS)
-        self._improvable &= self._scores[:, 0] / length**config.length_penalty > worst
-        return ~self._improvable | full if config.early_stopping is True else ~self._improvable
+        worst = self._best_scores.amin(1, keepdim=True)
+        worst = torch.where(self._best[:, :, 3].bool(), worst, HOPELESS)
+        self._improvable &= (self._scores[:, :1] / length**config.length_penalty > worst).any(1)
+        done, full = ~self._improvable, self._full()
+        if self._exact:  # transformers goes on with all sentences until all are done, or all are full
+            done, full = done.all(), full.all()
+        return done | full if config.early_stopping is True else done
 
     def _go_on(self, parents: torch.Tensor, tokens: torch.Tensor, finished: torch.Tensor | None) -> None:
         sentences = len(parents)
@@ -310,11 +375,12 @@ class _BeamSearch:
         self._stepper.go_on_from(rows.flatten(), staying)
         self._new = tokens.reshape(-1, 1)
 
+    def _are_distinct(self, scores: torch.Tensor) -> bool:
+        """Whether these scores, the best first, are usual, and no two are equal."""
+        return bool(self._are_in_order(scores[:, :-1], scores[:, 1:]).all() & (scores.abs() < USUAL).all())
+
     def _leave(self, leaving: torch.Tensor) -> None:
-        returned = slice(self._config.num_return_sequences)
-        self._results.append(
-            (self._remaining[leaving], self._best[leaving, returned], self._best_scores[leaving, returned])
-        )
+        self._results.append((self._remaining[leaving], self._best[leaving], self._best_scores[leaving]))
         staying = ~leaving
         self._remaining = self._remaining[staying]
         self._history.leave(self._remaining)

@@ -111,6 +111,10 @@ class GraphStepper(Stepper):
             self._captured = self._graphs.captured(self, len(token_ids))
         return self._captured.step(token_ids)
 
+    def begin_again(self) -> None:
+        super().begin_again()
+        self._captured, self._has_begun = None, False
+
     def _for_steps(self, module: Module) -> Module:
         # Graphs outlive a search, so they have to read the weights where these change.
         return module

@@ -50,6 +50,7 @@ class Stepper:
         self._head = self._for_steps(head if tokens is None else _head_for(head, tokens))
         self._sources = decoder.prepare(encoder_outputs, attention_mask)
         self._state = decoder.first_state(encoder_outputs)
+        self._beginning = self._sources, self._state
         self.vocabulary_size = decoder.config.target_vocab_size if tokens is None else len(tokens)
 
     def step(self, token_ids: torch.Tensor) -> torch.Tensor:
@@ -64,6 +65,10 @@ class Stepper:
             self._look(logits)
             self._look = None
         return logits
+
+    def begin_again(self) -> None:
+        """Back to where the first step began."""
+        self._sources, self._state = self._beginning
 
     def _for_steps(self, module: Module) -> Module:
         """The module as it will be called."""

@@ -44,12 +44,18 @@ def best_continuations(
     Returns:
         Their scores with the offsets, the best first, their beams and their tokens, each `(sentences, count)`.
     """
-    vocabulary = scores.shape[2]
-    if scores.numel() < FEW or count > vocabulary // GROUP:
-        values, places = (scores + offsets.unsqueeze(2)).flatten(1).topk(count)
-        return values, places // vocabulary, places % vocabulary
+    if scores.numel() < FEW or count > scores.shape[2] // GROUP:
+        return best_of_all(scores, offsets, count)
     maxima = _group_maxima(scores.flatten(0, 1)).view(*offsets.shape, -1)
     return _best_of_groups(scores, offsets, maxima, count)
+
+
+def best_of_all(
+    scores: torch.Tensor, offsets: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same by one look at all of the scores. Which of equal ones come first is up to `topk` then."""
+    values, places = (scores + offsets.unsqueeze(2)).flatten(1).topk(count)
+    return values, places // scores.shape[2], places % scores.shape[2]
 
 
 def best_log_probabilities(
@@ -66,15 +72,24 @@ def best_log_probabilities(
     rows = logits.flatten(0, 1)
     if logits.numel() < FEW or count > logits.shape[2] // GROUP:
         return best_continuations(rows.float().log_softmax(1).view_as(logits), offsets, count)
-    maxima, log_sums = _maxima_and_log_sums(rows)
-    offsets = offsets - log_sums.view_as(offsets)
-    return _best_of_groups(logits, offsets, maxima.view(*offsets.shape, -1), count)
+    maxima, highest = _maxima_and_highest_probabilities(rows)
+    # The highest logit is taken away first, as in a softmax, since large numbers have few digits behind the point.
+    origins = maxima.amax(1).view_as(offsets)
+    maxima = maxima.view(*offsets.shape, -1) - origins.unsqueeze(2)
+    return _best_of_groups(logits, offsets + highest.log().view_as(offsets), maxima, count, origins)
 
 
 def _best_of_groups(
-    scores: torch.Tensor, offsets: torch.Tensor, maxima: torch.Tensor, count: int
+    scores: torch.Tensor,
+    offsets: torch.Tensor,
+    maxima: torch.Tensor,
+    count: int,
+    origins: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`maxima` `(sentences, beams, groups)` are those of the scores."""
+    """
+    `maxima` `(sentences, beams, groups)` are those of the scores, from which, if there are any, the origins
+    `(sentences, beams)` were taken away.
+    """
     vocabulary, groups = scores.shape[2], maxima.shape[2]
     best = (maxima + offsets.unsqueeze(2)).flatten(1).topk(count).indices
     beams = best // groups
@@ -82,6 +97,8 @@ def _best_of_groups(
     inside = tokens.clamp(max=vocabulary - 1)
     places = (inside + beams.unsqueeze(2) * vocabulary).flatten(1)
     numbers = scores.flatten(1).gather(1, places).float()
+    if origins is not None:
+        numbers -= origins.gather(1, beams).repeat_interleave(GROUP, dim=1)
     numbers += offsets.gather(1, beams).repeat_interleave(GROUP, dim=1)
     if vocabulary % GROUP:
         numbers.masked_fill_(tokens.flatten(1) >= vocabulary, -torch.inf)
@@ -90,20 +107,19 @@ def _best_of_groups(
     return values, beams.gather(1, chosen // GROUP), inside.flatten(1).gather(1, chosen)
 
 
-def _maxima_and_log_sums(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the logits `(rows, vocabulary)` the maxima of groups and the logarithm of the sum of exponentials."""
+def _maxima_and_highest_probabilities(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the logits `(rows, vocabulary)` the maxima of groups, and of their softmax the highest number."""
     count, vocabulary = rows.shape
     size = min(count, max(1, BLOCK // vocabulary)) if rows.device.type == "cpu" else count
     memory = rows.new_empty(size, vocabulary, dtype=torch.float32)
-    maxima, log_sums = [], []
+    maxima, highest = [], []
     for block in rows.split(size):
         scratch = memory[: len(block)]
         exact = block if block.dtype == torch.float32 else scratch.copy_(block)
         maxima.append(_group_maxima(exact))
         # The fused softmax takes half the time of a log-sum-exp, and the highest probability tells the sum.
-        highest = torch.softmax(exact, dim=1, out=scratch).amax(1)
-        log_sums.append(maxima[-1].amax(1) - highest.log())
-    return torch.cat(maxima), torch.cat(log_sums)
+        highest.append(torch.softmax(exact, dim=1, out=scratch).amax(1))
+    return torch.cat(maxima), torch.cat(highest)
 
 
 def _group_maxima(rows: torch.Tensor) -> torch.Tensor:
@@ -115,4 +131,4 @@ def _group_maxima(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([maxima, rows[:, whole * GROUP :].amax(1, keepdim=True)], dim=1)
 
 
-__all__ = ["best_continuations", "best_log_probabilities", "best_tokens"]
+__all__ = ["best_continuations", "best_log_probabilities", "best_of_all", "best_tokens"]

@@ -25,8 +25,9 @@ from hf_rnn_s2s import (
     top_tokens_rnn_s2s,
 )
 
-CASES = 720  # of which 4 in 5 are beam searches
-END = 2
+from .random_searches import END, BansAnother, random_arguments, random_model, random_sources
+
+CASES = 320  # of each of the two random tests; 4 in 5 are beam searches
 
 
 @pytest.fixture
@@ -50,70 +51,27 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top_tokens_rnn_s2s, "FEW", 0)
 
 
-def random_model(draw: random.Random) -> RnnS2SForConditionalGeneration:
-    """Of any architecture. Its end token is more or less probable, so that hypotheses end early or late or never."""
-    torch.manual_seed(draw.randrange(2**31))
-    config = RnnS2SConfig(
-        vocab_size=draw.choice([13, 40, 67, 131]),
-        embedding_size=6,
-        hidden_size=8,
-        decoder_layers=draw.choice([1, 2]),
-        cell_type=draw.choice(["lstm", "gru"]),
-        attention_type=draw.choice(["none", "dot", "general", "additive", "cosine"]),
-        attention_layer=draw.choice(["bottom", "top"]),
-        context_fusion=draw.choice(["concat", "add"]),
-        initializer_range=1.0,
-        eos_token_id=draw.choice([END, END, [END, 5]]),
-    )
-    model = RnnS2SForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        model.lm_head.bias.normal_(std=0.5)
-        model.lm_head.bias[END] += draw.choice([-1.0, 1.0, 2.0, 4.0])
-    return model
+def compare(
+    draw: random.Random, kind: str, is_wild: bool, searches: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """One random case, ours and that of transformers; the arguments that it had."""
+    model = random_model(draw, kind)
+    inputs, seed = random_sources(draw, model.config.vocab_size), draw.randrange(2**31)
 
+    def arguments() -> dict[str, Any]:
+        return random_arguments(random.Random(seed), model.config.vocab_size, is_wild)
 
-def random_arguments(draw: random.Random, vocabulary: int) -> dict[str, Any]:
-    beams = draw.choice([1, 2, 3, 4, 6])
-    arguments: dict[str, Any] = {"num_beams": beams, "max_new_tokens": draw.choice([1, 3, 5, 12])}
-    if beams > 1:
-        arguments["num_return_sequences"] = draw.randint(1, beams)
-        arguments["length_penalty"] = draw.choice([1.0, 0.0, 0.6, 2.0, -0.5])
-        arguments["early_stopping"] = draw.choice([False, True, "never"])
-    of_one_kind: list[dict[str, Any]] = [
-        {"repetition_penalty": 1.3},
-        {"no_repeat_ngram_size": 2},
-        {"min_new_tokens": 2},
-        {"bad_words_ids": [[7], [4, 9]]},
-        {"suppress_tokens": [6, 8]},
-        {"begin_suppress_tokens": [6]},
-        {"forced_bos_token_id": 9},
-        {"forced_eos_token_id": END},
-        {"exponential_decay_length_penalty": (1, 1.2)},
-        {"sequence_bias": [[[3], 1.5], [[4, 6], 2.0]]},
-        {"renormalize_logits": True},
-        {"encoder_repetition_penalty": 1.2},
-        {"encoder_no_repeat_ngram_size": 2},
-        {
-            "prefix_allowed_tokens_fn": lambda row, target: [
-                token for token in range(vocabulary) if token % 3 != row % 3
-            ]
-        },
-    ]
-    for processor in draw.sample(of_one_kind, draw.choice([0, 0, 1, 2])):
-        if "min_new_tokens" not in processor or arguments["max_new_tokens"] > 2:
-            arguments |= processor
-    return arguments
-
-
-def random_sources(draw: random.Random, vocabulary: int) -> dict[str, torch.Tensor]:
-    rows, longest = draw.choice([1, 2, 5, 9]), draw.randint(1, 8)
-    ids = torch.randint(3, vocabulary, (rows, longest))
-    lengths = torch.tensor([draw.randint(1, longest) for _ in range(rows)])
-    mask = (torch.arange(longest) < lengths.unsqueeze(1)).long()
-    inputs = {"input_ids": ids * mask, "attention_mask": mask}
-    if draw.random() < 0.2:
-        inputs["decoder_input_ids"] = torch.randint(3, vocabulary, (rows, draw.randint(1, 3)))
-    return inputs
+    searches.clear()
+    generated = model.generate(**inputs, **arguments())
+    with monkeypatch.context() as patch:
+        patch.setattr(RnnS2SForConditionalGeneration, "_searches_itself", lambda *args, **kwargs: False)
+        expected = model.generate(**inputs, **arguments(), return_dict_in_generate=True, output_scores=True)
+    assert torch.equal(generated, expected.sequences), arguments()
+    if searches:
+        sequences, scores = searches[-1]
+        assert sequences is generated
+        torch.testing.assert_close(scores, expected.sequences_scores, rtol=1e-5, atol=1e-5, equal_nan=True)
+    return arguments()
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -123,28 +81,103 @@ def test_sequences_and_scores_are_those_of_transformers(
     small_groups: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    draw = random.Random(part)
-    beam_searches = 0
+    draw, beam_searches = random.Random(part), 0
     for _ in range(CASES // 4):
-        model = random_model(draw)
-        inputs = random_sources(draw, model.config.vocab_size)
-        arguments = random_arguments(draw, model.config.vocab_size)
-        searches.clear()
-        generated = model.generate(**inputs, **arguments)
-        with monkeypatch.context() as patch:
-            patch.setattr(RnnS2SForConditionalGeneration, "_searches_itself", lambda *args, **kwargs: False)
-            expected = model.generate(**inputs, **arguments, return_dict_in_generate=True, output_scores=True)
-        if arguments["num_beams"] == 1:
-            assert torch.equal(generated, expected.sequences), arguments
-            continue
-        beam_searches += 1
-        ((sequences, scores),) = searches
-        assert sequences is generated
-        # Where processors leave no other hypothesis, transformers fills up with what has a score of -1e9.
-        real = expected.sequences_scores > -1e8
-        assert torch.equal(sequences[real], expected.sequences[real]), arguments
-        torch.testing.assert_close(scores[real], expected.sequences_scores[real], rtol=1e-5, atol=1e-5)
-    assert beam_searches >= 130  # of each of the four parts
+        arguments = compare(draw, "plain", False, searches, monkeypatch)
+        assert len(searches) == (arguments["num_beams"] > 1)
+        beam_searches += len(searches)
+    assert beam_searches >= 55  # of each of the four parts
+
+
+@pytest.mark.parametrize("kind", ["plain", "banned", "tied"])
+@pytest.mark.parametrize("groups", ["small groups", "all at once"])
+@pytest.mark.filterwarnings("ignore")  # many arguments do not go together
+def test_also_where_nothing_is_as_usual(
+    groups: str,
+    kind: str,
+    searches: list[tuple[torch.Tensor, torch.Tensor]],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scores that are equal, infinite, or no numbers, and hypotheses that nothing can follow."""
+    if groups == "small groups":
+        request.getfixturevalue("small_groups")
+    draw, own = random.Random(f"{kind}, {groups}"), 0
+    for _ in range(CASES // 6):
+        compare(draw, kind, True, searches, monkeypatch)
+        own += len(searches)
+    assert own >= 30
+
+
+@pytest.mark.parametrize(("vocabulary", "early_stopping"), [(13, False), (67, True), (131, "never")])
+def test_hypotheses_whose_scores_are_no_numbers(
+    vocabulary: int,
+    early_stopping: bool | str,
+    searches: list[tuple[torch.Tensor, torch.Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    -inf becomes the lowest number, the decay makes infinity of it, and normalised that is no number, which `topk`
+    takes for the greatest. So transformers keeps beginnings that are not finished for the best hypotheses.
+    """
+    model = model_that_ends(vocabulary)
+    arguments: dict[str, Any] = {
+        "num_beams": 3,
+        "max_new_tokens": 8,
+        "early_stopping": early_stopping,
+        "repetition_penalty": 5.0,
+        "encoder_repetition_penalty": 0.5,
+        "no_repeat_ngram_size": 2,
+        "min_new_tokens": 5,
+        "exponential_decay_length_penalty": (2, 3.0),
+        "renormalize_logits": True,
+        "remove_invalid_values": True,
+    }
+    found = model.generate(sources(2) % 10 + 3, **arguments)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "_searches_itself", lambda *args, **kwargs: False)
+    assert torch.equal(found, model.generate(sources(2) % 10 + 3, **arguments))
+    assert found.shape == (2, 5)
+    assert searches[-1][1].isnan().all()
+
+
+@pytest.mark.parametrize("vocabulary", [8, 40])
+def test_more_hypotheses_are_wanted_than_there_are(vocabulary: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a forced end nothing has a chance any more. What transformers returns beside it has not ended."""
+    model = model_that_ends(vocabulary)
+    ids, arguments = sources() % 5 + 3, {"num_beams": 4, "num_return_sequences": 4, "forced_bos_token_id": END}
+    found = model.generate(ids, max_new_tokens=9, **arguments)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "_searches_itself", lambda *args, **kwargs: False)
+    assert torch.equal(found, model.generate(ids, max_new_tokens=9, **arguments))
+    assert found.shape == (64, 2)
+
+
+def test_of_equal_candidates_the_same_ones_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a model of which nothing has been learnt yet."""
+    model = model_that_ends()
+    torch.nn.init.zeros_(model.lm_head.weight)
+    torch.nn.init.zeros_(model.lm_head.bias)
+    found = model.generate(sources(), num_beams=4, num_return_sequences=4, max_new_tokens=9)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "_searches_itself", lambda *args, **kwargs: False)
+    expected = model.generate(sources(), num_beams=4, num_return_sequences=4, max_new_tokens=9)
+    assert torch.equal(found, expected)
+
+
+def test_an_ordinary_search_is_made_once(rows_per_step: list[int]) -> None:
+    model = model_that_ends()
+    processors: list[dict[str, Any]] = [{"repetition_penalty": 1.3}, {"forced_bos_token_id": 9}]
+    for arguments in ({}, *processors, {"logits_processor": [Unchanged()]}):
+        rows_per_step.clear()
+        found = model.generate(sources(), num_beams=3, max_new_tokens=12, **arguments)
+        assert len(rows_per_step) <= 12
+        assert len(rows_per_step) >= found.shape[1] - 1
+
+
+def test_what_keeps_count_of_its_calls_is_called_once_for_every_step() -> None:
+    """Although the outcome could only be known from a second search."""
+    banning = BansAnother()
+    arguments: dict[str, Any] = {"num_beams": 4, "num_return_sequences": 4, "forced_bos_token_id": END}
+    model_that_ends().generate(sources(), max_new_tokens=9, logits_processor=[banning], **arguments)
+    assert 1 <= banning.calls <= 9
 
 
 def model_that_ends(vocabulary: int = 40, **values: Any) -> RnnS2SForConditionalGeneration:

@@ -59,6 +59,14 @@ def test_the_best_log_probabilities_are_the_top_of_all(
         assert all(len(set(row)) == 5 for row in places.tolist())
 
 
+def test_large_logits_cost_no_digits() -> None:
+    logits = 2000 + 30 * torch.randn(3, 5, 12 * GROUP + 1, generator=torch.Generator().manual_seed(0))
+    offsets = torch.zeros(3, 5)
+    values, _, _ = best_log_probabilities(logits, offsets, 5)
+    expected = logits.double().log_softmax(2).flatten(1).topk(5).values
+    torch.testing.assert_close(values.double(), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_scores_that_nothing_may_win_with() -> None:
     scores = torch.full((2, 3, 20 * GROUP + 5), float("-inf"))
     scores[0, 1, 7], scores[0, 2, -1], scores[1, 0, 3] = 1.0, 2.0, -4.0
