@@ -222,11 +222,40 @@ def boolean_mask(mask: torch.Tensor, shape: torch.Size, name: str, side: str) ->
 
 def is_unchanged(module: nn.Module, kind: type[nn.Module]) -> bool:
     """
-    Whether calling a module does what its class says and nothing else: no hooks, and no other forward pass put over
-    it. Where that is so, its weights may be used without calling it.
+    Whether calling a module does what its class says and nothing else: no hooks, neither its own nor those for all
+    modules, and no other forward pass put over it. Where that is so, its weights may be used without calling it.
     """
+    return type(module) is kind and not has_own_hooks(module) and not has_hooks_for_all()
+
+
+def has_own_hooks(module: nn.Module) -> bool:
+    """Whether somebody has hung something on this module, or put another forward pass over it."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return type(module) is kind and not any(hooks) and "forward" not in vars(module)
+    return any(hooks) or "forward" in vars(module)
 
 
-__all__ = ["RnnS2SPart", "RnnS2SPreTrainedModel", "boolean_mask", "check_ids", "embed", "is_unchanged"]
+def has_hooks_for_all() -> bool:
+    """
+    Whether there are hooks for all modules, such as `torch.nn.modules.module.register_module_forward_hook` registers.
+    torch has a private name for the question. Where that is missing, there may be some.
+    """
+    ask = getattr(nn.modules.module, "_has_any_global_hook", None)
+    return ask is None or bool(ask())
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether its numbers are what they seem to be, and where they seem to be: no quantized or distributed tensor."""
+    return type(tensor) in (torch.Tensor, nn.Parameter)
+
+
+__all__ = [
+    "RnnS2SPart",
+    "RnnS2SPreTrainedModel",
+    "boolean_mask",
+    "check_ids",
+    "embed",
+    "has_hooks_for_all",
+    "has_own_hooks",
+    "is_plain",
+    "is_unchanged",
+]

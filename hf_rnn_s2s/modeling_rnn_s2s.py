@@ -11,7 +11,7 @@ from torch import nn
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids, is_unchanged
+from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids, has_hooks_for_all, is_plain, is_unchanged
 from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import RnnS2SDecoder
@@ -340,7 +340,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         rows, head = hidden.flatten(0, 1), self.lm_head
         if logits is not None:
             total = summed_cross_entropy_of_logits(logits.flatten(0, 1), labels.flatten(), smoothing)
-        elif is_unchanged(head, nn.Linear):
+        elif isinstance(head, nn.Linear) and is_unchanged(head, nn.Linear) and is_plain(head.weight):
             total = summed_cross_entropy(rows, head.weight, head.bias, labels.flatten(), smoothing)
         else:
             total = summed_cross_entropy_of_logits(head(rows), labels.flatten(), smoothing)
@@ -357,7 +357,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             (self.model, RnnS2SModel),
             (self.model.decoder, RnnS2SDecoder),
         )
-        return any(
+        return has_hooks_for_all() or any(
             type(module).forward is not kind.forward
             or bool(module._forward_hooks or module._forward_pre_hooks)
             or ("forward" in vars(module) and not _is_for_precision(module))

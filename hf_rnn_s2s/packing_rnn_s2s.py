@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from .base_rnn_s2s import is_unchanged
+from .base_rnn_s2s import has_own_hooks, is_plain, is_unchanged
 from .recurrent_rnn_s2s import LayerState, LSTMLayer
 
 logger = logging.get_logger(__name__)
@@ -48,7 +48,7 @@ def _replaced(module: Module, replace: Callable[[nn.Module], nn.Module], keep: C
     replacement = replace(module)
     if replacement is not module:
         return replacement  # type: ignore[return-value]
-    if not _is_ours(module):
+    if not _is_ours(module) or has_own_hooks(module):  # which are called with the module that they were hung on
         return module
     children = {
         name: child if name in keep else _replaced(child, replace, keep) for name, child in module.named_children()
@@ -107,9 +107,9 @@ class PackedLSTMLayer(nn.Module):
 
 
 def _packed_one(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.Linear) and is_unchanged(module, nn.Linear) and _can_pack(module.weight):
+    if isinstance(module, nn.Linear) and is_unchanged(module, nn.Linear) and _can_pack(module):
         return PackedLinear(module)
-    if isinstance(module, LSTMLayer) and is_unchanged(module, LSTMLayer) and _can_pack(module.weight_ih):
+    if isinstance(module, LSTMLayer) and is_unchanged(module, LSTMLayer) and _can_pack(module):
         return PackedLSTMLayer(module)
     return module
 
@@ -120,12 +120,11 @@ def _is_ours(module: nn.Module) -> bool:
     return package == __name__.rpartition(".")[0] or type(module) in (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
-def _can_pack(weight: torch.Tensor) -> bool:
+def _can_pack(module: nn.Module) -> bool:
     return (
-        type(weight) in (torch.Tensor, nn.Parameter)
-        and not torch.is_grad_enabled()
+        not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and has_kernels(weight)
+        and all(is_plain(weight) and has_kernels(weight) for weight in module.parameters(recurse=False))
     )
 
 

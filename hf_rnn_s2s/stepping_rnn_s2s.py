@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .base_rnn_s2s import is_unchanged
+from .base_rnn_s2s import is_plain, is_unchanged
 from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoderOutput
 from .packing_rnn_s2s import Module, packed
@@ -95,7 +95,7 @@ def _head_for(head: nn.Module, tokens: torch.Tensor) -> nn.Module:
     """An output layer for these tokens only."""
     # What else is derived from a linear layer may compute anything.
     is_linear = isinstance(head, nn.Linear) and (type(head) is nn.Linear or hasattr(head, "selects_rows"))
-    if not (isinstance(head, nn.Linear) and is_linear and is_unchanged(head, type(head))):
+    if not (isinstance(head, nn.Linear) and is_linear and is_unchanged(head, type(head)) and is_plain(head.weight)):
         return _Columns(head, tokens)
     selected = nn.Linear(head.in_features, len(tokens), head.bias is not None, device="meta")
     selected.weight = nn.Parameter(head.weight[tokens], requires_grad=False)
