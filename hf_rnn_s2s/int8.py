@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import nn
 
+from .base_rnn_s2s import has_own_hooks
+from .int8_weights import QuantizedWeights
 from .machine import has_fast_int8
 from .modeling_rnn_s2s import RnnS2SForConditionalGeneration
 from .recurrent_rnn_s2s import LayerState, LSTMLayer
@@ -27,15 +30,21 @@ __all__ = ["Int8LSTMLayer", "Int8Linear", "quantize_int8"]
 
 OPERATOR_SET, FORMAT_VERSION = 17, 8  # of ONNX, as old as the lower bound of onnxruntime knows
 
+WAY_OUT = "Do that with the model that it was made of, and call quantize_int8 on it again."
+
 
 def quantize_int8(model: RnnS2SForConditionalGeneration) -> RnnS2SForConditionalGeneration:
     """
     A copy of a model whose decoder and output layer compute with 8 bit integers, on the CPU, for evaluation.
 
-    What is done once per sentence stays in float32, the encoder and the bridge, and so do GRU layers, for which there
-    is no such operator. The numbers of a product share one scale over the batch, so that a row's scores depend on the
-    rows beside it, a little. The weights are kept as they were: `save_pretrained` writes those, and `quantize_int8` is
-    called again after loading.
+    What is done once per sentence stays in float32, the encoder and the bridge, and so do layers with hooks, and GRU
+    layers, for which there is no such operator. The numbers of a product share one scale over the batch, so that a
+    row's scores depend on the rows beside it, a little. The weights are kept as they were: `save_pretrained` writes
+    those, and `quantize_int8` is called again after loading.
+
+    The copy computes what the model was at this moment. It does not learn, load other weights or change its
+    vocabularies, and computes nothing more once its weights have been changed all the same. A loss in evaluation is
+    that of its own logits.
 
     Args:
         model: in float32, on the CPU. It is left as it is.
@@ -46,27 +55,45 @@ def quantize_int8(model: RnnS2SForConditionalGeneration) -> RnnS2SForConditional
     Raises:
         ImportError: without the extra `int8`.
         TypeError: if the weights are of another type than float32.
-        ValueError: if the model is on another device than the CPU.
+        ValueError: if the model is on another device than the CPU, or has weights that are computed of others at each
+            call, as pruning and the old `weight_norm` leave them.
     """
     _require_onnx_runtime()
     if model.device.type != "cpu":
         raise ValueError(f'int8 is for the CPU, and the model is on {model.device}: call model.to("cpu") first.')
     if model.dtype != torch.float32:
         raise TypeError(f"int8 is made of float32 weights; these are {model.dtype}: call model.float() first.")
-    quantized = copy.deepcopy(model).eval().requires_grad_(False)
-    decoder = quantized.model.decoder
+    _require_weights_of_its_own(model)
+    with torch.inference_mode(False):  # where torch counts the changes of a tensor
+        quantized = copy.deepcopy(model).eval().requires_grad_(False)
+        _replace_layers(quantized)
+    for name in ("resize_token_embeddings", "resize_decoder_token_embeddings"):
+        setattr(quantized, name, partial(_refuse_to_resize, name))
+        setattr(quantized.model, name, partial(_refuse_to_resize, name))
+    for module in quantized.modules():
+        if any(isinstance(inner, (Int8Linear, Int8LSTMLayer)) for inner in module.modules()):
+            module.register_load_state_dict_pre_hook(_refuse_to_load)
+    return quantized
+
+
+def _replace_layers(model: RnnS2SForConditionalGeneration) -> None:
+    decoder = model.model.decoder
     for index, layer in enumerate(decoder.layers):
-        if type(layer) is LSTMLayer:
-            decoder.layers[index] = Int8LSTMLayer(layer)
+        if type(layer) in (LSTMLayer, Int8LSTMLayer) and not has_own_hooks(layer):
+            decoder.layers[index] = Int8LSTMLayer(cast(LSTMLayer, layer))
     holders = [decoder, *(decoder.attention.modules() if decoder.attention is not None else ())]
     for holder in holders:
         for name, module in list(holder.named_children()):
             # A score's single number per position is no product to speak of.
-            if type(module) is nn.Linear and name not in ONCE and module.out_features > 1:
+            if _is_plain_linear(module) and name not in ONCE and module.out_features > 1:
                 setattr(holder, name, Int8Linear(module))
-    if type(quantized.lm_head) is nn.Linear:
-        quantized.lm_head = Int8Linear(quantized.lm_head)
-    return quantized
+    if _is_plain_linear(model.lm_head):
+        model.lm_head = Int8Linear(model.lm_head)
+
+
+def _is_plain_linear(module: nn.Module) -> bool:
+    """Whether an `Int8Linear` can stand in its place; what was made of weights before is made of them again."""
+    return type(module) in (nn.Linear, Int8Linear) and not has_own_hooks(module)
 
 
 class Int8Linear(nn.Linear):
@@ -87,9 +114,11 @@ class Int8Linear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         self.train(linear.training)
         self._graph = _Graph(_linear_graph(linear.weight))
+        self._quantized = QuantizedWeights(self, ["weight"])
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         _check(self, inputs)
+        self._quantized.require_unchanged(self)
         outputs = inputs.new_empty(*inputs.shape[:-1], self.out_features)
         self._graph.run({"inputs": inputs.flatten(0, -2)}, {"outputs": outputs.flatten(0, -2)})
         return outputs if self.bias is None else outputs.add_(self.bias)
@@ -110,11 +139,13 @@ class Int8LSTMLayer(LSTMLayer):
             setattr(self, name, parameter)
         self.train(layer.training)
         self._graph = _Graph(_lstm_graph(layer))
+        self._quantized = QuantizedWeights(self, ["weight_ih", "weight_hh", "bias_ih", "bias_hh"])
 
     def _run(
         self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
     ) -> tuple[torch.Tensor, LayerState]:
         _check(self, inputs)
+        self._quantized.require_unchanged(self)
         batch, time, _ = inputs.shape
         outputs = inputs.new_empty(time, 1, batch, self.hidden_size)
         hidden, cell = (inputs.new_empty(1, batch, self.hidden_size) for _ in range(2))
@@ -162,10 +193,32 @@ class _Graph:
 def _check(module: nn.Module, inputs: torch.Tensor) -> None:
     if module.training:
         raise ValueError("A model in int8 cannot learn: train the one it was made of, or call eval() first.")
+    if torch.is_grad_enabled() and (inputs.requires_grad or any(one.requires_grad for one in module.parameters())):
+        raise ValueError(
+            "A model in int8 has no gradients: take those of the one it was made of, or compute under torch.no_grad()."
+        )
     if inputs.device.type != "cpu":
         raise ValueError(f"int8 is for the CPU, and the inputs are on {inputs.device}: leave the model there.")
     if inputs.dtype != torch.float32:
         raise TypeError(f"int8 reads float32, and the inputs are {inputs.dtype}: leave out bfloat16 and autocast.")
+
+
+def _refuse_to_load(*args: Any) -> NoReturn:
+    raise ValueError(f"A model in int8 keeps the weights it was made of; it loads no others. {WAY_OUT}")
+
+
+def _refuse_to_resize(name: str, *args: Any, **kwargs: Any) -> NoReturn:
+    raise ValueError(f"{name}: a model in int8 keeps the vocabularies it has. {WAY_OUT}")
+
+
+def _require_weights_of_its_own(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                raise ValueError(
+                    f"{path}.{name} is computed of other weights at each call, as after pruning or weight_norm. Make "
+                    "a weight of it first, for example by torch.nn.utils.prune.remove or remove_weight_norm."
+                )
 
 
 def _linear_graph(weight: torch.Tensor) -> bytes:
