@@ -218,9 +218,9 @@ class _BeamSearch:
         self._best_scores = torch.full((sentences, beams), HOPELESS, device=device)
         self._improvable = torch.ones(sentences, dtype=torch.bool, device=device)
         self._any_full = False  # whether any sentence has all of its hypotheses
-        # The scores that the best ones were taken of, to go on with and as hypotheses
-        self._compared: list[torch.Tensor] = []
-        self._merged: list[torch.Tensor] = []
+        # The best `num_beams` scores and the next one: of the candidates of each step, and of each choice among them
+        self._continued_with: list[torch.Tensor] = []
+        self._chosen: list[torch.Tensor] = []
         self._is_precise = False  # whether two scores are hardly ever equal by chance
         self._results: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
@@ -235,14 +235,20 @@ class _BeamSearch:
         sums = scores * best[:, :, 0] ** self._config.length_penalty
         usual = best[:, :, 3].bool() & (scores.abs() < USUAL) & (sums.abs() < USUAL)
         in_order = self._are_in_order(scores[:, :-1], scores[:, 1:])
-        return bool(usual.all() & in_order.all() & self._is_clear(self._compared) & self._is_clear(self._merged))
+        clear = self._are_clear(self._continued_with)
+        if self._config.early_stopping is True:
+            # A hopeless hypothesis that is finished counts, too, when a sentence has enough of them.
+            clear &= torch.cat(self._continued_with)[:, -2].min() > -USUAL
+        return bool(usual.all() & in_order.all() & clear & self._are_clear(self._chosen))
 
-    def _is_clear(self, compared: list[torch.Tensor]) -> torch.Tensor:
-        """Whether there was no doubt which of the scores, each `(sentences, scores)`, are the best `num_beams`."""
-        best = torch.cat(compared).topk(self._config.num_beams + 1).values
-        in_order = self._are_in_order(best[:, -2], best[:, -1])
-        # What is no number comes first.
-        return (in_order | (best[:, -2] < -USUAL)).all() & (best[:, 0] < USUAL).all()
+    def _are_clear(self, best: list[torch.Tensor]) -> torch.Tensor:
+        """
+        Whether there was no doubt which scores are the best `num_beams`, by these and the next one each time,
+        `(sentences, num_beams + 1)`.
+        """
+        first, last, following = torch.cat(best)[:, [0, -2, -1]].unbind(1)
+        in_order = self._are_in_order(last, following)
+        return (in_order | (last < -USUAL)).all() & (first < USUAL).all()  # what is no number comes first
 
     def _are_in_order(self, scores: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
         """Where scores are above the following ones. In half precision two are equal every day, and may be so here."""
@@ -252,14 +258,13 @@ class _BeamSearch:
         """Writes one token in every beam; True when there is nothing more to write."""
         scores, parents, tokens = self._continuations()
         self._length += 1
-        self._compared.append(scores)
+        self._continued_with.append(scores[:, : self._config.num_beams + 1])
         hits = self._hits(parents, tokens)
         is_last = False
         if hits is not None:
             self._take_over(scores, parents, tokens, hits)
             scores = scores + hits * HOPELESS
-            self._compared.append(scores)
-            running = scores.topk(self._config.num_beams).indices
+            running = self._best_places(scores)
             scores, parents, tokens = (one.gather(1, running) for one in (scores, parents, tokens))
             is_last = bool(hits.all())
         # The candidates are in order: where nothing is finished, the first ones are the best that go on.
@@ -338,12 +343,21 @@ class _BeamSearch:
             scores = scores + self._full().unsqueeze(1) * HOPELESS
         scores = scores + ~self._improvable.unsqueeze(1) * HOPELESS
         scores = torch.cat([self._best_scores, scores + ~finished * HOPELESS], dim=1)
-        self._merged.append(scores)
         lengths = torch.full_like(tokens, self._length)
         told = torch.stack([lengths, parents, tokens, finished.long()], dim=2)
-        self._best_scores, kept = scores.topk(self._config.num_beams)
+        kept = self._best_places(scores)
+        self._best_scores = scores.gather(1, kept)
         self._best = torch.cat([self._best, told], dim=1).gather(1, kept.unsqueeze(2).expand(-1, -1, 4))
         self._any_full = bool(self._full().any())
+
+    def _best_places(self, scores: torch.Tensor) -> torch.Tensor:
+        """Of scores `(sentences, scores)` the places `(sentences, num_beams)` of the best, the best first."""
+        beams = self._config.num_beams
+        if self._exact:  # which of equal scores come first depends on how many are wanted
+            return scores.topk(beams).indices
+        values, places = scores.topk(beams + 1)
+        self._chosen.append(values)
+        return places[:, :beams]
 
     def _full(self) -> torch.Tensor:
         """`(sentences,)`, True where there are `num_beams` finished hypotheses."""

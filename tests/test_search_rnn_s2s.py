@@ -151,6 +151,19 @@ def test_more_hypotheses_are_wanted_than_there_are(vocabulary: int, monkeypatch:
     assert found.shape == (64, 2)
 
 
+def test_ends_without_hope_count_for_early_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two tokens to choose from, one of which ends, some beams begin without a chance, and end at once."""
+    model = model_that_ends(8)
+    with torch.no_grad():
+        model.lm_head.bias[[token for token in range(8) if token not in (3, END)]] = -torch.inf
+        model.lm_head.bias[END] -= 3
+    ids, arguments = sources(1) % 5 + 3, {"num_beams": 3, "max_new_tokens": 4, "early_stopping": True}
+    found = model.generate(ids, **arguments)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "_searches_itself", lambda *args, **kwargs: False)
+    assert torch.equal(found, model.generate(ids, **arguments))
+    assert found.tolist() == [[1, 3, END]]  # and not [1, 3, 3, END], which is more probable
+
+
 def test_of_equal_candidates_the_same_ones_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a model of which nothing has been learnt yet."""
     model = model_that_ends()
