@@ -81,7 +81,7 @@ def main() -> None:
     speeds: dict[str, list[float]] = {name: [] for name in chosen.contenders if "ours" in name}
     for _ in range(rounds):
         for name in chosen.contenders:
-            worker = Worker(name, streams(chosen))
+            worker = Worker.of(name, streams(chosen))
             tokens = worker.call("prepare", first=0, count=count)
             worker.call("train", first=0, count=count)
             peaks[name].append(worker.call("peak_memory"))

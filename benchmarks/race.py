@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -14,19 +15,26 @@ class Worker:
     A contender in another process.
 
     Args:
-        name: one of `CONTENDERS`.
-        streams: arguments of `Streams`, as JSON can hold them, and the number of `threads`.
+        name: what it is called in tables.
+        command: what Python is started with, a file or a module and its arguments; the last one is written as JSON.
+        environment: variables of the process beside those of this one.
     """
 
-    def __init__(self, name: str, streams: dict[str, Any]) -> None:
+    def __init__(self, name: str, command: Sequence[Any], environment: Mapping[str, str] | None = None) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", name, json.dumps(streams)],
+            [sys.executable, "-W", "ignore", *command[:-1], json.dumps(command[-1])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **(environment or {})},
         )
         self._answer()
+
+    @classmethod
+    def of(cls, name: str, streams: dict[str, Any]) -> Worker:
+        """One of `CONTENDERS`; `streams` are arguments of `Streams` and the number of `threads`."""
+        return cls(name, ["-m", "benchmarks.worker", name, streams])
 
     def call(self, method: str, **arguments: Any) -> Any:
         """What a method of the contender returns."""

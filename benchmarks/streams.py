@@ -24,12 +24,7 @@ class Streams:
     """
 
     def __init__(self, data: Path, work: Path, vocabulary: int = 8000, batch_size: int = 64, seed: int = 0) -> None:
-        for side in SIDES:
-            if not (data / f"train.{side}").is_file():
-                raise SystemExit(
-                    f"There is no {data / f'train.{side}'}. The benchmarks read Multi30k, one sentence a line, from "
-                    "the folder --data; https://github.com/multi30k/dataset has it."
-                )
+        require_data(data)
         self.data, self.vocabulary, self.batch_size, self.seed = data, vocabulary, batch_size, seed
         self.tokenizer = self._tokenizer(work / f"tokenizer-{vocabulary}")
 
@@ -73,6 +68,16 @@ class Streams:
             )
             tokenizer.save_pretrained(folder)
         return RnnS2STokenizer.from_pretrained(folder)
+
+
+def require_data(data: Path) -> None:
+    """Ends the program, and says what is missing, unless the training pairs are there."""
+    for side in SIDES:
+        if not (data / f"train.{side}").is_file():
+            raise SystemExit(
+                f"There is no {data / f'train.{side}'}. The benchmarks read Multi30k, one sentence a line, from "
+                "the folder --data; https://github.com/multi30k/dataset has it."
+            )
 
 
 def padded(rows: list[list[int]], value: int) -> list[list[int]]:

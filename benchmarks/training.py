@@ -29,7 +29,7 @@ def main() -> None:
     options.add_argument("--batches", type=int, default=24, help="in a turn")
     chosen = parse(options)
     rounds, count, warm = (1, 4, 2) if chosen.quick else (chosen.rounds, chosen.batches, 8)
-    workers = [Worker(name, streams(chosen)) for name in chosen.contenders]
+    workers = [Worker.of(name, streams(chosen)) for name in chosen.contenders]
     tokens = {worker.name: worker.call("prepare", first=0, count=count) for worker in workers}
     for worker in workers:
         worker.call("prepare", first=count, count=warm)

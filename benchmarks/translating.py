@@ -48,7 +48,7 @@ def main() -> None:
     searches = [(1, chosen.batch_size), (5, chosen.batch_size)]
     if chosen.batch_one:
         searches, sentences = [(1, 1), (5, 1)], min(sentences, 200)
-    workers = [Worker(name, streams(chosen)) for name in chosen.contenders]
+    workers = [Worker.of(name, streams(chosen)) for name in chosen.contenders]
     made = Streams(chosen.data, chosen.work, chosen.vocabulary)
     for worker in workers:
         _learn(worker, chosen, made)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks.contenders import CONTENDERS, contender_class, installed, racers
 from benchmarks.floor import Product, Recurrence, decoding_floor, training_floor
 from benchmarks.race import race
 from benchmarks.report import report
+from benchmarks.revisions import unpack
 from benchmarks.scaling import marginal
 from benchmarks.streams import END, PAD, Streams, padded
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
@@ -83,6 +85,29 @@ def test_what_train_py_adds(small: list[str]) -> None:
     assert line.keys() >= COMMON
     assert line["contenders"].keys() == {"bare loop", "train.py"}
     assert line["floor_share"] > 0
+
+
+def test_another_revision_beside_this_one(small: list[str]) -> None:
+    (line,) = run("revisions", *small, "--before", str(ROOT))
+    assert line.keys() >= COMMON | {"ratios_of_pairs", "equal_translations", "revision"}
+    kinds = line["ratios"].keys()
+    assert kinds == line["ratios_of_pairs"].keys()
+    assert {"training, float32", "greedy, batches of 8, float32", "5 beams, batches of 1, float32"} <= kinds
+    for kind, ratio in line["ratios"].items():
+        before, now = (line["contenders"][f"{kind}, {side}"] for side in ("before", "now"))
+        assert ratio == pytest.approx(now / before, rel=2e-3)
+    assert line["equal_translations"].keys() == {kind for kind in kinds if "training" not in kind}
+    assert set(line["equal_translations"].values()) == {1.0}
+
+
+def test_a_revision_is_unpacked_and_an_unknown_one_named(tmp_path: Path) -> None:
+    if shutil.which("git") is None or subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT).returncode:
+        pytest.skip("there are no revisions here")
+    name = unpack("HEAD", tmp_path)
+    assert len(name) == 12
+    assert (tmp_path / "hf_rnn_s2s" / "__init__.py").is_file()
+    with pytest.raises(SystemExit, match="^git rev-parse: "):
+        unpack("no-such-revision", tmp_path)
 
 
 def test_memory(small: list[str]) -> None:
@@ -212,8 +237,10 @@ def test_all_contenders_get_the_same_pairs(corpus: Path) -> None:
     assert padded([[1], [1, 2]], PAD) == [[1, PAD], [1, 2]]
 
 
-def test_missing_data_is_named(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.training", "--quick", "--contenders", "ours", "--data", str(tmp_path)]
+@pytest.mark.parametrize("name", [["training", "--contenders", "ours"], ["revisions", "--before", str(ROOT)]])
+def test_missing_data_is_named(name: list[str], tmp_path: Path) -> None:
+    benchmark, *arguments = name
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--quick", *arguments, "--data", str(tmp_path)]
     outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert outcome.returncode
     assert "The benchmarks read Multi30k" in outcome.stderr

@@ -1,0 +1,156 @@
+"""
+This checkout beside another revision of the package: training through its Trainer, and translating from text to text.
+
+    python -m benchmarks.revisions --before v1.0              everything
+    python -m benchmarks.revisions --before HEAD~3 --quick    that it runs
+
+Each revision has a process of its own, in which everything but the package is the same, and they take turns, A B A B.
+Tokenizer, token ids and weights are made once, by the earlier revision, and both read them; they are kept in --work.
+Two ratios are told, each this checkout's speed by that of the other one, so that 1 means as fast and less is slower:
+that of the medians, and the median of the ratios of turns that followed each other. The share of equal translations
+says whether it is the same work; roundings may differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.options import parse, parser, streams
+from benchmarks.race import Worker, race
+from benchmarks.report import report, rounded
+from benchmarks.streams import require_data
+from hf_rnn_s2s.machine import has_fast_bfloat16
+
+ROOT = Path(__file__).parents[1]
+SIDES = ("before", "now")
+
+
+def main() -> None:
+    """Races the two."""
+    options = parser(__doc__)
+    options.add_argument("--before", required=True, help="the other revision, as git names it, or a folder with one")
+    options.add_argument("--epochs", type=float, default=4.0, help="of training the weights to translate with")
+    options.add_argument("--steps", type=int, default=60, help="of training in a turn")
+    options.add_argument("--sentences", type=int, default=1000, help="in a turn; of single ones a fifth")
+    chosen = parse(options)
+    require_data(chosen.data)
+    if chosen.quick:
+        chosen.epochs, chosen.steps, chosen.sentences, chosen.rounds = 0.02, 4, 20, 1
+    with tempfile.TemporaryDirectory() as folder:
+        checkout, revision = Path(chosen.before).resolve(), chosen.before
+        if not checkout.is_dir():
+            checkout = Path(folder).resolve()
+            revision = unpack(chosen.before, checkout)
+        workers = start({"before": checkout, "now": ROOT}, chosen, revision)
+        results, equal = measured(workers, chosen)
+        for worker in workers:
+            worker.end()
+    tell(results, equal, revision)
+
+
+def unpack(revision: str, folder: Path) -> str:
+    """Writes the files of a revision into a folder; the first twelve digits of its name."""
+    name = _git("rev-parse", "--verify", f"{revision}^{{commit}}").decode().strip()
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", name))) as files:
+        files.extractall(folder, filter="data")
+    return name[:12]
+
+
+def start(checkouts: dict[str, Path], chosen: argparse.Namespace, revision: str) -> list[Worker]:
+    """Both processes, when tokenizer and weights are there."""
+    name = f"{Path(revision).name}-{chosen.vocabulary}-{chosen.epochs:g}"
+    work = chosen.work.resolve() / "revisions" / name
+    work.mkdir(parents=True, exist_ok=True)
+    settings = {**streams(chosen), "data": str(chosen.data.resolve()), "work": str(work)}
+    script = str(Path(__file__).with_name("revision_worker.py"))
+    workers = [
+        Worker(side, [script, str(checkout), settings], {"PYTHONPATH": str(checkout)})
+        for side, checkout in checkouts.items()
+    ]
+    done = work / "made"
+    if not done.is_file():
+        seconds = workers[0].call("make", epochs=chosen.epochs, precision=_precisions()[-1])
+        done.touch()
+        print(f"{revision} has made the weights, in {seconds / 60:.1f} minutes", flush=True)
+    return workers
+
+
+def measured(workers: list[Worker], chosen: argparse.Namespace) -> tuple[dict[str, dict[str, list[float]]], dict]:
+    """Speeds by kind of work and by side, one for each round; shares of equal translations by kind."""
+    results, equal = {}, {}
+    for precision in _precisions():
+        results[f"training, {precision}"] = race(
+            workers, chosen.rounds, partial(_training_speed, steps=chosen.steps, precision=precision)
+        )
+    for precision in _precisions():
+        for batch_size in (chosen.batch_size, 1):
+            for beams in (1, 5):
+                sentences = chosen.sentences if batch_size > 1 else max(1, chosen.sentences // 5)
+                search = {"sentences": sentences, "beams": beams, "batch_size": batch_size, "precision": precision}
+                texts: dict[str, list[str]] = {}
+                kind = f"{'greedy' if beams == 1 else f'{beams} beams'}, batches of {batch_size}, {precision}"
+                results[kind] = race(workers, chosen.rounds, partial(_searching_speed, search=search, texts=texts))
+                pairs = zip(*(texts[side] for side in SIDES), strict=True)
+                equal[kind] = rounded(sum(one == other for one, other in pairs) / sentences)
+    return results, equal
+
+
+def tell(results: dict[str, dict[str, list[float]]], equal: dict[str, float], revision: str) -> None:
+    """Prints the ratios, and what every benchmark ends with."""
+    by_medians, by_pairs, flat = {}, {}, {}
+    width = max(map(len, results))
+    print(f"\nthis checkout by {revision}")
+    for kind, speeds in results.items():
+        before, now = (speeds[side] for side in SIDES)
+        by_medians[kind] = rounded(median(now) / median(before))
+        by_pairs[kind] = rounded(median(one / other for one, other in zip(now, before, strict=True)))
+        same = f"   {equal[kind]:.1%} of translations equal" if kind in equal else ""
+        print(f"  {kind:{width}}  medians {by_medians[kind]:.3f}   pairs {by_pairs[kind]:.3f}{same}")
+        flat.update({f"{kind}, {side}": speeds[side] for side in SIDES})
+    report(
+        "revisions",
+        "target tokens or sentences per second",
+        flat,
+        ratios=by_medians,
+        ratios_of_pairs=by_pairs,
+        equal_translations=equal,
+        revision=revision,
+    )
+
+
+def _training_speed(worker: Worker, steps: int, precision: str) -> float:
+    # While the other one had its turn, its memory may have been put aside.
+    worker.call("train", steps=max(1, steps // 6), precision=precision)
+    return worker.call("train", steps=steps, precision=precision)
+
+
+def _searching_speed(worker: Worker, search: dict[str, Any], texts: dict[str, list[str]]) -> float:
+    worker.call("translate", **{**search, "sentences": min(search["sentences"], 2 * search["batch_size"])})
+    outcome = worker.call("translate", **search)
+    texts[worker.name] = outcome["texts"]
+    return search["sentences"] / outcome["seconds"]
+
+
+def _precisions() -> list[str]:
+    """Those that are of use on this machine, the fastest one last."""
+    return ["float32", *(["bfloat16"] if has_fast_bfloat16("cpu") else [])]
+
+
+def _git(*arguments: str) -> bytes:
+    outcome = subprocess.run(["git", *arguments], check=False, capture_output=True, cwd=ROOT)
+    if outcome.returncode:
+        sys.exit(f"git {arguments[0]}: {outcome.stderr.decode().strip()}")
+    return outcome.stdout
+
+
+if __name__ == "__main__":
+    main()
