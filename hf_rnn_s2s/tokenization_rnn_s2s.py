@@ -261,9 +261,9 @@ def train_tokenizer(
 
     Tokens of your own, such as a tag for the language to write, are added as to any tokenizer, and found wherever they
     stand in a text: `tokenizer.add_special_tokens({"extra_special_tokens": ["<2de>"]})`; then a model that is already
-    there needs `model.resize_token_embeddings(len(tokenizer))`. Three limits: a typed `<s>` becomes a control token if
-    `<s>` is added once more, or where a special token that begins with a letter follows it without a space; and
-    `add_tokens` finds tokens that begin with a space or end like `<x-s>` only as `AddedToken(token, normalized=False)`.
+    there needs `model.resize_token_embeddings(len(tokenizer))`. Two limits: a typed `<s>` becomes a control token if
+    `<s>` is added once more, or where a special token that begins with a letter follows it without a space; and tokens
+    that begin with a space or end like `<x-s>` are found only if added as `AddedToken(token, normalized=False)`.
 
     Args:
         texts: sentences to learn from; the source side only, if `target_texts` is given.
