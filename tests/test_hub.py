@@ -159,7 +159,7 @@ def test_case_4_no_package_no_trust(saved: Saved, run: Run) -> None:
 
 
 def test_two_vocabularies_travel_too(tiny_texts: list[str], run: Run, tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(tiny_texts[:3], 300, target_texts=tiny_texts[3:], target_vocab_size=280)
+    tokenizer = train_tokenizer(tiny_texts[:3], 312, target_texts=tiny_texts[3:], target_vocab_size=292)
     config = RnnS2SConfig(
         vocab_size=len(tokenizer),
         decoder_vocab_size=len(tokenizer.target_tokenizer),
