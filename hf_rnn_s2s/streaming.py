@@ -13,6 +13,8 @@ those of `datasets` begin with a shard, and pass over the rows before the place 
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +31,7 @@ from transformers.trainer_utils import IntervalStrategy
 from .data_arguments import DataError
 from .sampling import ShuffledLengthGroups, TokenBudgetBatches
 
-__all__ = ["StreamBatching", "StreamLoader", "StreamPasses"]
+__all__ = ["StreamBatching", "StreamLoader", "StreamPasses", "tokenize_in_one_thread"]
 
 Rows = list[dict[str, list[int]]]
 
@@ -123,64 +125,6 @@ class Place:
     is_end: bool = False
 
 
-class _Item(NamedTuple):
-    """What a worker hands over: a batch, and the place behind it; or no batch, where it is not its turn or its end."""
-
-    place: Place | None
-    batch: Any
-
-
-class _WorkerBatches(torch.utils.data.IterableDataset):
-    """
-    One pass over the rows of each worker, as items. `datasets` shares the shards of the source out between workers. A
-    worker that has no more rows goes on saying so, so that the next item is always that of the next worker.
-
-    Args:
-        examples: with the columns `input_ids` and `labels`.
-        batching: see there.
-        process: number of the training process.
-        pass_number: from 0.
-        places: of each worker, where it begins.
-        turn: number of the worker whose item is the next one.
-    """
-
-    def __init__(
-        self,
-        examples: IterableDataset,
-        batching: StreamBatching,
-        process: int,
-        pass_number: int,
-        places: list[Place],
-        turn: int,
-    ) -> None:
-        self.examples, self.batching, self.process = examples, batching, process
-        self.pass_number, self.places, self.turn = pass_number, places, turn
-
-    def __iter__(self) -> Iterator[_Item]:
-        info = get_worker_info()
-        worker = 0 if info is None else info.id
-        if worker < self.turn:
-            yield _Item(None, None)
-        if not self.places[worker].is_end:
-            yield from self._batches(worker, self.places[worker])
-        while True:
-            yield _Item(Place(is_end=True), None)
-
-    def _batches(self, worker: int, place: Place) -> Iterator[_Item]:
-        self.examples.load_state_dict(place.state)
-        source = iter(self.examples)
-        state, block, done = place.state, place.block, place.batches
-        while True:
-            seed = self.batching.seed_of(self.pass_number, worker, block)
-            rows = list(islice(source, self.batching.block_size(block, seed)))
-            if not rows:
-                return
-            for number, step in enumerate(self.batching.steps(rows, seed), start=1):
-                if number > done:
-                    yield _Item(Place(state, block, number), [rows[row] for row in step[self.process]])
-            state, block, done = self.examples.state_dict(), block + 1, 0
-
-
 @dataclass
 class _Position:
     """Where a run is in its stream."""
@@ -194,6 +138,70 @@ class _Position:
         return cls(pass_number, [Place() for _ in range(max(1, workers))])
 
 
+class _Item(NamedTuple):
+    """
+    What a worker hands over: a batch, and the place behind it; no batch, where it is not its turn or its end; or what
+    is wrong with the data, of which an error raised here would tell with all that lies between.
+    """
+
+    place: Place | None = None
+    batch: Any = None
+    problem: str | None = None
+
+
+class _WorkerBatches(torch.utils.data.IterableDataset):
+    """
+    A pass over the rows of each worker, as items, and a later pass each time that it is iterated over again.
+    `datasets` shares the shards of the source out between workers. A worker that has no more rows goes on saying so,
+    so that the next item is always that of the next worker.
+
+    Args:
+        examples: with the columns `input_ids` and `labels`.
+        batching: see there.
+        process: number of the training process.
+        position: where the first of the passes begins.
+    """
+
+    def __init__(
+        self,
+        examples: IterableDataset,
+        batching: StreamBatching,
+        process: int,
+        position: _Position,
+    ) -> None:
+        self.examples, self.batching, self.process = examples, batching, process
+        self.position = _Position(position.pass_number, list(position.places), position.turn)
+
+    def __iter__(self) -> Iterator[_Item]:
+        position = self.position
+        self.position = _Position.at_beginning(position.pass_number + 1, self.batching.workers)
+        info = get_worker_info()
+        worker = 0 if info is None else info.id
+        if worker < position.turn:
+            yield _Item()
+        if not position.places[worker].is_end:
+            try:
+                yield from self._batches(worker, position.places[worker], position.pass_number)
+            except DataError as error:
+                yield _Item(problem=str(error))
+        while True:
+            yield _Item(Place(is_end=True))
+
+    def _batches(self, worker: int, place: Place, pass_number: int) -> Iterator[_Item]:
+        self.examples.load_state_dict(place.state)
+        source = iter(self.examples)
+        state, block, done = place.state, place.block, place.batches
+        while True:
+            seed = self.batching.seed_of(pass_number, worker, block)
+            rows = list(islice(source, self.batching.block_size(block, seed)))
+            if not rows:
+                return
+            for number, step in enumerate(self.batching.steps(rows, seed), start=1):
+                if number > done:
+                    yield _Item(Place(state, block, number), [rows[row] for row in step[self.process]])
+            state, block, done = self.examples.state_dict(), block + 1, 0
+
+
 class StreamLoader:
     """
     Batches of a stream without end, one pass after another.
@@ -203,7 +211,7 @@ class StreamLoader:
         batching: see there.
         process: number of the training process.
         collate: makes a batch of rows.
-        options: further ones of the `DataLoader` that runs the workers.
+        options: further ones of the `DataLoader` that runs the workers. They are started once and do all passes.
 
     Attributes:
         finished_passes: how many passes end with the last batch that was handed out, or before it.
@@ -247,15 +255,29 @@ class StreamLoader:
         self._position = _Position(**{**position, "places": [Place(**place) for place in position["places"]]})
 
     def __iter__(self) -> Iterator[Any]:
+        """
+        Raises:
+            DataError: if the data cannot be used, or cannot be sent to the workers where these are new processes.
+        """
+        batches = _WorkerBatches(self.examples, self.batching, self.process, self._position)
+        loader = DataLoader(
+            batches,
+            batch_size=None,
+            num_workers=self.batching.workers,
+            persistent_workers=self.batching.workers > 0,
+            collate_fn=partial(_collate_item, self._collate),
+            generator=torch.Generator(),  # or the workers' seeds would be drawn from what dropout is drawn from
+            **self._options,
+        )
         while True:
-            yield from self._one_pass()
+            yield from self._one_pass(loader)
 
-    def _one_pass(self) -> Iterator[Any]:
+    def _one_pass(self, loader: DataLoader) -> Iterator[Any]:
         """The batches that are left of a pass. Of each, one looks ahead whether it is the last one."""
         position = self._position
         is_fresh = position == _Position.at_beginning(position.pass_number, self.batching.workers)
         after_it = _Position.at_beginning(position.pass_number + 1, self.batching.workers)
-        upcoming = self._items(position)
+        upcoming = self._items(loader, position)
         current = next(upcoming, None)
         if current is None and is_fresh:
             raise DataError("The stream has no row to train on: each is empty or too long, or there is none.")
@@ -271,25 +293,16 @@ class StreamLoader:
             yield item.batch
             current = following
 
-    def _items(self, position: _Position) -> Iterator[tuple[int, Any]]:
+    def _items(self, loader: DataLoader, position: _Position) -> Iterator[tuple[int, Any]]:
         """The batches of a pass, each with the number of its worker."""
         # An epoch above 0 has `datasets` shuffle the shards. It lies in memory that all workers share, so they are not
         # to set it all at once.
         self.examples.set_epoch(position.pass_number + 1 if self.batching.shuffles else 0)
-        batches = _WorkerBatches(
-            self.examples, self.batching, self.process, position.pass_number, list(position.places), position.turn
-        )
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            num_workers=self.batching.workers,
-            collate_fn=partial(_collate_item, self._collate),
-            generator=torch.Generator(),  # or the workers' seeds would be drawn from what dropout is drawn from
-            **self._options,
-        )
         ended: set[int] = set()
-        for number, item in enumerate(loader):
+        for number, item in enumerate(_started(loader)):
             worker = number % len(position.places)
+            if item.problem is not None:
+                raise DataError(item.problem)
             if item.batch is not None:
                 yield worker, item
             elif item.place is not None:
@@ -297,6 +310,23 @@ class StreamLoader:
                 ended.add(worker)
                 if len(ended) == len(position.places):
                     return
+
+
+def _started(loader: DataLoader) -> Iterator[_Item]:
+    """The loader's items, its workers being there."""
+    try:
+        return iter(loader)
+    except (pickle.PicklingError, AttributeError) as error:
+        raise DataError(
+            f"dataloader_num_workers={loader.num_workers}: workers are new processes, to which the stream and the "
+            f"collator are sent, and one of them cannot be: {error}. Use functions of a module in the place of "
+            "lambdas and inner functions, or --dataloader_num_workers 0."
+        ) from error
+
+
+def tokenize_in_one_thread(worker: int) -> None:
+    """Has each of several workers tokenize by itself: as a `worker_init_fn` of a `DataLoader`."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def _collate_item(collate: Callable[[Rows], Any], item: _Item) -> _Item:

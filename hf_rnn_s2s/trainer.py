@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +32,7 @@ from .reports import translations_table
 from .run_folder import naming_a_full_disk
 from .sampling import ShuffledLengthGroups, TokenBudgetBatches
 from .sharing_rnn_s2s import CARD, DRAFT, model_to_share
-from .streaming import StreamBatching, StreamLoader, StreamPasses
+from .streaming import StreamBatching, StreamLoader, StreamPasses, tokenize_in_one_thread
 
 logger = logging.get_logger(__name__)
 
@@ -298,6 +299,11 @@ class RnnS2STrainer(Seq2SeqTrainer):
         options: dict[str, Any] = {"pin_memory": self.args.dataloader_pin_memory and torch.accelerator.is_available()}
         if self.args.dataloader_num_workers:
             options["prefetch_factor"] = self.args.dataloader_prefetch_factor
+            options["worker_init_fn"] = tokenize_in_one_thread
+            # A process that has threads, those of its exchange with others and of tokenizers among them, may leave a
+            # worker that is forked from it waiting for good. (New processes are also the default of Python 3.14.)
+            options["multiprocessing_context"] = "spawn" if sys.platform == "win32" else "forkserver"
+            options["timeout"] = self.args.ddp_timeout
         collate = self._get_collator_with_removed_columns(self.data_collator, description="Training")
         stream = StreamLoader(dataset, batching, self.args.process_index, collate, **options)
         if self._resumed_from is not None and self._resumes_stream:

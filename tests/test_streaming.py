@@ -144,6 +144,24 @@ def test_a_stream_without_rows_is_refused() -> None:
         batching(strategy="length")
 
 
+def complain(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    raise DataError("Row 7 has no text.")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_wrong_data_ends_with_a_message_and_no_stack_of_a_worker(workers: int) -> None:
+    wrong = stream().map(complain, batched=True)
+    with pytest.raises(DataError) as error:
+        next(iter(StreamLoader(wrong, batching(workers=workers), 0, numbers)))
+    assert str(error.value) == "Row 7 has no text."
+
+
+def test_what_cannot_be_sent_to_a_new_process_is_told() -> None:
+    loader = StreamLoader(stream(), batching(workers=1), 0, numbers, multiprocessing_context="spawn")
+    with pytest.raises(DataError, match="dataloader_num_workers=1: workers are new processes.*<lambda>"):
+        next(iter(loader))
+
+
 # Real files, through everything that is done to them
 
 

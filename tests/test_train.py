@@ -26,6 +26,7 @@ from hf_rnn_s2s.metrics import TranslationMetric
 from hf_rnn_s2s.reports import SEPARATORS
 
 from .hub_server import HubServer
+from .two_processes import run_in_two_processes
 
 ROOT = Path(__file__).parent.parent
 RECIPE = """
@@ -324,22 +325,12 @@ def test_other_architectures_data_and_vocabularies(recipe: str, tmp_path: Path) 
     assert "attention.png" not in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
-def run_two_processes(*argv: str) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    outcome = subprocess.run(
-        [*command, str(ROOT / "train.py"), *argv],
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert outcome.returncode == 0, outcome.stderr
-
-
 def test_two_processes_leave_the_same_files_once(recipe: str, finished: tuple[Path, str], tmp_path: Path) -> None:
     """13 test examples in batches of 4 for 2 processes: the last batches are filled up with examples already seen."""
     folder = tmp_path / "run"
-    run_two_processes(recipe, "--output_dir", str(folder), "--num_train_epochs", "1", "--logging_steps", "1")
+    run_in_two_processes(
+        ROOT / "train.py", recipe, "--output_dir", str(folder), "--num_train_epochs", "1", "--logging_steps", "1"
+    )
     alone, _ = finished
     assert {path.name for path in folder.iterdir() if path.is_file()} == {
         path.name for path in alone.iterdir() if path.is_file()
@@ -356,7 +347,7 @@ def test_two_processes_share_a_stream(recipe: str, tmp_path: Path) -> None:
     """The 150 rows of a pass in steps of 2 times 32."""
     folder, strategies = tmp_path / "run", ["--eval_strategy", "no", "--save_strategy", "no"]
     options = ["--streaming", "true", "--max_steps", "3", "--load_best_model_at_end", "false", "--do_predict", "false"]
-    run_two_processes(recipe, "--output_dir", str(folder), *options, *strategies)
+    run_in_two_processes(ROOT / "train.py", recipe, "--output_dir", str(folder), *options, *strategies)
     corpus = load_examples(parse_arguments([recipe, "--streaming", "true"])[1])["train"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     expected = sum(len(tokenizer(text_target=pair["target"])["input_ids"]) for pair in corpus)

@@ -1,10 +1,8 @@
 """What the trainer does for speed and memory: batches by tokens, precision, clipping, errors that name a batch."""
 
 import copy
+import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, a
 from hf_rnn_s2s.arguments import RnnS2STrainingArguments
 
 from .test_trainer import make_trainer
+from .two_processes import run_in_two_processes
 
 BUDGET = 60
 
@@ -145,20 +144,9 @@ with open(f"{sys.argv[2]}/{trainer.args.process_index}.json", "w") as file:
 
 
 def test_two_processes_have_equal_shares(dataset: Dataset, tmp_path: Path) -> None:
-    import json
-
     script = tmp_path / "script.py"
     script.write_text(TWO_PROCESSES, encoding="utf-8")
-    root = Path(__file__).parent.parent
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    outcome = subprocess.run(
-        [sys.executable, *launch, str(script), json.dumps(list(dataset)), str(tmp_path)],
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert outcome.returncode == 0, outcome.stderr
+    run_in_two_processes(script, json.dumps(list(dataset)), str(tmp_path))
     first, second = (json.loads((tmp_path / f"{process}.json").read_text()) for process in range(2))
     assert len(first["rows"]) == len(second["rows"])
     assert sum(first["rows"]) + sum(second["rows"]) == len(dataset)
