@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
+from transformers.integrations import get_reporting_integration_callbacks
 
 from .checkpoints import folder_problem, resumes
 from .command_line import Arguments, Check
@@ -52,10 +53,19 @@ def wrong_work(arguments: Arguments) -> Iterator[str]:
         )
 
 
+def wrong_reports(arguments: Arguments) -> Iterator[str]:
+    """Services to report to that transformers does not know, or whose library is not installed."""
+    try:
+        for reporter in get_reporting_integration_callbacks(arguments.training.report_to):
+            reporter()
+    except (ValueError, ImportError, RuntimeError) as error:
+        yield f"report_to: {error}"
+
+
 def wrong_folder(arguments: Arguments) -> Iterator[str]:
     """An output folder that is somebody else's, or has no checkpoint to go on from."""
     if problem := folder_problem(arguments.training):
         yield problem
 
 
-CHECKS: tuple[Check, ...] = (wrong_names, wrong_files, wrong_work, wrong_folder)
+CHECKS: tuple[Check, ...] = (wrong_names, wrong_files, wrong_work, wrong_reports, wrong_folder)

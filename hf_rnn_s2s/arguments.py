@@ -16,6 +16,15 @@ from .tokenization_rnn_s2s import SMALLEST_VOCABULARY
 logger = logging.get_logger(__name__)
 
 NEW_MODEL_BEAMS = 5
+# The least that numbers of a run may be, where transformers does not look at them
+LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_train_batch_tokens": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "shuffle_buffer_size": 1,
+    "sample_translations": 0,
+}
 # What a checkpoint can be chosen by, and whether more is better.
 BEST_MODEL_METRICS = {
     "loss": False,
@@ -211,8 +220,11 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         problems = list(self._problems())
         try:
             super().__post_init__()
-        except ValueError as error:
+        except (ValueError, OSError, ImportError) as error:  # also of a file that is to be read, or a missing library
             problems.append(str(error))
+        for name in ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs"):
+            if isinstance(value := getattr(self, name), str):
+                problems.append(f'{name} {value!r} is no JSON object, such as {{"power": 2.0}}.')
         if problems:
             raise UsageError(*problems)
 
@@ -228,10 +240,12 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             yield "early_stopping_patience counts evaluations; set eval_strategy to epoch or steps."
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             yield f"ema_decay={self.ema_decay} must lie between 0 and 1, e.g. 0.999."
-        for name in ("per_device_train_batch_tokens", "shuffle_buffer_size"):
+        for name, least in LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                yield f"{name}={value} must be at least 1."
+            if value is not None and value < least:
+                yield f"{name}={value} must be at least {least}."
+        if self.do_train and self.max_steps <= 0 and self.num_train_epochs <= 0:
+            yield f"num_train_epochs={self.num_train_epochs} is no training; it must be above 0, or set max_steps."
         chosen = (self.metric_for_best_model or "loss").removeprefix("eval_")
         if chosen not in BEST_MODEL_METRICS:
             yield f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(BEST_MODEL_METRICS)}."

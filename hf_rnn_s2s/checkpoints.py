@@ -21,11 +21,14 @@ from .run_folder import LOCK_FILE
 
 __all__ = [
     "STREAM_STATE",
+    "begin_writing",
+    "choose_checkpoint",
     "find_checkpoint",
     "folder_problem",
     "last_whole_checkpoint",
     "list_files",
     "problem_with",
+    "require_whole",
     "resumes",
 ]
 
@@ -61,13 +64,30 @@ def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
         return None
     if str(wanted).lower() != "true":
         return str(wanted)
+    checkpoint = choose_checkpoint(folder)
+    if checkpoint is not None:
+        return str(checkpoint)
+    logger.warning("No checkpoint in %s was written to its end: the run begins anew.", folder)
+    return None
+
+
+def choose_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint in a folder that a run can go on from. Those that are passed over are named in a warning."""
     for checkpoint in _checkpoints(folder):
         problem = problem_with(checkpoint)
         if problem is None:
-            return str(checkpoint)
+            return checkpoint
         logger.warning("%s is passed over: %s.", checkpoint, problem)
-    logger.warning("No checkpoint in %s was written to its end: the run begins anew.", folder)
     return None
+
+
+def require_whole(checkpoint: Path) -> None:
+    """
+    Raises:
+        UsageError: if a run cannot go on from this folder.
+    """
+    if problem := problem_with(checkpoint):
+        raise UsageError(f"resume_from_checkpoint {checkpoint} is not a whole checkpoint: {problem}.")
 
 
 def resumes(arguments: RnnS2STrainingArguments) -> bool:
@@ -88,6 +108,12 @@ def folder_problem(arguments: RnnS2STrainingArguments) -> str | None:
     if problem := problem_with(checkpoint):
         return f"resume_from_checkpoint {checkpoint} is not a whole checkpoint: {problem}."
     return None if checkpoint.resolve().parent == folder.resolve() else _why_not_empty(folder)
+
+
+def begin_writing(checkpoint: Path) -> None:
+    """Takes from a checkpoint that is to be written over what says that it is whole: in between it is not."""
+    for name in (WRITTEN_LAST, FILE_LIST):
+        (checkpoint / name).unlink(missing_ok=True)
 
 
 def list_files(checkpoint: Path) -> None:

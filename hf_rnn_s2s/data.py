@@ -20,6 +20,8 @@ What happens to rows that cannot be used as they are:
 What becomes of long ones is said in `data_tokens.py`.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -131,9 +133,15 @@ def _open_dataset(arguments: DataArguments) -> Any:
     if not Path(name).is_dir() or arguments.streaming:
         return load_dataset(name, configuration, streaming=arguments.streaming)
     # The cache of `datasets` goes by the paths and times of files, which stay when files are copied over others.
-    files = sorted(path for path in Path(name).rglob("*") if path.is_file())
-    cache = Path(datasets.config.HF_DATASETS_CACHE, f"folder-{digest_of(files)[:16]}")
+    cache = Path(datasets.config.HF_DATASETS_CACHE, f"folder-{_folder_digest(Path(name))[:16]}")
     return load_dataset(name, configuration, cache_dir=str(cache))
+
+
+def _folder_digest(folder: Path) -> str:
+    """A number for the names of the files in a folder and their content, and for nothing else about them."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    contents = [(path.relative_to(folder).as_posix(), digest_of(path)) for path in files]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
 
 def as_stream(dataset: Dataset) -> IterableDataset:

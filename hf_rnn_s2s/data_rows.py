@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,13 +114,12 @@ def check_exists(path: Path) -> None:
         raise DataError(f"{path} is empty.")
 
 
-def digest_of(files: Iterable[Path]) -> str:
-    """A number for the content of some files together, and for nothing else about them."""
+def digest_of(path: Path) -> str:
+    """A number for the content of a file, and for nothing else about it."""
     digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -397,7 +396,7 @@ def check_parquet(path: Path) -> Table:
         raise DataError(f"{path} is empty: it has columns and no rows.")
     firsts = itertools.accumulate(sizes[:-1], initial=1)
     shards = [Shard(number, first, size) for number, (first, size) in enumerate(zip(firsts, sizes, strict=True))]
-    return Table(shards, digest_of([path]), columns, {})
+    return Table(shards, digest_of(path), columns, {})
 
 
 def read_parquet(path: str, shards: Sequence[Shard], wanted: Sequence[str]) -> Iterator[Row]:

@@ -46,10 +46,12 @@ def own_folder(arguments: RnnS2STrainingArguments) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the lock is let go of, or it might be another run's.
-        (folder / LOCK_FILE).unlink(missing_ok=True)
-        lock.release()
-        if not any(folder.iterdir()):
+        try:
+            # Before the lock is let go of, or it might be another run's.
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+        finally:
+            lock.release()
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput, TrainOutput
 from transformers.utils import CONFIG_NAME, logging
 
 from .arguments import RnnS2STrainingArguments, incomplete_translations
 from .averaging import WeightAveraging
-from .checkpoints import STREAM_STATE, list_files
+from .checkpoints import STREAM_STATE, begin_writing, choose_checkpoint, list_files, require_whole
 from .errors import UsageError
 from .finite import not_finite, require_finite_weights
 from .machine import clip_gradients, keep_freed_memory
@@ -120,7 +120,11 @@ class RnnS2STrainer(Seq2SeqTrainer):
         `target_tokens_per_second`: target tokens trained on in this call, without padding, over all processes, and
         their number by `train_runtime`, which includes the evaluations.
 
+        With `resume_from_checkpoint=True` it goes on from the last checkpoint that is whole. A run that had come to
+        its end is not trained on.
+
         Raises:
+            UsageError: if the checkpoint is not whole.
             NotFiniteError: if the loss or a weight becomes infinite or not a number.
             RunError: if the disk is full.
             torch.OutOfMemoryError: if there is not enough memory for a batch.
@@ -128,9 +132,11 @@ class RnnS2STrainer(Seq2SeqTrainer):
         self._target_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         if self.args.device.type == "cpu":
             keep_freed_memory()
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(str(self._folder)) or True
+        if resume_from_checkpoint is True:  # still True where there is none, which is an error of `Trainer`'s
+            resume_from_checkpoint = str(choose_checkpoint(self._folder) or "") or True
         self._resumed_from = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
+        if self._resumed_from is not None:
+            require_whole(Path(self._resumed_from))
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         tokens = int(self.accelerator.reduce(self._target_tokens, reduction="sum"))
         output.metrics["target_tokens"] = tokens
@@ -266,9 +272,20 @@ class RnnS2STrainer(Seq2SeqTrainer):
             super().save_model(output_dir, _internal_call)
             self._add_code(folder)
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # Trainer looks at the number of steps after each, and would take one more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.is_world_process_zero():
+            checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            begin_writing(Path(self._get_output_dir(trial=trial), checkpoint))
+        self.accelerator.wait_for_everyone()
         with naming_a_full_disk(self._folder):
-            super()._save_checkpoint(*args, **kwargs)
+            super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Also saves what a resumed run needs and `Trainer` knows nothing of. Behind this comes the state of the

@@ -30,6 +30,12 @@ TINY_TEXTS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _messages_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go where `caplog` sees them."""
+    monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)
+
+
 @pytest.fixture(scope="session")
 def tiny_texts() -> list[str]:
     """Six short sentences in three languages."""
@@ -81,11 +87,10 @@ def tiny_marian(tiny_tokenizer: PreTrainedTokenizerFast) -> MarianMTModel:
 
 @pytest.fixture
 def own_datasets_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache for `datasets`, and the package's log messages where `caplog` sees them."""
+    """An empty cache for `datasets`."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-    monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)
 
 
 @pytest.fixture

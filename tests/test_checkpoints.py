@@ -73,7 +73,12 @@ def test_the_last_checkpoint_that_was_written_to_its_end_is_taken(tmp_path: Path
 @pytest.mark.parametrize("damage", [remove, cut_short])
 @pytest.mark.parametrize("name", [*NEEDED, "last_weights.safetensors", "tokenizer.json", "trainer_state.json"])
 def test_a_checkpoint_that_lacks_anything_is_named_and_passed_over(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], None], lists_files: bool
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    damage: Callable[[Path], None],
+    lists_files: bool,
 ) -> None:
     """One of an earlier version has no list of its files; of these, nobody knows what else was there."""
     whole, broken = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20, lists_files=lists_files)
@@ -82,7 +87,7 @@ def test_a_checkpoint_that_lacks_anything_is_named_and_passed_over(
     if not lists_files and damage is remove and name not in (*NEEDED, "trainer_state.json"):
         assert problem_with(broken) is None
         return
-    logging.getLogger("hf_rnn_s2s").propagate = True
+    monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)
     assert found(tmp_path, "true") == str(whole)
     assert str(last_whole_checkpoint(tmp_path)) == str(whole)
     [warning] = [record.getMessage() for record in caplog.records]
@@ -120,13 +125,13 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_killed_before_its_first_checkpoint_was_whole_begins_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two messages named each other's way out."""
     path = checkpoint(tmp_path, 8, complete=False)
     with pytest.raises(UsageError, match=r"killed before its first .*checkpoint-8.* --resume_from_checkpoint true"):
         found(tmp_path)
-    logging.getLogger("hf_rnn_s2s").propagate = True
+    monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)
     assert found(tmp_path, "true") is None
     assert "the run begins anew" in caplog.text
     assert path.is_dir()

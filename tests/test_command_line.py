@@ -99,6 +99,18 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         (["--streaming", "--max_steps", "5", "--per_device_train_batch_tokens", "9"], "max_source_length=128"),
         (["--output_dir", "{folder}"], "output_dir .* is not empty"),
         (["--tokenizer_name", "{folder}/x"], "tokenizer_name .*x: there is no such folder"),
+        (["--demo_size", "9", "--report_to", "nosuch"], "report_to: nosuch is not supported, only"),
+        (["--demo_size", "9", "--report_to", "trackio"], "report_to: .* requires trackio to be installed"),
+        (["--demo_size", "9", "--accelerator_config", "{folder}/x.json"], "No such file .*x.json"),
+        (["--demo_size", "9", "--lr_scheduler_kwargs", "power"], "lr_scheduler_kwargs 'power' is no JSON object"),
+        (
+            ["--demo_size", "9", "--per_device_train_batch_size", "0"],
+            "per_device_train_batch_size=0 must be at least 1",
+        ),
+        (["--demo_size", "9", "--per_device_eval_batch_size", "0"], "per_device_eval_batch_size=0 must be at least 1"),
+        (["--demo_size", "9", "--gradient_accumulation_steps", "0"], "gradient_accumulation_steps=0 must be"),
+        (["--demo_size", "9", "--sample_translations", "-1"], "sample_translations=-1 must be at least 0"),
+        (["--demo_size", "9", "--num_train_epochs", "0"], "num_train_epochs=0.0 is no training"),
         (["--train_file", "{folder}/t", "--validation_split_percentage", "5"], "name its two languages"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ def test_a_changed_local_folder_is_read_again_whatever_its_times(tmp_path: Path)
             path = write_table(tmp_path / f"{split}.parquet", [pair])
             os.utime(path, (1_700_000_000, 1_700_000_000))
         assert rows(load_examples(DataArguments(dataset_name=str(tmp_path)))["train"]) == [pair]
+
+
+def test_rows_that_move_from_file_to_file_are_other_data(tmp_path: Path) -> None:
+    """Although all files, read one after another, say what they said."""
+    lines = [json.dumps({"source": source, "target": target}) + "\n" for source, target in FULL_PAIRS[:4]]
+    for count in (1, 3):
+        for split, part in (("train", lines[:count]), ("validation", lines[count:])):
+            path = tmp_path / f"{split}.jsonl"
+            path.write_text("".join(part), encoding="utf-8")
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert len(rows(load_examples(DataArguments(dataset_name=str(tmp_path)))["validation"])) == 4 - count
 
 
 def test_hub_dataset_with_configuration_and_other_split_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,5 +129,5 @@ def test_a_long_file_has_shards_of_more_rows(tmp_path: Path, monkeypatch: pytest
 def test_a_digest_goes_by_content_alone(tmp_path: Path) -> None:
     for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
         (tmp_path / name).write_bytes(content)
-    digests = [digest_of([tmp_path / name]) for name in "abc"]
+    digests = [digest_of(tmp_path / name) for name in "abc"]
     assert digests[0] == digests[1] != digests[2]

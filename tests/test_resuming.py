@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 from transformers import TrainerState
 
 from hf_rnn_s2s.arguments import RnnS2STrainingArguments
-from hf_rnn_s2s.checkpoints import find_checkpoint
+from hf_rnn_s2s.checkpoints import find_checkpoint, last_whole_checkpoint, problem_with
 from hf_rnn_s2s.errors import RunError, UsageError
 from hf_rnn_s2s.finite import NotFiniteError, require_finite_weights
 from hf_rnn_s2s.run_folder import own_folder
+from hf_rnn_s2s.trainer import RnnS2STrainer
 
 from .test_train import ROOT, load_script
 from .two_processes import run_in_two_processes
@@ -237,3 +238,35 @@ def test_a_state_that_was_written_is_one_that_can_be_read(recipe: str, tmp_path:
     evaluated = [entry["step"] for entry in state.log_history if "eval_loss" in entry]
     assert evaluated == [5, 10, 12]  # at the end of each pass of 150 rows in steps of 32, and of the run
     assert sorted(int(path.name[11:]) for path in (tmp_path / "run").glob("checkpoint-*")) == [5, 10, 12]
+
+
+def test_a_finished_run_is_not_trained_on(recipe: str, tmp_path: Path) -> None:
+    """Neither in the middle of a pass over data that has an end, nor of a stream."""
+    for name, options in (("data", []), ("stream", STREAM[:-2])):
+        folder = tmp_path / name
+        constant = ["--lr_scheduler_type", "constant", "--max_steps", "7", "--save_steps", "7"]
+        arguments = [recipe, *options, *constant, "--output_dir", str(folder)]
+        run(*arguments)
+        before = weights(folder)
+        run(*arguments, "--resume_from_checkpoint", "true")
+        after = weights(folder)
+        assert all(weight.equal(before[key]) for key, weight in after.items())
+        assert TrainerState.load_from_json(str(folder / "trainer_state.json")).global_step == 7
+        assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-7"]
+
+
+def test_a_checkpoint_that_is_written_over_is_not_whole_in_between(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    run(recipe, "--output_dir", str(folder), "--max_steps", "6")
+
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RnnS2STrainer, "_save_optimizer_and_scheduler", fail)
+    resumed = [recipe, "--output_dir", str(folder), "--max_steps", "6"]
+    with pytest.raises(KeyboardInterrupt):
+        run(*resumed, "--resume_from_checkpoint", str(folder / "checkpoint-3"))
+    assert problem_with(folder / "checkpoint-6") == "it has no trainer_state.json, which is written last"
+    assert last_whole_checkpoint(folder) == folder / "checkpoint-3"

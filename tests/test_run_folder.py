@@ -1,6 +1,7 @@
 """One run at a time in a folder, and full disks by their name."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,17 @@ def test_a_folder_without_anything_in_it_is_taken_away_again(tmp_path: Path) -> 
         pytest.raises(UsageError, match=r"output_dir .*file cannot be written to"),
         own_folder(arguments(tmp_path / "kept" / "file")),
     ):
+        pass
+
+
+def test_what_really_went_wrong_is_told_although_the_folder_is_gone(tmp_path: Path) -> None:
+    def fail() -> None:
+        shutil.rmtree(tmp_path / "new")
+        raise RuntimeError("what really went wrong")
+
+    with pytest.raises(RuntimeError, match="what really went wrong"), own_folder(arguments(tmp_path / "new")):
+        fail()
+    with own_folder(arguments(tmp_path / "new")):
         pass
 
 

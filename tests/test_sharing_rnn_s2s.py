@@ -145,7 +145,6 @@ def test_the_card_of_the_model_replaces_another_one_with_a_warning(
         put(hub, name, former)
         caplog.clear()
         with caplog.at_level(logging.WARNING, "hf_rnn_s2s"):
-            logging.getLogger("hf_rnn_s2s").propagate = True
             loaded.push_to_hub(name)
         card = ModelCard(files_of(hub, name)["README.md"].decode())
         assert card.text.strip() == ModelCard(OWN_CARD).text.strip()

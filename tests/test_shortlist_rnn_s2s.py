@@ -168,7 +168,6 @@ def test_what_needs_the_whole_vocabulary_gets_it(arguments: dict[str, Any], capl
     model = model_that_ends()
     results = []
     with caplog.at_level(logging.WARNING, "hf_rnn_s2s"):
-        logging.getLogger("hf_rnn_s2s").propagate = True
         for extra in ({}, {"shortlist": Shortlist([[7]] * 40)}):
             torch.manual_seed(0)
             generated = model.generate(sources(), max_new_tokens=5, **arguments, **extra)

@@ -15,6 +15,7 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration
 from hf_rnn_s2s.arguments import RnnS2STrainingArguments
+from hf_rnn_s2s.errors import UsageError
 from hf_rnn_s2s.recurrent_rnn_s2s import SequenceDropout
 from hf_rnn_s2s.reports import SEPARATORS
 from hf_rnn_s2s.trainer import RnnS2STrainer
@@ -433,3 +434,11 @@ def test_a_run_resumed_within_an_epoch_goes_on_with_the_batches_that_are_left(
     assert epochs[0] != epochs[1] != epochs[2]
     resumed = train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))  # in the second epoch of 7 steps
     assert resumed[-11:] == whole[10:]
+
+    for checkpoint in tmp_path.glob("checkpoint-*"):
+        if checkpoint.name != "checkpoint-10":
+            (checkpoint / "optimizer.pt").unlink()
+    assert train(resume_from_checkpoint=True)[-11:] == whole[10:]  # from the last one that is whole
+    (tmp_path / "checkpoint-10" / "optimizer.pt").unlink()
+    with pytest.raises(UsageError, match="checkpoint-10 is not a whole checkpoint: it has no optimizer.pt"):
+        train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
