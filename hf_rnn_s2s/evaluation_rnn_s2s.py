@@ -1,16 +1,18 @@
 """
-A model as it is in evaluation mode, while it stays in training mode itself.
+A model as it is in evaluation mode, whichever mode it is in itself.
 
 `model.eval()` before a call and `model.train()` after it turn a switch that everybody else sees: another thread that
 translates at the same time finds dropout on, one that trains finds it off, and whoever comes last leaves the model in
-the wrong mode.
+the wrong mode. And whoever only looks at the switch before the call does not see it turned during the call.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+import itertools
+import operator
+from collections.abc import Callable, Collection
 from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
@@ -18,105 +20,184 @@ from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
+DEEPEST = 50  # functions around functions that are followed
+# What accelerate puts around a forward pass in mixed precision: the only object among functions that is made anew.
+PRECISION_WRAPPER = ("accelerate.utils.operations", "ConvertOutputsToFp32")
 
-def in_evaluation_mode(model: Module) -> Module:
+
+class EvaluationView:
     """
-    The model itself, if no module of it is in training mode. Otherwise a view of it in evaluation mode, for one call:
-    its modules are new, and they have the same parameters, buffers and hooks. What somebody has put over a method of a
-    module, such as accelerate's `forward` for mixed precision, goes on to the new modules.
+    Gives a view of a model in evaluation mode, the same one until somebody changes the model. Threads may share it.
+
+    A view has new modules with the same parameters, buffers and hooks. Functions that somebody has put over a method
+    of a module, such as accelerate's `forward` for mixed precision, go on to the new modules. Objects that can be
+    called stay as they are, since they may count; so do functions that are not written in Python. What a forward pass
+    sets on its module is on the module of the view afterwards.
     """
-    modules = list(model.modules())
-    if not any(module.training for module in modules):
-        return model
-    return _View(modules).of(model)
+
+    def __init__(self) -> None:
+        self._made: _View | None = None
+
+    def of(self, model: Module) -> Module:
+        """The view of a model: of the same class, and in evaluation mode."""
+        made = self._made
+        if made is None or made.model is not model or not made.seen.is_as_before():
+            made = self._made = _View(model)
+        return made.view
+
+    def __reduce__(self) -> tuple[type[EvaluationView], tuple[()]]:
+        # A copy makes a view of its own: those of copied modules are others.
+        return type(self), ()
 
 
 class _View:
     """
-    New modules in the place of others.
+    New modules in the place of all those of a model.
 
-    Args:
-        modules: all of those that are to be replaced.
+    Attributes:
+        model: the model.
+        view: what stands for it.
+        seen: what the view was made from.
     """
 
-    def __init__(self, modules: list[nn.Module]) -> None:
+    def __init__(self, model: Any) -> None:
+        self.model, self.seen = model, _Seen()
+        modules = list(model.modules())
         # By the id of a module or a function: what takes its place. Not through a constructor, which would draw
         # weights, nor copy.copy(), which torch refuses for modules with parametrized weights.
         self._new: dict[int, Any] = {id(module): object.__new__(type(module)) for module in modules}
         for module in modules:
-            attributes = {name: self._attribute(value) for name, value in list(vars(module).items())}
-            # A module that torch has compiled in place holds a call to itself: the new one runs as it is written.
-            vars(self._new[id(module)]).update(attributes, training=False, _compiled_call_impl=None)
-
-    def of(self, value: Any) -> Any:
-        """A module or a function in this view; anything else as it is."""
-        if isinstance(value, nn.Module):
-            return self._new.get(id(value), value)
-        if not callable(value) or isinstance(value, type):
-            return value
-        if id(value) not in self._new:
-            self._new[id(value)] = value  # until it is known, for functions that call themselves
-            parts, put_together = _taken_apart(value)
-            new = [self.of(part) for part in parts]
-            if any(part is not other for part, other in zip(parts, new, strict=True)):
-                self._new[id(value)] = put_together(new)
-                if isinstance(value, (FunctionType, functools.partial)):  # where they come from, for their signature
-                    vars(self._new[id(value)]).update({name: self.of(one) for name, one in vars(value).items()})
-        return self._new[id(value)]
+            attributes = self.seen.content_of(vars(module), but="training")
+            attributes = {name: self._attribute(value) for name, value in attributes.items()}
+            vars(self._new[id(module)]).update(attributes, training=False)
+        self.view = self._new[id(model)]
 
     def _attribute(self, value: Any) -> Any:
         # Containers are copied: what a call adds, a hook or a cached tensor, is not to reach the module of the others.
         if isinstance(value, dict):
-            copied = copy.copy(value)
+            copied = self.seen.content_of(value)
             if copied:
-                copied.update({key: self.of(one) for key, one in list(value.items())})
+                copied.update({key: self._of(one) for key, one in copied.items()})
             return copied
         if type(value) in (list, set):
-            return type(value)(self.of(one) for one in list(value))
-        return self.of(value)
+            return type(value)(self._of(one) for one in self.seen.content_of(value))
+        return self._of(value)
+
+    def _of(self, value: Any, depth: int = 0) -> Any:
+        """A module or a function in this view; anything else as it is."""
+        if isinstance(value, nn.Module):
+            return self._new.get(id(value), value)
+        if not callable(value) or depth > DEEPEST:
+            return value
+        if id(value) not in self._new:
+            self._new[id(value)] = value  # until it is known, for functions that call themselves
+            self._new[id(value)] = self._function(value, depth + 1)
+        return self._new[id(value)]
+
+    def _function(self, function: Any, depth: int) -> Any:
+        parts, put_together = self._taken_apart(function)
+        new = [self._of(part, depth) for part in parts]
+        if all(part is other for part, other in zip(parts, new, strict=True)):
+            return function
+        other = self._new[id(function)] = put_together(new)
+        if not isinstance(function, MethodType):  # where it comes from, for its signature, and what a wrapper holds
+            attributes = self.seen.content_of(vars(function))
+            vars(other).update({name: self._of(one, depth) for name, one in attributes.items()})
+        return other
+
+    def _taken_apart(self, function: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+        """What a function holds, and how another one is made that holds other things."""
+        kind = type(function)
+        if kind is MethodType:
+            return [function.__func__, function.__self__], lambda parts: MethodType(*parts)
+        if kind is functools.partial:
+            names, count = list(function.keywords), len(function.args) + 1
+            return (
+                [function.func, *function.args, *function.keywords.values()],
+                lambda parts: functools.partial(*parts[:count], **dict(zip(names, parts[count:], strict=True))),
+            )
+        if kind is FunctionType:
+            cells = function.__closure__ or ()
+            contents = [self.seen.content_of_cell(cell) for cell in cells]
+            return contents, lambda parts: _with_closure(function, contents, parts)
+        if (kind.__module__, kind.__qualname__) == PRECISION_WRAPPER:
+            return list(self.seen.content_of(vars(function)).values()), lambda _: object.__new__(kind)
+        return [], lambda _: function
 
 
-def _taken_apart(function: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """What something that can be called holds, and how another one is made that holds other things."""
-    if isinstance(function, MethodType):
-        return [function.__func__, function.__self__], lambda parts: MethodType(*parts)
-    if isinstance(function, functools.partial):
-        names, count = list(function.keywords), len(function.args) + 1
+class _Seen:
+    """What stood in some containers, so that it costs little to see whether it is still there."""
+
+    def __init__(self) -> None:
+        self._empty: list[Collection] = []
+        self._filled: list[Collection] = []
+        self._sizes: list[int] = []  # of those that are filled
+        self._items: list[Any] = []  # of all these, one after the other; of dictionaries the keys
+        self._dicts: list[dict] = []
+        self._values: list[Any] = []
+        self._counts: list[bool] = []  # whether it matters if another value stands in the place of one
+        self._cells: list[CellType] = []
+        self._contents: list[Any] = []
+
+    def content_of(self, container: Any, but: str | None = None) -> Any:
+        """
+        A copy of a dictionary; of a list or a set the elements.
+
+        Args:
+            container: any of these.
+            but: a key whose value may change.
+        """
+        # A copy of a set may have another order.
+        copied: Any = copy.copy(container) if isinstance(container, dict) else list(container)
+        if not copied:
+            self._empty.append(container)
+            return copied
+        self._filled.append(container)
+        self._sizes.append(len(copied))
+        self._items.extend(copied)
+        if isinstance(copied, dict):
+            counts = [but is None or key != but for key in copied]
+            self._dicts.append(container)
+            self._counts.extend(counts)
+            self._values.extend(itertools.compress(dict.values(copied), counts))
+        return copied
+
+    def content_of_cell(self, cell: CellType) -> Any:
+        """What a variable of a function around a function holds, if a view is made of it; else the cell itself."""
+        self._cells.append(cell)
+        self._contents.append(_content(cell))
+        return self._contents[-1]
+
+    def is_as_before(self) -> bool:
+        """Whether the same objects are in all of them. It is asked before every call, so it has no loop in Python."""
+        items = itertools.chain.from_iterable(self._filled)
+        values = itertools.compress(itertools.chain.from_iterable(map(dict.values, self._dicts)), self._counts)
         return (
-            [function.func, *function.args, *function.keywords.values()],
-            lambda parts: functools.partial(*parts[:count], **dict(zip(names, parts[count:], strict=True))),
+            not any(self._empty)
+            and list(map(len, self._filled)) == self._sizes
+            and all(map(operator.is_, items, self._items))
+            and all(map(operator.is_, values, self._values))
+            and all(map(operator.is_, map(_content, self._cells), self._contents))
         )
-    if isinstance(function, FunctionType):
-        cells = function.__closure__ or ()
-        return [_content(cell) for cell in cells], lambda parts: _with_closure(function, parts)
-    attributes = dict(getattr(function, "__dict__", {}))
-    return list(attributes.values()), lambda parts: _with_attributes(
-        function, dict(zip(attributes, parts, strict=True))
-    )
 
 
 def _content(cell: CellType) -> Any:
     try:
-        return cell.cell_contents
+        content = cell.cell_contents
     except ValueError:  # the variable has no value yet
         return cell
+    return content if callable(content) else cell  # which may be a counter
 
 
-def _with_closure(function: FunctionType, contents: list[Any]) -> FunctionType:
-    # A cell whose content stays is shared, since it may be a counter.
+def _with_closure(function: FunctionType, contents: list[Any], others: list[Any]) -> FunctionType:
+    # A cell whose content stays is shared, since the function may set it.
     cells = tuple(
-        cell if content is _content(cell) else CellType(content)
-        for cell, content in zip(function.__closure__ or (), contents, strict=True)
+        cell if content is other else CellType(other)
+        for cell, content, other in zip(function.__closure__ or (), contents, others, strict=True)
     )
-    other = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
-    other.__kwdefaults__ = function.__kwdefaults__
-    return other
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
 
 
-def _with_attributes(function: Any, attributes: dict[str, Any]) -> Any:
-    other = object.__new__(type(function))
-    vars(other).update(attributes)
-    return other
-
-
-__all__ = ["in_evaluation_mode"]
+__all__ = ["EvaluationView"]

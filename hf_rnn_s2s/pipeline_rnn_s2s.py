@@ -12,7 +12,7 @@ import torch
 from transformers import Pipeline, PreTrainedModel
 
 from .batching_rnn_s2s import Stream, batches_in_order, batches_of_like_length, collate
-from .evaluation_rnn_s2s import in_evaluation_mode
+from .evaluation_rnn_s2s import EvaluationView
 from .generated_rnn_s2s import attention_of_sequences, blank_outputs, lengths_of_sequences, put_back
 from .limits_rnn_s2s import require_whole_numbers
 from .numbers_rnn_s2s import require_finite_weights
@@ -66,6 +66,7 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         if self.tokenizer is None:
             raise ValueError("The translation pipeline needs a tokenizer: pass tokenizer= beside model=.")
         _require_translation_model(self.model, self.tokenizer)
+        self._in_evaluation_mode = EvaluationView()
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """
@@ -340,7 +341,7 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
     def _generate(self, **arguments: Any) -> Any:
         """As `generate()` of the model, in evaluation mode."""
         try:
-            return in_evaluation_mode(self.model).generate(**arguments)
+            return self._in_evaluation_mode.of(self.model).generate(**arguments)
         except RuntimeError as error:
             if "probability tensor" in str(error):  # from sampling
                 require_finite_weights(self.model)
