@@ -18,7 +18,7 @@ from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
 from .limits_rnn_s2s import check_generation_file, check_generation_settings
-from .numbers_rnn_s2s import require_numbers
+from .numbers_rnn_s2s import FirstLogits, require_finite_weights, require_numbers, takes_out
 from .search_rnn_s2s import beam_search, greedy_search
 from .shortlist_rnn_s2s import Shortlist, load_shortlist
 from .step_graphs_rnn_s2s import GraphStepper, StepGraphs
@@ -260,7 +260,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             _warn_of_unused(own, "shortlist", "step_graphs")
             return super()._sample(  # type: ignore[misc]
                 input_ids,
-                logits_processor,
+                self._after_a_look(logits_processor),
                 stopping_criteria,
                 generation_config,
                 synced_gpus=synced_gpus,
@@ -293,7 +293,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             _warn_of_unused(own, "shortlist", "step_graphs")
             return super()._beam_search(  # type: ignore[misc]
                 input_ids,
-                logits_processor,
+                self._after_a_look(logits_processor),
                 stopping_criteria,
                 generation_config,
                 synced_gpus=synced_gpus,
@@ -309,6 +309,14 @@ class RnnS2SGenerationMixin(GenerationMixin):
             may_repeat=all(type(one) in REPEATABLE for one in [*logits_processor, *stopping_criteria]),
         )
         return sequences
+
+    def _assisted_decoding(
+        self, input_ids: torch.LongTensor, logits_processor: LogitsProcessorList, *args: Any, **kwargs: Any
+    ) -> Any:
+        # Processors are shown drafts as well, so they cannot tell which logits are those of this model.
+        if not takes_out(logits_processor):
+            require_finite_weights(cast(nn.Module, self))
+        return super()._assisted_decoding(input_ids, logits_processor, *args, **kwargs)  # type: ignore[misc]
 
     def _searches_itself(
         self, config: GenerationConfig, synced_gpus: bool, model_kwargs: dict[str, Any], rows_per_source: int
@@ -334,6 +342,12 @@ class RnnS2SGenerationMixin(GenerationMixin):
             or self._changes_forward()
         )
 
+    def _after_a_look(self, processors: LogitsProcessorList) -> LogitsProcessorList:
+        """Behind one that looks at the first logits, for a search of transformers."""
+        if takes_out(processors):
+            return processors
+        return LogitsProcessorList([FirstLogits(cast(nn.Module, self)), *processors])
+
     def _changes_forward(self) -> bool:
         """Whether calling the model does anything but what the model class says."""
         raise NotImplementedError
@@ -351,9 +365,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
         self.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
         encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
         arguments = (self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
-        # Whoever has what is no number taken out knows of it.
-        takes_out = any(isinstance(one, transformers.InfNanRemoveLogitsProcessor) for one in logits_processor)
-        look = None if takes_out else functools.partial(require_numbers, model=cast(nn.Module, self))
+        look = None if takes_out(logits_processor) else functools.partial(require_numbers, model=cast(nn.Module, self))
         rows = len(input_ids)
         if own is None:
             return Stepper(*arguments, rows=rows, look=look)

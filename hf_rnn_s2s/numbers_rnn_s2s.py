@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import nn
+from transformers import InfNanRemoveLogitsProcessor, LogitsProcessor
 
 NAMED = 3  # parameters, in an error
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones are of quantized weights
@@ -48,4 +52,31 @@ def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
     )
 
 
-__all__ = ["require_finite_weights", "require_numbers"]
+class FirstLogits(LogitsProcessor):
+    """
+    Looks at the logits of the first step of a search, and lets all pass as they are.
+
+    Args:
+        model: which computes them.
+
+    Raises:
+        ValueError: as `require_numbers`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model: nn.Module | None = model  # until it has looked
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """The scores `(rows, vocabulary)` as they are."""
+        if self._model is not None:
+            require_numbers(scores, self._model)
+            self._model = None
+        return scores
+
+
+def takes_out(processors: Iterable[Any]) -> bool:
+    """Whether what is no number is taken out of the logits: whoever has it done knows of it."""
+    return any(isinstance(one, InfNanRemoveLogitsProcessor) for one in processors)
+
+
+__all__ = ["FirstLogits", "require_finite_weights", "require_numbers", "takes_out"]

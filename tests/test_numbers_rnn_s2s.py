@@ -1,5 +1,6 @@
 """A model whose weights are no numbers says so, instead of translating into nothing."""
 
+import copy
 import math
 from typing import Any
 
@@ -40,6 +41,51 @@ def test_with_a_shortlist_too(tiny_model: RnnS2SForConditionalGeneration) -> Non
 def test_whoever_has_such_values_removed_gets_what_is_left(tiny_model: RnnS2SForConditionalGeneration) -> None:
     spoil(tiny_model, "lm_head.bias")
     assert tiny_model.generate(IDS, remove_invalid_values=True, max_new_tokens=4).shape == (2, 5)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize(
+    "way",
+    [{"return_dict_in_generate": True}, {"use_cache": False}, {"do_sample": True}, {"output_attentions": True}, {}],
+)
+def test_the_search_of_transformers_does_so_too(
+    tiny_model: RnnS2SForConditionalGeneration, way: dict[str, Any], num_beams: int
+) -> None:
+    if not way:
+        tiny_model.model.register_forward_hook(lambda *_: None)
+    tiny_model.generate(IDS, max_new_tokens=4, num_beams=num_beams, **way)
+    with torch.no_grad():
+        tiny_model.lm_head.bias[3] = math.nan
+    with pytest.raises(ValueError, match="not finite numbers, in lm_head.bias: .* earlier checkpoint"):
+        tiny_model.generate(IDS, max_new_tokens=4, num_beams=num_beams, **way)
+    removed = tiny_model.generate(IDS, max_new_tokens=4, num_beams=num_beams, remove_invalid_values=True, **way)
+    assert getattr(removed, "sequences", removed).shape == (2, 5)
+
+
+@pytest.mark.parametrize("way", ["prompt lookup", "assistant"])
+def test_assisted_decoding_does_so_too(tiny_model: RnnS2SForConditionalGeneration, way: str) -> None:
+    sound = copy.deepcopy(tiny_model)
+    arguments: dict[str, Any] = {"assistant_model": sound} if way == "assistant" else {"prompt_lookup_num_tokens": 2}
+    expected = sound.generate(IDS[:1], max_new_tokens=4)
+    assert torch.equal(tiny_model.generate(IDS[:1], max_new_tokens=4, **arguments), expected)
+    with torch.no_grad():
+        tiny_model.lm_head.bias[3] = math.nan
+    with pytest.raises(ValueError, match="not finite numbers, in lm_head.bias"):
+        tiny_model.generate(IDS[:1], max_new_tokens=4, **arguments)
+
+
+def test_the_pipeline_says_so_of_a_single_logit(
+    tiny_model: RnnS2SForConditionalGeneration, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    with torch.no_grad():
+        tiny_model.lm_head.bias[3] = math.nan
+    translator = RnnTranslationPipeline(model=tiny_model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=5)
+    for options in ({}, {"return_attentions": True}, {"prompt_lookup_num_tokens": 2}):
+        with pytest.raises(ValueError, match="not finite numbers, in lm_head.bias"):
+            translator("the dog", **options)
+    tiny_model.model.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="not finite numbers, in lm_head.bias"):
+        translator("the dog")
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"return_attentions": True}, {"return_tensors": True}])
