@@ -6,6 +6,7 @@ import copy
 import functools
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from .generated_rnn_s2s import attention_of_sequences, blank_outputs, lengths_of
 from .limits_rnn_s2s import require_whole_numbers
 from .numbers_rnn_s2s import require_finite_weights
 from .out_of_memory_rnn_s2s import naming_the_batch
-from .sharing_rnn_s2s import CardPushingMixin, model_to_share
+from .sharing_rnn_s2s import CardPushingMixin, add_shortlist, model_to_share
 from .shortlist_rnn_s2s import load_shortlist
 from .text_rnn_s2s import encode, list_or_iterator, require_text, task_prefix
 from .text_rnn_s2s import squeeze_whitespace as squeezed
@@ -135,8 +136,9 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
     ) -> None:
         """
         Saves model and tokenizer with the code they need, so that `pipeline("translation", model=save_directory,
-        trust_remote_code=True)` works where this package is not installed, and the shortlist, if one is in use. The
-        model itself does not change. A model of another kind is saved without code.
+        trust_remote_code=True)` works where this package is not installed, and the shortlist: the one that was given
+        when the pipeline was built, else the one in the folder that the model was loaded from. The model itself does
+        not change. A model of another kind is saved without code.
 
         Args:
             save_directory: the folder.
@@ -152,12 +154,14 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         self.tokenizer.save_pretrained(save_directory, **kwargs)
         if self._forward_params.get("shortlist") is not None:
             self._forward_params["shortlist"].save_pretrained(save_directory)
+        elif self.model.name_or_path:  # of a model from nowhere this is empty, and not the folder we are in
+            add_shortlist(Path(self.model.name_or_path), Path(save_directory))
 
     def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:
         """
         Uploads what `save_pretrained` saves, as every `push_to_hub` of transformers does, and takes its arguments. If
-        the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows, and
-        so does the shortlist; the card on the Hub is tagged with the task.
+        the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows. The
+        card on the Hub is tagged with the task.
 
         Args:
             repo_id: the repository, such as `"your-name/your-model"`.

@@ -67,8 +67,8 @@ def add_card(source: Path, target: Path) -> None:
     shortlist, too. The tags of a card that was there are added to it; the card itself makes room, with a warning if
     somebody has written it.
     """
-    if (source / SHORTLIST).is_file() and not (target / SHORTLIST).exists():
-        shutil.copyfile(source / SHORTLIST, target / SHORTLIST)
+    if not (target / SHORTLIST).exists():  # which may be another one, in use
+        add_shortlist(source, target)
     if not (source / CARD).is_file():
         return
     former: Any = create_and_tag_model_card(str(target / CARD)) if (target / CARD).is_file() else None
@@ -84,4 +84,10 @@ def add_card(source: Path, target: Path) -> None:
     card.save(target / CARD)
 
 
-__all__ = ["CardPushingMixin", "add_card", "model_to_share"]
+def add_shortlist(source: Path, target: Path) -> None:
+    """Puts the shortlist of a model's folder, if it has one, into another folder."""
+    if (source / SHORTLIST).is_file() and source.resolve() != target.resolve():
+        shutil.copyfile(source / SHORTLIST, target / SHORTLIST)
+
+
+__all__ = ["CardPushingMixin", "add_card", "add_shortlist", "model_to_share"]

@@ -162,6 +162,35 @@ def test_a_shortlist_in_use_is_saved(
     assert Shortlist.from_pretrained(tmp_path).candidates == shortlist.candidates
 
 
+def test_a_pipeline_saves_the_shortlist_that_it_uploads(
+    loaded: Any,
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    hub: HubServer,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beside = (folder / "shortlist.json").read_bytes()
+    other = Shortlist([[7]] * len(tiny_tokenizer))
+    for number, (options, is_beside) in enumerate(
+        [({}, True), ({"shortlist": True}, True), ({"shortlist": other}, False)]
+    ):
+        translator = RnnTranslationPipeline(model=loaded, tokenizer=tiny_tokenizer, device="cpu", **options)
+        target = tmp_path / str(number)
+        other.save_pretrained(target)  # of what was there before
+        translator.save_pretrained(target)
+        translator.push_to_hub(f"lab/{number}")
+        saved = (target / "shortlist.json").read_bytes()
+        assert saved == files_of(hub, f"lab/{number}")["shortlist.json"]
+        assert (json.loads(saved) == json.loads(beside)) == is_beside
+    RnnTranslationPipeline(model=loaded, tokenizer=tiny_tokenizer, device="cpu").save_pretrained(folder)
+    assert (folder / "shortlist.json").read_bytes() == beside
+    monkeypatch.chdir(folder)  # whose shortlist does not belong to a model that comes from nowhere
+    RnnTranslationPipeline(model=tiny_model, tokenizer=tiny_tokenizer, device="cpu").save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new" / "shortlist.json").exists()
+
+
 def test_models_of_other_kinds_are_shared_without_code(
     tiny_marian: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
