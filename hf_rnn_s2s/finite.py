@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .checkpoints import last_whole_checkpoint
 from .errors import RunError
+from .numbers_rnn_s2s import names_of_unfinite
 
 __all__ = ["NotFiniteError", "describe_rows", "not_finite", "require_finite_weights"]
 
@@ -58,12 +59,10 @@ def require_finite_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         NotFiniteError: if a weight is infinite or not a number.
     """
-    wrong = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    names = names_of_unfinite(model)
+    if names:
         raise NotFiniteError(
-            f"Weights of the model are infinite or not numbers ({', '.join(wrong[:3])}{more}), so it is not saved. "
-            f"{_way_out(folder)}"
+            f"Weights of the model are infinite or not numbers ({names}), so it is not saved. {_way_out(folder)}"
         )
 
 

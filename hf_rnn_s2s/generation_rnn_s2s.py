@@ -18,7 +18,7 @@ from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
 from .limits_rnn_s2s import check_generation_file, check_generation_settings
-from .numbers_rnn_s2s import FirstLogits, require_finite_weights, require_numbers, takes_out
+from .numbers_rnn_s2s import FirstLogits, require_numbers, require_usable_weights, takes_out
 from .search_rnn_s2s import beam_search, greedy_search
 from .shortlist_rnn_s2s import Shortlist, load_shortlist
 from .step_graphs_rnn_s2s import GraphStepper, StepGraphs
@@ -315,7 +315,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
     ) -> Any:
         # Processors are shown drafts as well, so they cannot tell which logits are those of this model.
         if not takes_out(logits_processor):
-            require_finite_weights(cast(nn.Module, self))
+            require_usable_weights(cast(nn.Module, self))
         return super()._assisted_decoding(input_ids, logits_processor, *args, **kwargs)  # type: ignore[misc]
 
     def _searches_itself(

@@ -13,22 +13,29 @@ NAMED = 3  # parameters, in an error
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones are of quantized weights
 
 
-def require_finite_weights(model: nn.Module) -> None:
+def names_of_unfinite(model: nn.Module) -> str:
     """
-    Looks at every weight, which takes about as long as one step of a search.
-
-    Raises:
-        ValueError: if there is one that is not a finite number; it names the first parameters and buffers with such.
+    Looks at every weight, which takes about as long as one step of a search. Returns the names of the first parameters
+    and buffers with a number that is infinite or none, and how many others there are; nothing if there are none.
     """
     named = [*model.named_parameters(), *model.named_buffers()]
     readable = [(name, tensor) for name, tensor in named if tensor.dtype in DTYPES and not tensor.is_meta]
     wrong = [name for name, tensor in readable if not tensor.isfinite().all()]
-    if wrong:
-        others = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    others = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    return ", ".join(wrong[:NAMED]) + others
+
+
+def require_usable_weights(model: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: if there is a weight that is not a finite number, of a model that is to write something.
+    """
+    names = names_of_unfinite(model)
+    if names:
         raise ValueError(
-            f"The weights of this model are not finite numbers, in {', '.join(wrong[:NAMED])}{others}: what it writes "
-            "means nothing. Training has gone wrong, or the file is damaged: load an earlier checkpoint, and train on "
-            "with a lower learning rate, or with max_grad_norm."
+            f"The weights of this model are not finite numbers, in {names}: what it writes means nothing. Training "
+            "has gone wrong, or the file is damaged: load an earlier checkpoint, and train on with a lower learning "
+            "rate, or with max_grad_norm."
         )
 
 
@@ -44,7 +51,7 @@ def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
     # The sum takes less time. It is no number, either, if both infinities are among the logits.
     if not (logits.sum().isnan() and logits.isnan().any()):
         return
-    require_finite_weights(model)
+    require_usable_weights(model)
     raise ValueError(
         "The logits of this model are not numbers (NaN), although all its weights are. Look at what is put around its "
         "layers and what is passed to it; and float16 may be too narrow for it: load it with dtype=torch.bfloat16 or "
@@ -79,4 +86,4 @@ def takes_out(processors: Iterable[Any]) -> bool:
     return any(isinstance(one, InfNanRemoveLogitsProcessor) for one in processors)
 
 
-__all__ = ["FirstLogits", "require_finite_weights", "require_numbers", "takes_out"]
+__all__ = ["FirstLogits", "names_of_unfinite", "require_numbers", "require_usable_weights", "takes_out"]

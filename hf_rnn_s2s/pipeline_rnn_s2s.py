@@ -16,7 +16,7 @@ from .batching_rnn_s2s import Stream, batches_in_order, batches_of_like_length, 
 from .evaluation_rnn_s2s import EvaluationView
 from .generated_rnn_s2s import attention_of_sequences, blank_outputs, lengths_of_sequences, put_back
 from .limits_rnn_s2s import require_whole_numbers
-from .numbers_rnn_s2s import require_finite_weights
+from .numbers_rnn_s2s import require_usable_weights
 from .out_of_memory_rnn_s2s import naming_the_batch
 from .sharing_rnn_s2s import CardPushingMixin, add_shortlist, model_to_share
 from .shortlist_rnn_s2s import load_shortlist
@@ -306,7 +306,7 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         sequences = sequences.unflatten(0, (len(rows), -1))
         lengths = lengths_of_sequences(sequences, settings)
         if (lengths <= 2).any():  # the start token, and perhaps the end token
-            require_finite_weights(self.model)
+            require_usable_weights(self.model)
         outputs = {
             **input_tensors,
             "output_ids": put_back(sequences, rows, is_blank),
@@ -348,7 +348,7 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
             return self._in_evaluation_mode.of(self.model).generate(**arguments)
         except RuntimeError as error:
             if "probability tensor" in str(error):  # from sampling
-                require_finite_weights(self.model)
+                require_usable_weights(self.model)
             raise
 
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist
-from hf_rnn_s2s.numbers_rnn_s2s import require_finite_weights, require_numbers
+from hf_rnn_s2s.finite import NotFiniteError, require_finite_weights
+from hf_rnn_s2s.numbers_rnn_s2s import names_of_unfinite, require_numbers, require_usable_weights
 
 IDS = torch.tensor([[5, 6, 7, 2], [8, 9, 10, 2]])
 
@@ -133,11 +135,26 @@ def test_an_empty_translation_of_sound_weights_is_one(
 
 
 def test_what_is_looked_at(tiny_model: RnnS2SForConditionalGeneration) -> None:
-    require_finite_weights(tiny_model)
+    require_usable_weights(tiny_model)
     infinite = torch.tensor([[1.0, -math.inf], [math.inf, 2.0]])
     require_numbers(infinite, tiny_model)  # somebody may forbid tokens, or force one
     with pytest.raises(ValueError, match=r"logits .* not numbers \(NaN\), although all its weights are"):
         require_numbers(torch.tensor([[1.0, math.nan]]), tiny_model)
     spoil(tiny_model, "lm_head.bias", math.inf)
     with pytest.raises(ValueError, match="not finite numbers, in lm_head.bias"):
-        require_finite_weights(tiny_model)
+        require_usable_weights(tiny_model)
+
+
+def test_saving_and_translating_name_the_same_weights(
+    tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path
+) -> None:
+    assert names_of_unfinite(tiny_model) == ""
+    names = [name for name, _ in tiny_model.named_parameters()]
+    for count, expected in [(1, names[0]), (3, ", ".join(names[:3])), (5, ", ".join(names[:3]) + " and 2 more")]:
+        for name in names[:count]:
+            spoil(tiny_model, name, math.inf)
+        assert names_of_unfinite(tiny_model) == expected
+        with pytest.raises(ValueError, match=f"finite numbers, in {expected}: what it writes"):
+            require_usable_weights(tiny_model)
+        with pytest.raises(NotFiniteError, match=rf"not numbers \({expected}\), so it is not saved"):
+            require_finite_weights(tiny_model, tmp_path)
