@@ -38,6 +38,8 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
 
     It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
     `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
+    The model may be in any mode, and change it at any time: others with its weights stand for its modules, in
+    evaluation mode. Hooks are called with these, and what a forward pass sets on its module is set on one of these.
 
     Example:
 
