@@ -117,9 +117,8 @@ class RnnS2SDecoder(RnnS2SPart):
         """
         require_cache(past_key_values)
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
-        if encoder_outputs is None or encoder_outputs.last_hidden_state is None:
-            raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
         self.require_rows_for(encoder_outputs, embedded.shape[0])
+        assert encoder_outputs is not None  # the check says so
         cache = RnnS2SCache() if past_key_values is None else past_key_values
         sources = self.prepare(encoder_outputs, encoder_attention_mask, cache)
         state = self.first_state(encoder_outputs) if cache.state is None else cache.state
@@ -216,12 +215,14 @@ class RnnS2SDecoder(RnnS2SPart):
         return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
 
     @staticmethod
-    def require_rows_for(encoder_outputs: RnnS2SEncoderOutput, rows: int) -> None:
+    def require_rows_for(encoder_outputs: RnnS2SEncoderOutput | None, rows: int) -> None:
         """
         Raises:
             ValueError: if these are not the outputs of an encoder for so many rows of the target.
         """
-        sources = cast(torch.Tensor, encoder_outputs.last_hidden_state).shape[0]
+        if encoder_outputs is None or encoder_outputs.last_hidden_state is None:
+            raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
+        sources = encoder_outputs.last_hidden_state.shape[0]
         repeats = rows_per_source(encoder_outputs)
         if rows != sources * repeats:
             times = "" if repeats == 1 else f" times {repeats}, its rows_per_source"

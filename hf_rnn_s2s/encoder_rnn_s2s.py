@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -124,7 +124,13 @@ class RnnS2SEncoder(RnnS2SPart):
 
 
 def whole_encoder_outputs(outputs: Any, cell_type: str) -> Any:
-    """The encoder's output from the tuple that it gives with `return_dict=False`, which leaves out what is None."""
+    """
+    The encoder's output from the tuple that it gives with `return_dict=False`, which leaves out what is None, or from
+    an output of another class, such as `BaseModelOutput`. Nothing that was passed is changed.
+    """
+    if isinstance(outputs, ModelOutput) and not isinstance(outputs, RnnS2SEncoderOutput):
+        own = [field.name for field in fields(RnnS2SEncoderOutput)]
+        return RnnS2SEncoderOutput(**{name: getattr(outputs, name, None) for name in own})
     if not isinstance(outputs, (tuple, list)):
         return outputs
     names = ["last_hidden_state", *(f"final_{part}" for part in CELLS[cell_type].state_names)]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 from .test_base_rnn_s2s import SOURCE, TARGET, build
 
@@ -21,6 +22,25 @@ def test_a_tuple_of_the_encoder_keeps_its_mask(cell_type: str, hidden_states: bo
     again = model(encoder_outputs=as_type(outputs), decoder_input_ids=TARGET, output_hidden_states=True)
     assert torch.equal(again.logits, expected)
     assert (again.encoder_hidden_states is not None) == hidden_states
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_an_output_of_another_class_is_read_and_left_as_it_is(num_beams: int, rows_per_step: list[int]) -> None:
+    model = build(bridge="zero").eval()
+    memory = model.get_encoder()(SOURCE, attention_mask=MASK).last_hidden_state
+    arguments: dict[str, Any] = {"attention_mask": MASK, "max_new_tokens": 4, "num_beams": num_beams}
+    expected = model.generate(SOURCE, **arguments)
+    outputs, steps = BaseModelOutput(last_hidden_state=memory), len(rows_per_step)
+    for _ in range(2):
+        assert torch.equal(model.generate(encoder_outputs=outputs, **arguments), expected)
+        assert outputs.last_hidden_state is memory
+        assert list(outputs) == ["last_hidden_state"]
+    assert len(rows_per_step) == 3 * steps  # the package's own search
+
+
+def test_an_output_of_another_class_without_a_memory_is_named() -> None:
+    with pytest.raises(ValueError, match="encoder_outputs is missing: the decoder needs the memory"):
+        build(bridge="zero").eval().generate(encoder_outputs=BaseModelOutput(), decoder_input_ids=TARGET)
 
 
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e5])
