@@ -70,9 +70,8 @@ def quantize_int8(model: RnnS2SForConditionalGeneration) -> RnnS2SForConditional
     for name in ("resize_token_embeddings", "resize_decoder_token_embeddings"):
         setattr(quantized, name, partial(_refuse_to_resize, name))
         setattr(quantized.model, name, partial(_refuse_to_resize, name))
-    for module in quantized.modules():
-        if any(isinstance(inner, (Int8Linear, Int8LSTMLayer)) for inner in module.modules()):
-            module.register_load_state_dict_pre_hook(_refuse_to_load)
+    for module in quantized.modules():  # of every part, or what it loads would stand beside the integers of before
+        module.register_load_state_dict_pre_hook(_refuse_to_load)
     return quantized
 
 
