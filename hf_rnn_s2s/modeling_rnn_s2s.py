@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids, has_hooks_for_all, is_plain, is_unchanged
@@ -18,6 +20,8 @@ from .decoder_rnn_s2s import RnnS2SDecoder
 from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput, whole_encoder_outputs
 from .generation_rnn_s2s import RnnS2SGenerationMixin
 from .loss_rnn_s2s import IGNORED_LABEL, summed_cross_entropy, summed_cross_entropy_of_logits
+
+logger = logging.get_logger(__name__)
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):
@@ -295,12 +299,22 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         self.all_tied_weights_keys = self.model.all_tied_weights_keys = {}
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As in `PreTrainedModel`. An output layer that is tied to the embeddings of the target is saved as such, also
-        where PEFT has written into the configuration that it is not, because it is not tied to those of the source."""
-        weight = getattr(self.lm_head, "weight", None)
-        if weight is not None and weight is self.model.decoder.embed_tokens.weight:
-            self.config.tie_word_embeddings = True
-        super().save_pretrained(save_directory, *args, **kwargs)
+        """
+        As in `PreTrainedModel`. An output layer that is tied to the embeddings of the target is saved as such, with a
+        warning where the configuration says that it is not: it takes `untie_embeddings` to make two matrices of one,
+        and PEFT writes so where the output layer is not tied to the embeddings of the source.
+        """
+        saved, weight = self, getattr(self.lm_head, "weight", None)
+        is_tied = weight is not None and weight is self.model.decoder.embed_tokens.weight
+        if is_tied and not self.config.tie_word_embeddings:
+            logger.warning(
+                "config.tie_word_embeddings is False, but the output layer and the target's embeddings are one "
+                "matrix, and are saved as such. To save a matrix each, call model.untie_embeddings() first."
+            )
+            saved = object.__new__(type(self))
+            vars(saved).update(vars(self), config=copy.deepcopy(self.config))
+            saved.config.tie_word_embeddings = True
+        super(RnnS2SForConditionalGeneration, saved).save_pretrained(save_directory, *args, **kwargs)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
         """The labels `(batch, target)` moved right by one, behind the start token, with padding in place of -100."""

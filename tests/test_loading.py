@@ -1,6 +1,7 @@
 """Saving and loading: weights come back as they were, whatever is missing, and are drawn only where they must be."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,32 @@ def test_shared_tensors_are_saved_once_and_shared_again(values: dict[str, Any], 
     assert (encoder is decoder) == joint
     assert (loaded.lm_head.weight is decoder) == tied
     assert loaded.lm_head.out_features == model.config.target_vocab_size
+
+
+@pytest.mark.parametrize("values", SHARING[::2], ids=str)
+def test_saving_a_tied_model_leaves_the_configuration_to_the_caller(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("hf_rnn_s2s"), "propagate", True)
+    model = build(**values)
+    model.save_pretrained(tmp_path / "as_it_is")
+    assert not caplog.records
+    model.config.tie_word_embeddings = False
+    for count in (1, 2):
+        model.save_pretrained(tmp_path / "tied")
+        assert model.config.tie_word_embeddings is False
+        messages = [record.getMessage() for record in caplog.records]
+        assert len(messages) == count
+        assert "one matrix, and are saved as such" in messages[-1]
+        assert "call model.untie_embeddings() first" in messages[-1]
+    loaded = RnnS2SForConditionalGeneration.from_pretrained(tmp_path / "tied")
+    assert loaded.lm_head.weight is loaded.model.decoder.embed_tokens.weight
+    assert torch.equal(logits(loaded), logits(model))
+    model.untie_embeddings()
+    model.save_pretrained(tmp_path / "untied")
+    assert len(caplog.records) == 2
+    assert "lm_head.weight" in load_file(tmp_path / "untied" / WEIGHTS)
 
 
 def test_the_base_model_loads_from_the_whole_one_and_back(tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ def test_tied_embeddings_stay_tied_where_others_have_adapters(values: dict[str, 
     merged = model.merge_and_unload()
     torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-4)
     merged.save_pretrained(tmp_path)
-    assert merged.config.tie_word_embeddings
     again = RnnS2SForConditionalGeneration.from_pretrained(tmp_path)
+    assert again.config.tie_word_embeddings
     assert again.lm_head.weight is again.model.decoder.embed_tokens.weight
     torch.testing.assert_close(logits(again), logits(merged), rtol=0, atol=1e-6)
 
