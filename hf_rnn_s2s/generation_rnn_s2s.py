@@ -17,7 +17,7 @@ from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_sam
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
-from .limits_rnn_s2s import check_generation_file, check_generation_settings
+from .limits_rnn_s2s import NEEDED, check_generation_file, check_generation_settings
 from .numbers_rnn_s2s import FirstLogits, require_numbers, require_usable_weights, takes_out
 from .search_rnn_s2s import beam_search, greedy_search
 from .shortlist_rnn_s2s import Shortlist, load_shortlist
@@ -120,6 +120,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
                 no finite numbers.
         """
         config = args[0] if args else kwargs.get("generation_config")
+        kwargs = {name: value for name, value in kwargs.items() if value is not None or name not in NEEDED}
 
         def setting(name: str) -> Any:
             """As `generate()` goes by it: what the caller says, before what the model has."""
@@ -168,11 +169,11 @@ class RnnS2SGenerationMixin(GenerationMixin):
         """Reads the generation settings of a checkpoint, as in `GenerationMixin`, for `from_pretrained`.
 
         Raises:
-            ValueError: for a setting of another kind than it must be.
+            ValueError: for a setting of another kind than it must be, or a file without settings.
         """
         try:
             super().adjust_generation_fn(*args, **kwargs)  # type: ignore[misc]
-        except TypeError:  # of a comparison between a text and a number, which does not tell of what
+        except (AttributeError, TypeError):  # of a comparison of a text and a number, which does not tell of what
             name = kwargs.get("pretrained_model_name_or_path", args[3] if len(args) > 3 else None)
             places = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
             if name is not None:

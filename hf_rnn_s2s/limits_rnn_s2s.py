@@ -26,9 +26,29 @@ OF_GENERATION = {
     "min_new_tokens": (0, 10**6),
     "no_repeat_ngram_size": (0, 10**6),
     "encoder_no_repeat_ngram_size": (0, 10**6),
+    "top_k": (0, 10**7),
+    "prompt_lookup_num_tokens": (1, 10**6),
+    "max_matching_ngram_size": (1, 10**6),
+    "num_assistant_tokens": (1, 10**6),
 }
 LIMITS = {**OF_PIPELINE, **OF_GENERATION}
-NUMBERS = ("length_penalty", "max_time")
+# Other numbers, with the largest distance from 0. A length is raised to the power of its penalty.
+NUMBERS = {
+    "length_penalty": 40,
+    "max_time": 10**9,
+    "temperature": 10**9,
+    "top_p": 10**9,
+    "min_p": 10**9,
+    "top_h": 10**9,
+    "typical_p": 10**9,
+    "epsilon_cutoff": 10**9,
+    "eta_cutoff": 10**9,
+    "repetition_penalty": 10**9,
+    "encoder_repetition_penalty": 10**9,
+    "assistant_confidence_threshold": 10**9,
+}
+# Settings for which None stands for "as the model has it", since a search cannot do without them.
+NEEDED = ("num_beams", "num_return_sequences", "max_length", "length_penalty")
 TOKEN_IDS = (
     "pad_token_id",
     "bos_token_id",
@@ -82,15 +102,27 @@ def check_generation_settings(setting: Callable[[str], Any], way_out: str) -> No
     """
     for name in OF_GENERATION:
         require_whole_number(name, setting(name), way_out)
-    for name in NUMBERS:
+    for name, largest in NUMBERS.items():
         value = setting(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
-            raise ValueError(f"{name}={value!r} must be a number. {way_out}")
+        if value is not None and not (_is_number(value) and abs(value) <= largest):
+            raise ValueError(f"{name}={value!r} must be a number from {-largest:,} to {largest:,}. {way_out}")
+    decay = setting("exponential_decay_length_penalty")
+    if decay is not None and not (
+        isinstance(decay, (tuple, list)) and len(decay) == 2 and all(map(_is_number, decay))
+    ):
+        raise ValueError(
+            f"exponential_decay_length_penalty={decay!r} must be two numbers: the length from which on it counts, and "
+            f"the factor. {way_out}"
+        )
     for name in TOKEN_IDS:
         value = setting(name)
         ids = value if isinstance(value, (list, tuple)) else [value]
         if value is not None and not all(isinstance(one, (Integral, torch.Tensor)) for one in ids):
             raise ValueError(f"{name}={value!r} must be a token id or a list of them. {way_out}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_generation_file(name: str, **where: Any) -> None:
@@ -102,13 +134,18 @@ def check_generation_file(name: str, **where: Any) -> None:
         where: how `from_pretrained` was told to find it.
 
     Raises:
-        ValueError: as `check_generation_settings`.
+        ValueError: as `check_generation_settings`, or if the file holds no settings at all.
     """
     path = cached_file(name, "generation_config.json", **where)
     if path is not None:
         with open(path, encoding="utf-8") as file:
             settings = json.load(file)
+        if not isinstance(settings, dict):
+            raise ValueError(
+                f'{path} must hold settings by their names, such as {{"num_beams": 5}}, and not {settings!r:.100}. '
+                "Correct it, or take it away."
+            )
         check_generation_settings(settings.get, f"Correct {path}.")
 
 
-__all__ = ["LIMITS", "check_generation_file", "check_generation_settings", "require_whole_numbers"]
+__all__ = ["LIMITS", "NEEDED", "check_generation_file", "check_generation_settings", "require_whole_numbers"]

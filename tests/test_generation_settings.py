@@ -32,7 +32,21 @@ WRONG: list[tuple[str, Any, str]] = [
     ("min_new_tokens", "3", "min_new_tokens='3' must be"),
     ("no_repeat_ngram_size", "3", "no_repeat_ngram_size='3' must be"),
     ("length_penalty", "1", "length_penalty='1' must be a number"),
+    ("length_penalty", float("nan"), "length_penalty=nan must be a number from -40 to 40"),
+    ("length_penalty", float("inf"), "length_penalty=inf must be a number"),
+    ("length_penalty", 10**20, "length_penalty=100000000000000000000 must be a number"),
     ("max_time", "soon", "max_time='soon' must be a number"),
+    ("top_k", "x", "top_k='x' must be a whole number from 0 to 10,000,000"),
+    ("top_k", 1.5, "top_k=1.5 must be a whole number"),
+    ("top_p", "0.5", "top_p='0.5' must be a number"),
+    ("min_p", True, "min_p=True must be a number"),
+    ("typical_p", [0.5], r"typical_p=\[0.5\] must be a number"),
+    ("temperature", "1", "temperature='1' must be a number"),
+    ("temperature", float("nan"), "temperature=nan must be a number"),
+    ("repetition_penalty", "2", "repetition_penalty='2' must be a number"),
+    ("prompt_lookup_num_tokens", "2", "prompt_lookup_num_tokens='2' must be a whole number from 1 to"),
+    ("exponential_decay_length_penalty", "a", "exponential_decay_length_penalty='a' must be two numbers"),
+    ("exponential_decay_length_penalty", [5, "a"], r"exponential_decay_length_penalty=\[5, 'a'\] must be two numbers"),
     ("eos_token_id", "2", "eos_token_id='2' must be a token id or a list of them"),
     ("forced_bos_token_id", [1, "2"], r"forced_bos_token_id=\[1, '2'\] must be"),
 ]
@@ -74,6 +88,32 @@ def test_a_file_that_transformers_cannot_read_is_named_with_its_setting(
     path.write_text(json.dumps({**json.loads(path.read_text()), name: "5"}))
     with pytest.raises(ValueError, match=f"{name}='5' must be a whole number .*generation_config.json"):
         AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "5", '"num_beams"', "null"])
+def test_a_file_that_holds_no_settings_is_named(
+    content: str, tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path
+) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text(content)
+    with pytest.raises(ValueError, match="generation_config.json must hold settings by their names"):
+        AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["num_beams", "num_return_sequences", "max_length", "length_penalty"])
+def test_none_leaves_to_the_model_what_a_search_needs(name: str, tiny_model: RnnS2SForConditionalGeneration) -> None:
+    tiny_model.generation_config.update(num_beams=3, num_return_sequences=2, max_length=7, length_penalty=0.3)
+    expected = tiny_model.generate(SOURCE)
+    assert len(expected) == 2
+    assert tiny_model.generate(SOURCE, **{name: None}).equal(expected)
+    assert tiny_model.generate(SOURCE, GenerationConfig(), **{name: None}).equal(expected)
+
+
+def test_none_still_takes_back_what_a_search_does_without(tiny_model: RnnS2SForConditionalGeneration) -> None:
+    expected = tiny_model.generate(SOURCE, max_length=9)
+    tiny_model.generation_config.update(max_new_tokens=2, no_repeat_ngram_size=1)
+    generated = tiny_model.generate(SOURCE, max_length=9, max_new_tokens=None, no_repeat_ngram_size=None)
+    assert generated.equal(expected)
 
 
 def test_what_the_caller_says_stands_in_the_place_of_a_wrong_value(tiny_model: RnnS2SForConditionalGeneration) -> None:
