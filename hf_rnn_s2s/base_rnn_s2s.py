@@ -183,11 +183,16 @@ def check_ids(ids: torch.Tensor, vocabulary_size: int, name: str) -> None:
     if ids.device.type != "cpu" or torch.compiler.is_compiling() or not ids.numel():
         return
     least, most = (int(one) for one in ids.aminmax())
-    if least < 0 or most >= vocabulary_size:
-        raise ValueError(
-            f"{name} has the id {least if least < 0 else most}, outside the vocabulary of {vocabulary_size} tokens. "
-            "Use the tokenizer that belongs to the model."
-        )
+    if least >= 0 and most < vocabulary_size:
+        return
+    outside = f"outside the vocabulary of {vocabulary_size} tokens. Use the tokenizer that belongs to the model"
+    if least < 0:
+        raise ValueError(f"{name} has the id {least}, {outside}.")
+    raise ValueError(
+        f"{name} has the id {most}, {outside}, or, after adding tokens to it, call "
+        "model.resize_token_embeddings(len(tokenizer)); where the target has a vocabulary of its own, "
+        "model.resize_decoder_token_embeddings(len(tokenizer.target_tokenizer)) for that side."
+    )
 
 
 def boolean_mask(mask: torch.Tensor, shape: torch.Size, name: str, side: str) -> torch.Tensor:

@@ -45,6 +45,20 @@ def test_ids_that_are_no_integers_are_refused() -> None:
         build()(SOURCE.float(), decoder_input_ids=TARGET)
 
 
+def test_ids_of_tokens_that_were_added_name_the_way_out() -> None:
+    """The tokenizer belongs to the model; it has grown, and the model has not."""
+    model = build()
+    size = model.config.vocab_size
+    added = torch.tensor([[size]])
+    way_out = rf"the id {size}, .* after adding tokens to it, call model.resize_token_embeddings\(len\(tokenizer\)\)"
+    with pytest.raises(ValueError, match=f"^input_ids has {way_out}"):
+        model(added, decoder_input_ids=TARGET[:1])
+    with pytest.raises(ValueError, match=f"^labels has {way_out}.* model.resize_decoder_token_embeddings"):
+        model(SOURCE[:1], labels=added)
+    with pytest.raises(ValueError, match="the id -5, .* belongs to the model.$"):
+        model(-5 * torch.ones_like(added), decoder_input_ids=TARGET[:1])
+
+
 def test_a_mask_of_numbers_to_add_is_refused() -> None:
     additive = torch.zeros(2, 5).masked_fill(SOURCE == 0, float("-inf"))
     with pytest.raises(ValueError, match="attention_mask has numbers below 0"):
