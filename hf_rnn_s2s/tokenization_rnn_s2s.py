@@ -110,6 +110,8 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
     Args:
         target_tokenizer_object: the target side, just trained.
         target_tokenizer_file: the target side, as saved; filled in by `from_pretrained`.
+        target_special_tokens: the target side's special tokens that have a name, such as `mask_token`, as saved. None
+            where nobody saved them; then they are those of the source that the target has, too.
         kwargs: as for `PreTrainedTokenizerFast`; settings hold for both sides, also where they are changed later, as
             in `tokenizer.model_max_length = 50`. `add_tokens` and `add_special_tokens` add to the source; call them on
             `target_tokenizer` for tokens that the target should have. Both sides' are saved.
@@ -128,6 +130,7 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         *args: Any,
         target_tokenizer_object: Tokenizer | None = None,
         target_tokenizer_file: str | None = None,
+        target_special_tokens: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         if target_tokenizer_object is None:
@@ -144,14 +147,15 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
             target_tokenizer_object = Tokenizer.from_file(target_tokenizer_file)
         kwargs.pop("auto_map", None)  # saving writes it anew, and not for one side by itself, which needs no code
         super().__init__(*args, **kwargs)
-        self.target_tokenizer = self._plain_target_tokenizer(target_tokenizer_object)
+        self.target_tokenizer = self._plain_target_tokenizer(target_tokenizer_object, target_special_tokens)
 
-    def _plain_target_tokenizer(self, backend: Tokenizer) -> PreTrainedTokenizerFast:
+    def _plain_target_tokenizer(self, backend: Tokenizer, saved: dict[str, str] | None) -> PreTrainedTokenizerFast:
         """The target side around `backend`, with the settings of the source side but special tokens of its own."""
-        ids = {token: backend.token_to_id(token) for token in self.special_tokens_map.values()}
-        shared = {name: token for name, token in self.special_tokens_map.items() if ids[token] is not None}
-        for name in filter(self.special_tokens_map.get, SPECIAL_TOKENS):
-            source_id, target_id = getattr(self, f"{name}_id"), ids[getattr(self, name)]
+        of_source = self.special_tokens_map
+        given = of_source if saved is None else {**saved, **{name: of_source.get(name) for name in SPECIAL_TOKENS}}
+        named = {name: token for name, token in given.items() if token and backend.token_to_id(token) is not None}
+        for name in filter(of_source.get, SPECIAL_TOKENS):
+            source_id, target_id = getattr(self, f"{name}_id"), backend.token_to_id(of_source[name])
             if source_id != target_id:
                 raise ValueError(
                     f"{name} has id {source_id} in the source vocabulary and {target_id} in the target's."
@@ -159,9 +163,9 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         added = backend.get_added_tokens_decoder().values()
         return PreTrainedTokenizerFast(
             tokenizer_object=backend,
-            extra_special_tokens=[token for token in added if token.special and token.content not in shared.values()],
+            extra_special_tokens=[token for token in added if token.special and token.content not in named.values()],
             **{name: getattr(self, name) for name in SETTINGS_OF_BOTH_SIDES},
-            **shared,
+            **named,
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -222,6 +226,15 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         For source ids there is `source_tokenizer.decode`.
         """
         return self.target_tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `PreTrainedTokenizerFast`, both sides."""
+        # Only in this class's own files: a side that is saved by itself is a plain tokenizer.
+        self.init_kwargs["target_special_tokens"] = self.target_tokenizer.special_tokens_map
+        try:
+            return super().save_pretrained(*args, **kwargs)
+        finally:
+            del self.init_kwargs["target_special_tokens"]
 
     def _save_pretrained(
         self,

@@ -236,6 +236,38 @@ for side in ("source", "target"):
     assert json.loads(target_ids) == fresh["encoded"]["labels"][0]
 
 
+@pytest.mark.parametrize("of_source", [{}, {"mask_token": "<blank>", "sep_token": "<sep>"}], ids=str)
+def test_named_special_tokens_of_the_target_are_saved(
+    of_source: dict[str, str], two_vocabularies: RnnS2STokenizer, tmp_path: Path
+) -> None:
+    tokenizer = copy.deepcopy(two_vocabularies)
+    tokenizer.add_special_tokens(dict(of_source))
+    tokenizer.target_tokenizer.add_special_tokens(
+        {"mask_token": "<mask>", "cls_token": "<cls>", "extra_special_tokens": ["<sep>"]}
+    )
+    sides = (tokenizer.source_tokenizer, tokenizer.target_tokenizer)
+    tokenizer.save_pretrained(tmp_path / "first")
+    RnnS2STokenizer.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    for folder in ("first", "second"):
+        loaded = RnnS2STokenizer.from_pretrained(tmp_path / folder)
+        for before, side in zip(sides, (loaded.source_tokenizer, loaded.target_tokenizer), strict=True):
+            assert side.special_tokens_map == before.special_tokens_map
+            assert side.extra_special_tokens == before.extra_special_tokens
+            assert side.get_vocab() == before.get_vocab()
+        assert loaded.target_tokenizer.mask_token == "<mask>"
+    sides[0].save_pretrained(tmp_path / "source")
+    assert "target_special_tokens" not in (tmp_path / "source" / "tokenizer_config.json").read_text()
+
+    path = tmp_path / "first" / "tokenizer_config.json"  # as it was before these were saved
+    settings = json.loads(path.read_text())
+    assert settings.pop("target_special_tokens")["cls_token"] == "<cls>"
+    path.write_text(json.dumps(settings))
+    old = RnnS2STokenizer.from_pretrained(tmp_path / "first").target_tokenizer
+    assert old.mask_token is None
+    assert old.sep_token == of_source.get("sep_token")
+    assert old.get_vocab() == sides[1].get_vocab()
+
+
 # Tokenizers saved before
 
 
