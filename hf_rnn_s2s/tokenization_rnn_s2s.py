@@ -28,12 +28,9 @@ last few years keep the order they came in). Three choices make that hold, and k
 """
 
 import json
-import logging
 import tempfile
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import IO, Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, get_args
 
 from tokenizers import (
     AddedToken,
@@ -48,9 +45,9 @@ from tokenizers import (
 )
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-__all__ = ["RnnS2STokenizer", "train_tokenizer"]
+from .training_texts_rnn_s2s import batches, rare_characters, spool
 
-logger = logging.getLogger(__name__)
+__all__ = ["RnnS2STokenizer", "train_tokenizer"]
 
 SETTINGS_OF_BOTH_SIDES = (
     "model_max_length",
@@ -70,7 +67,6 @@ ENDS = ["s>", "pad>", "unk>"]
 ENDS_OF_SPECIAL_TOKENS = [*ENDS, *(end + another for end in ENDS for another in ENDS)]
 RESERVED_TOKENS = [*SPECIAL_TOKENS.values(), *BYTE_TOKENS, *ENDS_OF_SPECIAL_TOKENS]
 SMALLEST_VOCABULARY = len(RESERVED_TOKENS) + 2  # the space, and one token to learn
-BATCH_SIZE = 1000  # texts handed to the Rust trainer at a time
 
 # Scripts that put no space between words. "ー", the long-vowel mark, belongs to two Japanese scripts, thus to none.
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
@@ -276,7 +272,8 @@ def train_tokenizer(
     stand in a text: `tokenizer.add_special_tokens({"extra_special_tokens": ["<2de>"]})`; then a model that is already
     there needs `model.resize_token_embeddings(len(tokenizer))`. Two limits: a typed `<s>` becomes a control token if
     `<s>` is added once more, or where a special token that begins with a letter follows it without a space; and tokens
-    that begin with a space or end like `<x-s>` are found only if added as `AddedToken(token, normalized=False)`.
+    that begin with a space or end like `<x-s>` are found only if added as `AddedToken(token, normalized=False)`. Where
+    texts are cut on the left (`truncation_side="left"`), they lose their first tokens, a tag among them.
 
     Args:
         texts: sentences to learn from; the source side only, if `target_texts` is given.
@@ -335,12 +332,12 @@ def _train_backend(
     model_kind = MODEL_KINDS[kind]
     # The library's trainers reserve special tokens only: they learn the rest, and `build` puts in what is reserved.
     learned_size = vocab_size - len(RESERVED_TOKENS) + len(SPECIAL_TOKENS)
-    with tempfile.TemporaryFile() as spool:
-        number_of_texts, characters = _spool(name, texts, spool)
-        rare = _rare_characters(characters, limit=(vocab_size - len(RESERVED_TOKENS)) // 2)
+    with tempfile.TemporaryFile() as file:
+        number_of_texts, characters = spool(name, texts, file)
+        rare = rare_characters(characters, limit=(vocab_size - len(RESERVED_TOKENS)) // 2, never=MARK)
         trained = _pipeline(model_kind.empty_model(), digits)
         trained.train_from_iterator(
-            _batches(spool, rare), trainer=model_kind.trainer(learned_size, show_progress), length=number_of_texts
+            batches(file, rare), trainer=model_kind.trainer(learned_size, show_progress), length=number_of_texts
         )
     backend = _pipeline(model_kind.build(json.loads(trained.to_str())["model"]), digits)
     _add_special_tokens(backend)
@@ -433,69 +430,6 @@ MODEL_KINDS: dict[str, _ModelKind] = {
     "bpe": _ModelKind(models.BPE, _bpe_trainer, _build_bpe),
     "unigram": _ModelKind(models.Unigram, _unigram_trainer, _build_unigram),
 }
-
-
-def _spool(name: str, texts: Iterable[str], spool: IO[bytes]) -> tuple[int, Counter[str]]:
-    """Write the NFC form of every text to `spool`, one JSON string a line; return how many, and all their characters.
-
-    Which characters get a token must be known before training starts, and a generator can be read only once.
-    """
-    if isinstance(texts, str):
-        raise TypeError(f"{name} is a single string; give an iterable of strings, for one text [{name}].")
-    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
-        raise TypeError(f"{name} must be an iterable of strings, such as dataset['text'], not {type(texts).__name__}.")
-    characters: Counter[str] = Counter()
-    count = 0
-    for count, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            raise TypeError(f"{name} must hold strings only; item {count - 1} (from 0) is {text!r:.50}.")
-        text = unicodedata.normalize("NFC", text)
-        try:
-            spool.write(json.dumps(text, ensure_ascii=False).encode() + b"\n")
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{name} must be valid Unicode; item {count - 1} (from 0) has half a surrogate pair "
-                f"at character {error.start - 1}."
-            ) from error
-        characters.update(text)
-    if not characters:
-        raise ValueError(f"{name} holds no text to learn from: {count} items, not one character.")
-    return count, characters
-
-
-def _rare_characters(characters: Counter[str], limit: int) -> dict[int, str]:
-    """Table for `str.translate` that takes out all but the `limit` most frequent characters.
-
-    The library's own limit breaks ties between equally frequent characters at random. A newline stands in for what is
-    taken out: it is a unit by itself, so no subword is learned across the gap.
-    """
-    most_frequent = sorted(characters, key=lambda character: (-characters[character], character))
-    stand_ins = {" ", "\n"}  # the space begins nearly every word, seen in the text or not
-    candidates = [character for character in most_frequent if character not in (*stand_ins, MARK)]
-    kept = candidates[: max(limit - len(stand_ins), 0)]
-    rare = characters.keys() - set(kept) - stand_ins
-    if rare:
-        occurrences = sum(characters[character] for character in rare)
-        logger.warning(
-            "%d of %d characters, %.3f %% of the text, are spelled in bytes: vocab_size leaves no room for more.",
-            len(rare),
-            len(characters),
-            100 * occurrences / characters.total(),
-        )
-    return {ord(character): "\n" for character in rare}
-
-
-def _batches(spool: IO[bytes], rare: dict[int, str]) -> Iterator[list[str]]:
-    spool.seek(0)
-    batch: list[str] = []
-    for line in spool:
-        text = json.loads(line)
-        batch.append(text.translate(rare) if rare else text)
-        if len(batch) == BATCH_SIZE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
