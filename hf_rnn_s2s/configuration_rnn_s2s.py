@@ -31,6 +31,7 @@ LARGEST = {
     "encoder_layers": 1_000,
     "decoder_layers": 1_000,
 }
+MOST_PARAMETERS = 10**11  # of a model as a whole, whose sizes may each be allowed; in float32, 400 GB
 # What a model computes in; what is quantised says so in quantization_config.
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 PROBABILITIES = ("dropout", "embedding_dropout", "attention_dropout", "label_smoothing")
@@ -87,7 +88,7 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     Raises:
         ValueError: for a value that is not allowed, or that contradicts another one. The message names the field.
-            Sizes and numbers of layers have an upper bound, see `LARGEST`.
+            Sizes and numbers of layers have an upper bound, see `LARGEST`, and so has what they make together.
 
     The article this package set out to implement compares linearly mapped encoder outputs with the decoder state by
     their cosine and adds the weighted sum to that state:
@@ -181,6 +182,7 @@ class RnnS2SConfig(CodeCarryingConfig):
             ValueError: naming the field and the allowed values.
         """
         self._check_values()
+        self._check_number_of_parameters()
         self._check_token_ids()
         self._check_contradictions()
 
@@ -251,6 +253,17 @@ class RnnS2SConfig(CodeCarryingConfig):
         if isinstance(spread, bool) or not isinstance(spread, (int, float)) or not 0 < spread < math.inf:
             raise ValueError(f"initializer_range={spread!r} must be a finite number above 0.")
 
+    def _check_number_of_parameters(self) -> None:
+        """Of the embeddings, and of recurrent layers with four gates and inputs as wide as their states."""
+        embeddings = (self.vocab_size + (self.decoder_vocab_size or 0)) * self.embedding_size
+        layers = 8 * self.hidden_size**2 * (self.encoder_layers + self.decoder_layers)
+        if embeddings + layers > MOST_PARAMETERS:
+            raise ValueError(
+                f"vocab_size, decoder_vocab_size and embedding_size make about {embeddings:,} parameters, "
+                f"hidden_size, encoder_layers and decoder_layers about {layers:,}; together they must be at most "
+                f"{MOST_PARAMETERS:,}: there is no such recurrent model."
+            )
+
     def _check_token_ids(self) -> None:
         for name, side in TOKEN_IDS.items():
             value = getattr(self, name)
@@ -313,9 +326,12 @@ def _require_dtype(dtype: Any) -> None:
 
 
 def _require_quantization(quantization: Any) -> None:
-    """Raises unless it is None, or says how the weights are quantised in the way of transformers."""
-    is_dict = isinstance(quantization, dict)
-    says = "quant_method" in quantization if is_dict else hasattr(quantization, "quant_method")
+    """Raises unless it is None, or says how the weights are quantised in the way of transformers, which reads an older
+    form, too."""
+    if isinstance(quantization, dict):
+        says = "quant_method" in quantization or any(map(quantization.get, ("load_in_8bit", "load_in_4bit")))
+    else:
+        says = hasattr(quantization, "quant_method")
     if quantization is not None and not says:
         raise ValueError(
             f"quantization_config={quantization!r} does not say how the weights are quantised: it must be what a "

@@ -138,6 +138,14 @@ def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
         ({"quantization_config": "x"}, "quantization_config='x' does not say how the weights are quantised"),
         ({"quantization_config": []}, r"quantization_config=\[\] does not say"),
         ({"quantization_config": {"bits": 8}}, r"quantization_config=\{'bits': 8\} does not say"),
+        ({"quantization_config": {"load_in_8bit": False}}, r"\{'load_in_8bit': False\} does not say"),
+        ({"vocab_size": 10**7, "embedding_size": 65536}, "embedding_size make about 655,360,000,000 parameters"),
+        ({"decoder_vocab_size": 10**7, "embedding_size": 16384}, "make about 163,971,072,000 parameters"),
+        ({"hidden_size": 8192, "encoder_layers": 1000}, "encoder_layers and decoder_layers about 537,944,653,824"),
+        (
+            {"vocab_size": 10**7, "embedding_size": 6000, "hidden_size": 16384, "decoder_layers": 30},
+            "together they must be at most 100,000,000,000: there is no such recurrent model",
+        ),
         ({"pad_token_id": None}, "pad_token_id=None"),
         ({"decoder_start_token_id": None}, "decoder_start_token_id=None"),
         ({"decoder_vocab_size": 5, "decoder_start_token_id": 5}, "decoder_start_token_id=5 .*from 0 to 4"),
@@ -153,6 +161,14 @@ def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
 def test_wrong_and_contradictory_values_name_the_field_and_the_way_out(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RnnS2SConfig(**values)
+
+
+def test_large_models_and_the_older_form_of_quantization_are_allowed() -> None:
+    large = {"vocab_size": 10**6, "embedding_size": 8192, "hidden_size": 8192, "encoder_layers": 32}
+    assert RnnS2SConfig(**large, decoder_layers=32).vocab_size == 10**6
+    assert RnnS2SConfig(encoder_layers=1000, decoder_layers=1000).encoder_layers == 1000
+    for name in ("load_in_8bit", "load_in_4bit"):
+        assert RnnS2SConfig(quantization_config={name: True}).quantization_config == {name: True}
 
 
 def test_a_file_with_two_numbers_of_layers_is_refused(tmp_path: Path) -> None:
