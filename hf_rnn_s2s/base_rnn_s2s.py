@@ -167,6 +167,8 @@ def embed(
 def _check_shape(inputs: torch.Tensor, expected: str, name: str) -> None:
     if inputs.dim() != len(expected.split(",")):
         raise ValueError(f"{name} has the shape {tuple(inputs.shape)}; it must be {expected}.")
+    if inputs.shape[0] == 0:
+        raise ValueError(f"{name} has the shape {tuple(inputs.shape)}: the batch is empty. Give it a row or more.")
     if inputs.shape[1] == 0:
         raise ValueError(f"{name} has no tokens: its length is 0. Give every row at least one, such as the end token.")
 

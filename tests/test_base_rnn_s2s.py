@@ -59,6 +59,21 @@ def test_ids_of_tokens_that_were_added_name_the_way_out() -> None:
         model(-5 * torch.ones_like(added), decoder_input_ids=TARGET[:1])
 
 
+@pytest.mark.parametrize("length", [0, 4])
+def test_an_empty_batch_is_named(length: int) -> None:
+    model = build()
+    rows, embeds = torch.zeros(0, length, dtype=torch.long), torch.zeros(0, length, model.config.embedding_size)
+    with pytest.raises(ValueError, match=rf"^input_ids has the shape \(0, {length}\): the batch is empty"):
+        model(rows, decoder_input_ids=TARGET[:0])
+    with pytest.raises(ValueError, match="^inputs_embeds has the shape .*: the batch is empty"):
+        model(inputs_embeds=embeds, decoder_input_ids=TARGET[:0])
+    with pytest.raises(ValueError, match="^decoder_input_ids has the shape .*: the batch is empty"):
+        model(SOURCE, decoder_input_ids=rows)
+    for num_beams in (1, 3):
+        with pytest.raises(ValueError, match="^input_ids has the shape .*: the batch is empty"):
+            model.generate(rows, num_beams=num_beams, max_new_tokens=3)
+
+
 def test_a_mask_of_numbers_to_add_is_refused() -> None:
     additive = torch.zeros(2, 5).masked_fill(SOURCE == 0, float("-inf"))
     with pytest.raises(ValueError, match="attention_mask has numbers below 0"):
