@@ -47,7 +47,7 @@ def main() -> None:
     sentences, rounds = (32, 1) if chosen.quick else (chosen.sentences, chosen.rounds)
     searches = [(1, chosen.batch_size), (5, chosen.batch_size)]
     if chosen.batch_one:
-        searches, sentences = [(1, 1), (5, 1)], min(sentences, 200)
+        searches, sentences = [(1, 1), (5, 1)], 8 if chosen.quick else min(sentences, 200)
     workers = [Worker.of(name, streams(chosen)) for name in chosen.contenders]
     made = Streams(chosen.data, chosen.work, chosen.vocabulary)
     for worker in workers:

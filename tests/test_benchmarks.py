@@ -1,5 +1,8 @@
 """The benchmarks on a CPU at a small size: that they run to their last line, and that the floor is not made up."""
 
+import contextlib
+import importlib
+import io
 import json
 import random
 import shutil
@@ -40,11 +43,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(name: str, *arguments: str) -> list[dict[str, Any]]:
-    """The JSON lines that a benchmark prints."""
-    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--quick", *arguments]
-    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert outcome.returncode == 0, outcome.stderr
-    lines = outcome.stdout.splitlines()
+    """The JSON lines that a benchmark prints. It runs here, and its contenders in processes of their own."""
+    printed, threads = io.StringIO(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(sys, "argv", [name, "--quick", *arguments])
+        patch.chdir(ROOT)
+        importlib.import_module(f"benchmarks.{name}").main()
+    torch.set_num_threads(threads)
+    lines = printed.getvalue().splitlines()
     assert lines[-1].startswith("{")
     return [json.loads(line) for line in lines if line.startswith("{")]
 

@@ -156,7 +156,9 @@ def test_wrong_data_ends_with_a_message_and_no_stack_of_a_worker(workers: int) -
     assert str(error.value) == "Row 7 has no text."
 
 
-def test_what_cannot_be_sent_to_a_new_process_is_told() -> None:
+def test_what_cannot_be_sent_to_a_new_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How long torch waits for each of the processes, of which there are none.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     loader = StreamLoader(stream(), batching(workers=1), 0, numbers, multiprocessing_context="spawn")
     with pytest.raises(DataError, match="dataloader_num_workers=1: workers are new processes.*<lambda>"):
         next(iter(loader))
