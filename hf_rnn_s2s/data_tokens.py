@@ -9,6 +9,7 @@ data is a stream, whose length nobody knows.
 """
 
 import logging
+import os
 from functools import partial
 
 from datasets import Dataset, concatenate_datasets
@@ -19,9 +20,20 @@ from .data_arguments import DataArguments, DataError
 from .data_columns import Examples, filter_examples, map_examples
 from .text_rnn_s2s import squeeze_whitespace
 
-__all__ = ["tokenize_examples", "tokenize_splits"]
+__all__ = ["tokenize_examples", "tokenize_in_one_thread", "tokenize_splits"]
 
 logger = logging.getLogger(__name__)
+
+
+def tokenize_in_one_thread(*_: object) -> None:
+    """Has this process tokenize in one thread."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+# A process that is forked from one that has tokenized waits for good for threads that it does not have. `tokenizers`
+# sees to that only as long as nobody has set TOKENIZERS_PARALLELISM.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=tokenize_in_one_thread)
 
 
 def tokenize_splits(

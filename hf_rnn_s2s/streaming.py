@@ -13,7 +13,6 @@ those of `datasets` begin with a shard, and pass over the rows before the place 
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from transformers.trainer_utils import IntervalStrategy
 from .data_arguments import DataError
 from .sampling import ShuffledLengthGroups, TokenBudgetBatches
 
-__all__ = ["StreamBatching", "StreamLoader", "StreamPasses", "tokenize_in_one_thread"]
+__all__ = ["StreamBatching", "StreamLoader", "StreamPasses"]
 
 Rows = list[dict[str, list[int]]]
 
@@ -322,11 +321,6 @@ def _started(loader: DataLoader) -> Iterator[_Item]:
             f"collator are sent, and one of them cannot be: {error}. Use functions of a module in the place of "
             "lambdas and inner functions, or --dataloader_num_workers 0."
         ) from error
-
-
-def tokenize_in_one_thread(worker: int) -> None:
-    """Has each of several workers tokenize by itself: as a `worker_init_fn` of a `DataLoader`."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def _collate_item(collate: Callable[[Rows], Any], item: _Item) -> _Item:

@@ -24,6 +24,7 @@ from transformers.utils import CONFIG_NAME, logging
 from .arguments import RnnS2STrainingArguments, incomplete_translations
 from .averaging import WeightAveraging
 from .checkpoints import STREAM_STATE, begin_writing, choose_checkpoint, list_files, require_whole
+from .data_tokens import tokenize_in_one_thread
 from .errors import UsageError
 from .finite import not_finite, require_finite_weights
 from .machine import clip_gradients, keep_freed_memory
@@ -32,7 +33,7 @@ from .reports import translations_table
 from .run_folder import naming_a_full_disk
 from .sampling import ShuffledLengthGroups, TokenBudgetBatches
 from .sharing_rnn_s2s import CARD, DRAFT, model_to_share
-from .streaming import StreamBatching, StreamLoader, StreamPasses, tokenize_in_one_thread
+from .streaming import StreamBatching, StreamLoader, StreamPasses
 
 logger = logging.get_logger(__name__)
 

@@ -8,6 +8,9 @@ from pathlib import Path
 # A second thread makes nothing faster that is so small, and waits for others by spinning: on a machine with other work
 # to do the tests would take many times longer. The processes that they start take this over.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# With this, a process that was forked from one that has tokenized may wait for threads that it does not have. What
+# would hang on the machines of some people hangs everywhere then.
+os.environ["TOKENIZERS_PARALLELISM"] = "true"
 
 import huggingface_hub.constants
 import pytest

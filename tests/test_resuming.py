@@ -128,11 +128,7 @@ def test_a_stream_is_resumed_exactly_in_a_later_pass(recipe: str, tmp_path: Path
         )
 
 
-def test_two_processes_with_workers_resume_a_stream_exactly(
-    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # With this, a worker that was forked from a process that has tokenized waits for threads that it does not have.
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+def test_two_processes_with_workers_resume_a_stream_exactly(recipe: str, tmp_path: Path) -> None:
     options = [recipe, *STREAM, "--max_steps", "6", "--dataloader_num_workers", "1"]
     run_in_two_processes(ROOT / "train.py", *options, "--output_dir", str(tmp_path / "whole"))
     state = json.loads((tmp_path / "whole" / "checkpoint-3" / "stream_state.json").read_text())
