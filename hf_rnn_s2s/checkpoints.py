@@ -86,8 +86,8 @@ def require_whole(checkpoint: Path) -> None:
     Raises:
         UsageError: if a run cannot go on from this folder.
     """
-    if problem := problem_with(checkpoint):
-        raise UsageError(f"resume_from_checkpoint {checkpoint} is not a whole checkpoint: {problem}.")
+    if problem := _why_not_whole(checkpoint):
+        raise UsageError(problem)
 
 
 def resumes(arguments: RnnS2STrainingArguments) -> bool:
@@ -105,8 +105,8 @@ def folder_problem(arguments: RnnS2STrainingArguments) -> str | None:
     if str(arguments.resume_from_checkpoint).lower() == "true":
         return _why_no_checkpoint(folder)
     checkpoint = Path(str(arguments.resume_from_checkpoint))
-    if problem := problem_with(checkpoint):
-        return f"resume_from_checkpoint {checkpoint} is not a whole checkpoint: {problem}."
+    if problem := _why_not_whole(checkpoint):
+        return problem
     return None if checkpoint.resolve().parent == folder.resolve() else _why_not_empty(folder)
 
 
@@ -142,6 +142,11 @@ def problem_with(checkpoint: Path) -> str | None:
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint in a folder that a run could go on from."""
     return next((checkpoint for checkpoint in _checkpoints(folder) if problem_with(checkpoint) is None), None)
+
+
+def _why_not_whole(checkpoint: Path) -> str | None:
+    problem = problem_with(checkpoint)
+    return problem and f"resume_from_checkpoint {checkpoint} is not a whole checkpoint: {problem}."
 
 
 def _usual_files(checkpoint: Path) -> list[str]:
