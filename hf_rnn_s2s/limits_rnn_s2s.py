@@ -35,17 +35,22 @@ LIMITS = {**OF_PIPELINE, **OF_GENERATION}
 # Other numbers, with the largest distance from 0. A length is raised to the power of its penalty.
 NUMBERS = {
     "length_penalty": 40,
-    "max_time": 10**9,
-    "temperature": 10**9,
-    "top_p": 10**9,
-    "min_p": 10**9,
-    "top_h": 10**9,
-    "typical_p": 10**9,
-    "epsilon_cutoff": 10**9,
-    "eta_cutoff": 10**9,
-    "repetition_penalty": 10**9,
-    "encoder_repetition_penalty": 10**9,
-    "assistant_confidence_threshold": 10**9,
+    **dict.fromkeys(
+        (
+            "max_time",
+            "temperature",
+            "top_p",
+            "min_p",
+            "top_h",
+            "typical_p",
+            "epsilon_cutoff",
+            "eta_cutoff",
+            "repetition_penalty",
+            "encoder_repetition_penalty",
+            "assistant_confidence_threshold",
+        ),
+        10**9,
+    ),
 }
 # Settings for which None stands for "as the model has it", since a search cannot do without them.
 NEEDED = ("num_beams", "num_return_sequences", "max_length", "length_penalty")
