@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .checkpoints import last_whole_checkpoint
 from .errors import RunError
-from .numbers_rnn_s2s import names_of_unfinite
+from .numbers_rnn_s2s import names_of_nonfinite_weights
 
 __all__ = ["NotFiniteError", "describe_rows", "not_finite", "require_finite_weights"]
 
@@ -59,7 +59,7 @@ def require_finite_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         NotFiniteError: if a weight is infinite or not a number.
     """
-    names = names_of_unfinite(model)
+    names = names_of_nonfinite_weights(model)
     if names:
         raise NotFiniteError(
             f"Weights of the model are infinite or not numbers ({names}), so it is not saved. {_way_out(folder)}"

@@ -18,7 +18,7 @@ from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
 from .limits_rnn_s2s import NEEDED, check_generation_file, check_generation_settings
-from .numbers_rnn_s2s import FirstLogits, require_numbers, require_usable_weights, takes_out
+from .numbers_rnn_s2s import FirstLogits, removes_invalid_values, require_numbers, require_usable_weights
 from .search_rnn_s2s import beam_search, greedy_search
 from .shortlist_rnn_s2s import Shortlist, load_shortlist
 from .step_graphs_rnn_s2s import GraphStepper, StepGraphs
@@ -261,7 +261,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             _warn_of_unused(own, "shortlist", "step_graphs")
             return super()._sample(  # type: ignore[misc]
                 input_ids,
-                self._after_a_look(logits_processor),
+                self._checking_first_logits(logits_processor),
                 stopping_criteria,
                 generation_config,
                 synced_gpus=synced_gpus,
@@ -294,7 +294,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             _warn_of_unused(own, "shortlist", "step_graphs")
             return super()._beam_search(  # type: ignore[misc]
                 input_ids,
-                self._after_a_look(logits_processor),
+                self._checking_first_logits(logits_processor),
                 stopping_criteria,
                 generation_config,
                 synced_gpus=synced_gpus,
@@ -315,7 +315,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
         self, input_ids: torch.LongTensor, logits_processor: LogitsProcessorList, *args: Any, **kwargs: Any
     ) -> Any:
         # Processors are shown drafts as well, so they cannot tell which logits are those of this model.
-        if not takes_out(logits_processor):
+        if not removes_invalid_values(logits_processor):
             require_usable_weights(cast(nn.Module, self))
         return super()._assisted_decoding(input_ids, logits_processor, *args, **kwargs)  # type: ignore[misc]
 
@@ -343,9 +343,9 @@ class RnnS2SGenerationMixin(GenerationMixin):
             or self._changes_forward()
         )
 
-    def _after_a_look(self, processors: LogitsProcessorList) -> LogitsProcessorList:
+    def _checking_first_logits(self, processors: LogitsProcessorList) -> LogitsProcessorList:
         """Behind one that looks at the first logits, for a search of transformers."""
-        if takes_out(processors):
+        if removes_invalid_values(processors):
             return processors
         return LogitsProcessorList([FirstLogits(cast(nn.Module, self)), *processors])
 
@@ -366,7 +366,11 @@ class RnnS2SGenerationMixin(GenerationMixin):
         self.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
         encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
         arguments = (self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
-        look = None if takes_out(logits_processor) else functools.partial(require_numbers, model=cast(nn.Module, self))
+        look = (
+            None
+            if removes_invalid_values(logits_processor)
+            else functools.partial(require_numbers, model=cast(nn.Module, self))
+        )
         rows = len(input_ids)
         if own is None:
             return Stepper(*arguments, rows=rows, look=look)

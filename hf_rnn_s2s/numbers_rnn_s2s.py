@@ -13,7 +13,7 @@ NAMED = 3  # parameters, in an error
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones are of quantized weights
 
 
-def names_of_unfinite(model: nn.Module) -> str:
+def names_of_nonfinite_weights(model: nn.Module) -> str:
     """
     Looks at every weight, which takes about as long as one step of a search. Returns the names of the first parameters
     and buffers with a number that is infinite or none, and how many others there are; nothing if there are none.
@@ -30,7 +30,7 @@ def require_usable_weights(model: nn.Module) -> None:
     Raises:
         ValueError: if there is a weight that is not a finite number, of a model that is to write something.
     """
-    names = names_of_unfinite(model)
+    names = names_of_nonfinite_weights(model)
     if names:
         raise ValueError(
             f"The weights of this model are not finite numbers, in {names}: what it writes means nothing. Training "
@@ -81,9 +81,15 @@ class FirstLogits(LogitsProcessor):
         return scores
 
 
-def takes_out(processors: Iterable[Any]) -> bool:
+def removes_invalid_values(processors: Iterable[Any]) -> bool:
     """Whether what is no number is taken out of the logits: whoever has it done knows of it."""
     return any(isinstance(one, InfNanRemoveLogitsProcessor) for one in processors)
 
 
-__all__ = ["FirstLogits", "names_of_unfinite", "require_numbers", "require_usable_weights", "takes_out"]
+__all__ = [
+    "FirstLogits",
+    "names_of_nonfinite_weights",
+    "removes_invalid_values",
+    "require_numbers",
+    "require_usable_weights",
+]

@@ -11,7 +11,7 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist
 from hf_rnn_s2s.finite import NotFiniteError, require_finite_weights
-from hf_rnn_s2s.numbers_rnn_s2s import names_of_unfinite, require_numbers, require_usable_weights
+from hf_rnn_s2s.numbers_rnn_s2s import names_of_nonfinite_weights, require_numbers, require_usable_weights
 
 IDS = torch.tensor([[5, 6, 7, 2], [8, 9, 10, 2]])
 
@@ -148,12 +148,12 @@ def test_what_is_looked_at(tiny_model: RnnS2SForConditionalGeneration) -> None:
 def test_saving_and_translating_name_the_same_weights(
     tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path
 ) -> None:
-    assert names_of_unfinite(tiny_model) == ""
+    assert names_of_nonfinite_weights(tiny_model) == ""
     names = [name for name, _ in tiny_model.named_parameters()]
     for count, expected in [(1, names[0]), (3, ", ".join(names[:3])), (5, ", ".join(names[:3]) + " and 2 more")]:
         for name in names[:count]:
             spoil(tiny_model, name, math.inf)
-        assert names_of_unfinite(tiny_model) == expected
+        assert names_of_nonfinite_weights(tiny_model) == expected
         with pytest.raises(ValueError, match=f"finite numbers, in {expected}: what it writes"):
             require_usable_weights(tiny_model)
         with pytest.raises(NotFiniteError, match=rf"not numbers \({expected}\), so it is not saved"):
