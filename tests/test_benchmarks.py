@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import revisions
 from benchmarks.contenders import CONTENDERS, contender_class, installed, racers
 from benchmarks.floor import Product, Recurrence, decoding_floor, training_floor
 from benchmarks.race import race
 from benchmarks.report import report
-from benchmarks.revisions import unpack
 from benchmarks.scaling import marginal
 from benchmarks.streams import END, PAD, Streams, padded
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
@@ -106,14 +106,21 @@ def test_another_revision_beside_this_one(small: list[str]) -> None:
     assert set(line["equal_translations"].values()) == {1.0}
 
 
-def test_a_revision_is_unpacked_and_an_unknown_one_named(tmp_path: Path) -> None:
-    if shutil.which("git") is None or subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT).returncode:
-        pytest.skip("there are no revisions here")
-    name = unpack("HEAD", tmp_path)
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_revision_is_unpacked_and_an_unknown_one_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "repository"
+    (repository / "hf_rnn_s2s").mkdir(parents=True)
+    (repository / "hf_rnn_s2s" / "__init__.py").write_text("committed")
+    monkeypatch.setattr(revisions, "ROOT", repository)
+    author = ["-c", "user.name=A. Author", "-c", "user.email=author@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "--message", "First"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    (repository / "hf_rnn_s2s" / "__init__.py").write_text("changed since")
+    name = revisions.unpack("HEAD", tmp_path / "unpacked")
     assert len(name) == 12
-    assert (tmp_path / "hf_rnn_s2s" / "__init__.py").is_file()
+    assert (tmp_path / "unpacked" / "hf_rnn_s2s" / "__init__.py").read_text() == "committed"
     with pytest.raises(SystemExit, match="^git rev-parse: "):
-        unpack("no-such-revision", tmp_path)
+        revisions.unpack("no-such-revision", tmp_path)
 
 
 def test_memory(small: list[str]) -> None:

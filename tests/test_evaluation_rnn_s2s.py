@@ -1,10 +1,12 @@
 """A view of a model in evaluation mode: what it computes, what it leaves alone, and how long it lasts."""
 
+import contextlib
 import copy
 import functools
 import pickle
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -301,6 +303,24 @@ def test_objects_among_the_hooks_keep_their_state(model: Any) -> None:
     assert counter.owner is model
 
 
+@contextlib.contextmanager
+def meanwhile(action: Callable[[], None]) -> Iterator[None]:
+    """Has another thread do something again and again. What goes wrong there is raised in the end."""
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.is_set():
+            action()
+
+    with ThreadPoolExecutor(1) as thread:
+        repeated = thread.submit(repeat)
+        try:
+            yield
+        finally:
+            stop.set()
+    repeated.result()
+
+
 def test_threads_translate_a_model_in_training_as_in_evaluation(
     model: Any, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -308,24 +328,16 @@ def test_threads_translate_a_model_in_training_as_in_evaluation(
     translator = RnnTranslationPipeline(model=model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=6)
     expected = translator(TEXTS)
     model.train()
-    modules, stop, wrong = list(model.modules()), threading.Event(), []
+    modules, wrong = list(model.modules()), []
     labels = IDS[:, :3].contiguous()
 
-    def watch() -> None:
-        while not stop.is_set():
-            loss = model(input_ids=IDS, labels=labels).loss
-            loss.backward()
-            if not all(module.training for module in modules):
-                wrong.append("not in training mode")
+    def train() -> None:
+        model(input_ids=IDS, labels=labels).loss.backward()
+        if not all(module.training for module in modules):
+            wrong.append("not in training mode")
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        with ThreadPoolExecutor(8) as threads:
-            results = list(threads.map(lambda _: translator(TEXTS), range(64)))
-    finally:
-        stop.set()
-        watcher.join()
+    with meanwhile(train), ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda _: translator(TEXTS), range(64)))
     assert wrong == []
     assert all(result == expected for result in results)
     assert all(module.training for module in modules)
@@ -354,20 +366,13 @@ def test_threads_translate_while_another_one_turns_the_mode(
 ) -> None:
     translator = RnnTranslationPipeline(model=model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=6)
     expected = translator(TEXTS)
-    stop = threading.Event()
 
     def turn() -> None:
-        while not stop.wait(0.001):
-            model.train(not model.training)
+        time.sleep(0.001)
+        model.train(not model.training)
 
-    turner = threading.Thread(target=turn)
-    turner.start()
-    try:
-        with ThreadPoolExecutor(2) as threads:
-            results = list(threads.map(lambda _: translator(TEXTS), range(48)))
-    finally:
-        stop.set()
-        turner.join()
+    with meanwhile(turn), ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(lambda _: translator(TEXTS), range(48)))
     assert all(result == expected for result in results)
 
 
