@@ -91,8 +91,11 @@ def test_a_cache_is_taken_apart_and_put_together(tiny_model: RnnS2SForConditiona
 
 
 def test_torch_without_the_private_trees_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything but export: the pipeline, which is taken away here, is registered again."""
     monkeypatch.delattr(torch.utils, "_pytree")
+    monkeypatch.delitem(pipelines.PIPELINE_REGISTRY.supported_tasks, "translation")
     register()
+    assert pipelines.PIPELINE_REGISTRY.check_task("translation")[1]["impl"] is RnnTranslationPipeline
 
 
 def test_somebody_elses_translation_pipeline_stays(monkeypatch: pytest.MonkeyPatch) -> None:
