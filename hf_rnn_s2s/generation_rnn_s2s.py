@@ -1,87 +1,22 @@
-"""How `generate()` of transformers works with a recurrent decoder, and when the package's own search does the work."""
+"""How `generate()` of transformers works with a recurrent decoder."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import Any, NamedTuple, cast
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
 
 import torch
-import transformers
 from torch import nn
-from transformers import EosTokenCriteria, GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
-from transformers.utils import logging
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 
-from .base_rnn_s2s import check_ids
 from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import rows_per_source
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
 from .limits_rnn_s2s import NEEDED, check_generation_file, check_generation_settings
-from .numbers_rnn_s2s import FirstLogits, removes_invalid_values, require_numbers, require_usable_weights
-from .search_rnn_s2s import beam_search, greedy_search
-from .shortlist_rnn_s2s import Shortlist, load_shortlist
-from .step_graphs_rnn_s2s import GraphStepper, StepGraphs
-from .stepping_rnn_s2s import Stepper
-
-logger = logging.get_logger(__name__)
-
-# Processors and criteria that look at each row by itself, wherever it stands in the batch. Of others nobody knows.
-BY_ROW = (
-    transformers.MinLengthLogitsProcessor,
-    transformers.MinNewTokensLengthLogitsProcessor,
-    transformers.TemperatureLogitsWarper,
-    transformers.RepetitionPenaltyLogitsProcessor,
-    transformers.NoRepeatNGramLogitsProcessor,
-    transformers.SequenceBiasLogitsProcessor,
-    transformers.NoBadWordsLogitsProcessor,
-    transformers.ForcedBOSTokenLogitsProcessor,
-    transformers.ForcedEOSTokenLogitsProcessor,
-    transformers.InfNanRemoveLogitsProcessor,
-    transformers.ExponentialDecayLengthPenalty,
-    transformers.LogitNormalization,
-    transformers.SuppressTokensLogitsProcessor,
-    transformers.SuppressTokensAtBeginLogitsProcessor,
-    transformers.EosTokenCriteria,
-    transformers.MaxLengthCriteria,
-    transformers.MaxTimeCriteria,
-    transformers.StopStringCriteria,
-)
-# Others that keep nothing from one call to the next, and do not look at the clock: a search with them can be repeated.
-REPEATABLE = (
-    *(one for one in BY_ROW if one is not transformers.MaxTimeCriteria),
-    transformers.EncoderRepetitionPenaltyLogitsProcessor,
-    transformers.EncoderNoRepeatNGramLogitsProcessor,
-)
-# What a search reads, or what means nothing to it: a Trainer passes the labels on, and the pipeline the tokenizer.
-KNOWN_ARGUMENTS = {
-    "encoder_outputs",
-    "attention_mask",
-    "past_key_values",
-    "use_cache",
-    "logits_to_keep",
-    "labels",
-    "tokenizer",
-}
-# What is said where these are of no use
-WITHOUT = {
-    "shortlist": "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, "
-    "and only if nothing but token ids is wanted and no logits processor is used.",
-    "step_graphs": "step_graphs: this call does not use them. They are for greedy and beam search, if nothing but "
-    "token ids is wanted.",
-}
-
-
-class _Own(NamedTuple):
-    """Arguments of our own on their way from `generate()` to a search."""
-
-    shortlist: Shortlist | None
-    source_ids: torch.Tensor | None
-    step_graphs: StepGraphs | None
-
-
-class _OwnCache(RnnS2SCache):
-    """Made by `generate()`, so that nobody misses it where a search does without."""
+from .numbers_rnn_s2s import FirstLogits, removes_invalid_values, require_usable_weights
 
 
 class RnnS2SGenerationMixin(GenerationMixin):
@@ -94,33 +29,23 @@ class RnnS2SGenerationMixin(GenerationMixin):
     generation_config: GenerationConfig
     training: bool
 
-    def generate(
-        self,
-        inputs: torch.Tensor | None = None,
-        *args: Any,
-        shortlist: Shortlist | str | bool | None = None,
-        step_graphs: StepGraphs | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """
-        As `GenerationMixin.generate`, with two arguments more, for greedy and beam search that return token ids alone:
+    # What the package puts in here where it is imported (`fast_search.FastSearch`). Checkpoints do not carry it.
+    fast_search: ClassVar[Any] = None
 
-        Args:
-            shortlist: which target tokens to look at, by the tokens of the batch's sources: a shortlist, a folder or a
-                name on the Hub to read it from at every call, or True for the one beside the model. If a logits
-                processor (a forced token, a repetition penalty, ...) wants scores of the whole vocabulary, or in other
-                kinds of generation, the whole vocabulary is looked at, with a warning.
-            step_graphs: replays the steps of the search as CUDA graphs, which it keeps from call to call.
+    def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """
+        As `GenerationMixin.generate`. With the package `hf_rnn_s2s` imported, greedy and beam search that return token
+        ids alone are faster, with the same result, and take two more arguments, `shortlist` and `step_graphs`.
 
         Raises:
-            OSError: if there is no shortlist where it is looked for.
-            ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
-                shortlist and graphs together, since the former changes the size of every step; for a setting that is
-                no number where it must be one, or beyond all sense (`limits_rnn_s2s`); for weights that are
-                no finite numbers.
+            ValueError: for a setting that is no number where it must be one, or beyond all sense (`limits_rnn_s2s`);
+                for weights that are no finite numbers; for a shortlist or graphs without the package.
         """
-        config = args[0] if args else kwargs.get("generation_config")
+        if args:
+            names = list(inspect.signature(GenerationMixin.generate).parameters)[2:]  # behind self and inputs
+            kwargs = dict(**dict(zip(names, args, strict=False)), **kwargs)  # which refuses what is given twice
         kwargs = {name: value for name, value in kwargs.items() if value is not None or name not in NEEDED}
+        config = kwargs.get("generation_config")
 
         def setting(name: str) -> Any:
             """As `generate()` goes by it: what the caller says, before what the model has."""
@@ -128,15 +53,24 @@ class RnnS2SGenerationMixin(GenerationMixin):
             return next((value for value in found if value is not None), None)
 
         check_generation_settings(setting, "Pass another one to generate(), or set it in model.generation_config.")
-        source_ids = kwargs.get("input_ids") if inputs is None else inputs
-        shortlist = load_shortlist(shortlist, self)
-        if shortlist is not None and source_ids is None:
-            raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
-        if shortlist is not None and step_graphs is not None:
-            raise ValueError("step_graphs have a fixed size, which a shortlist changes every time; leave one out.")
-        if shortlist is not None or step_graphs is not None:
-            kwargs["own"] = _Own(shortlist, source_ids, step_graphs)
-        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
+        if self.fast_search is not None:
+            kwargs = self.fast_search.arguments(self, inputs, setting, kwargs)
+        elif any(kwargs.get(name) is not None for name in ("shortlist", "step_graphs")):
+            raise ValueError("shortlist and step_graphs need the package hf_rnn_s2s: import it, or leave them out.")
+        if kwargs.get("custom_generate") is None and not setting("remove_invalid_values"):
+            kwargs = self._with_a_look_at_numbers(setting, kwargs)
+        return super().generate(inputs, **kwargs)  # type: ignore[misc]
+
+    def _with_a_look_at_numbers(self, setting: Callable[[str], Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of `generate()` so that weights or logits that are no numbers are answered by an error."""
+        model, given = cast(nn.Module, self), kwargs.get("logits_processor") or []
+        if kwargs.get("assistant_model") is not None or setting("prompt_lookup_num_tokens") is not None:
+            # Processors are shown drafts as well, so they cannot tell which logits are those of this model.
+            require_usable_weights(model)
+            return kwargs
+        if removes_invalid_values(given):
+            return kwargs
+        return {**kwargs, "logits_processor": LogitsProcessorList([FirstLogits(model), *given])}
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
@@ -188,11 +122,6 @@ class RnnS2SGenerationMixin(GenerationMixin):
         may_differ = has_default_max_length or (generation_config.max_new_tokens is not None and is_own)
         return super()._prepare_generated_length(generation_config, may_differ, *args, **kwargs)  # type: ignore[misc]
 
-    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
-        super()._validate_model_kwargs(  # type: ignore[misc]
-            {name: value for name, value in model_kwargs.items() if name != "own"}
-        )
-
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
@@ -239,174 +168,10 @@ class RnnS2SGenerationMixin(GenerationMixin):
             generation_config, model_kwargs, *args, **kwargs
         )
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
-            cache = _OwnCache()
+            cache = RnnS2SCache()
             if generation_config.is_assistant:
                 cache.activate_past_recording()
             model_kwargs["past_key_values"] = cache
-
-    def _sample(
-        self,
-        input_ids: torch.LongTensor,
-        logits_processor: LogitsProcessorList,
-        stopping_criteria: StoppingCriteriaList,
-        generation_config: GenerationConfig,
-        synced_gpus: bool = False,
-        streamer: Any = None,
-        **model_kwargs: Any,
-    ) -> Any:
-        ends = any(isinstance(criterion, EosTokenCriteria) for criterion in stopping_criteria)
-        plain = ends and not generation_config.do_sample and streamer is None
-        own = model_kwargs.pop("own", None)
-        if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs, rows_per_source=1):
-            _warn_of_unused(own, "shortlist", "step_graphs")
-            return super()._sample(  # type: ignore[misc]
-                input_ids,
-                self._checking_first_logits(logits_processor),
-                stopping_criteria,
-                generation_config,
-                synced_gpus=synced_gpus,
-                streamer=streamer,
-                **model_kwargs,
-            )
-        pad_token_id: Any = generation_config._pad_token_tensor
-        return greedy_search(
-            self._stepper(input_ids, model_kwargs, generation_config, logits_processor, own),
-            input_ids,
-            logits_processor,
-            stopping_criteria,
-            pad_token_id.to(input_ids.device),
-            may_leave=_may_leave(logits_processor, stopping_criteria, own),
-        )
-
-    def _beam_search(
-        self,
-        input_ids: torch.LongTensor,
-        logits_processor: LogitsProcessorList,
-        stopping_criteria: StoppingCriteriaList,
-        generation_config: GenerationConfig,
-        synced_gpus: bool = False,
-        **model_kwargs: Any,
-    ) -> Any:
-        plain = not generation_config.do_sample and not generation_config.low_memory
-        own = model_kwargs.pop("own", None)
-        beams = generation_config.num_beams
-        if not plain or not self._searches_itself(generation_config, synced_gpus, model_kwargs, rows_per_source=beams):
-            _warn_of_unused(own, "shortlist", "step_graphs")
-            return super()._beam_search(  # type: ignore[misc]
-                input_ids,
-                self._checking_first_logits(logits_processor),
-                stopping_criteria,
-                generation_config,
-                synced_gpus=synced_gpus,
-                **model_kwargs,
-            )
-        sequences, _ = beam_search(
-            self._stepper(input_ids, model_kwargs, generation_config, logits_processor, own),
-            input_ids[::beams],
-            logits_processor,
-            stopping_criteria,
-            generation_config,
-            may_leave=_may_leave(logits_processor, stopping_criteria, own) and not _may_displace(logits_processor),
-            may_repeat=all(type(one) in REPEATABLE for one in [*logits_processor, *stopping_criteria]),
-        )
-        return sequences
-
-    def _assisted_decoding(
-        self, input_ids: torch.LongTensor, logits_processor: LogitsProcessorList, *args: Any, **kwargs: Any
-    ) -> Any:
-        # Processors are shown drafts as well, so they cannot tell which logits are those of this model.
-        if not removes_invalid_values(logits_processor):
-            require_usable_weights(cast(nn.Module, self))
-        return super()._assisted_decoding(input_ids, logits_processor, *args, **kwargs)  # type: ignore[misc]
-
-    def _searches_itself(
-        self, config: GenerationConfig, synced_gpus: bool, model_kwargs: dict[str, Any], rows_per_source: int
-    ) -> bool:
-        """
-        Whether nothing is asked for but token ids, in the ordinary way. Everything else is left to transformers: what
-        else `generate()` returns, going on from a cache, padded prompts, an assistant's drafts, and models whose
-        forward pass is not the one of this package.
-        """
-        cache, encoded = model_kwargs.get("past_key_values"), model_kwargs.get("encoder_outputs")
-        unknown = [name for name, value in model_kwargs.items() if value is not None and name not in KNOWN_ARGUMENTS]
-        return not (
-            unknown
-            or config.return_dict_in_generate
-            or config.use_cache is False
-            or config.is_assistant
-            or synced_gpus
-            or self.training
-            or not (cache is None or type(cache) is _OwnCache)
-            or (cache is not None and (cache.is_initialized or cache.records_past))
-            or not isinstance(encoded, RnnS2SEncoderOutput)
-            or (encoded.rows_per_source or 1) != rows_per_source
-            or self._changes_forward()
-        )
-
-    def _checking_first_logits(self, processors: LogitsProcessorList) -> LogitsProcessorList:
-        """Behind one that looks at the first logits, for a search of transformers."""
-        if removes_invalid_values(processors):
-            return processors
-        return LogitsProcessorList([FirstLogits(cast(nn.Module, self)), *processors])
-
-    def _changes_forward(self) -> bool:
-        """Whether calling the model does anything but what the model class says."""
-        raise NotImplementedError
-
-    def _stepper(
-        self,
-        input_ids: torch.Tensor,
-        model_kwargs: dict[str, Any],
-        config: GenerationConfig,
-        logits_processor: LogitsProcessorList,
-        own: _Own | None,
-    ) -> Stepper:
-        """For target rows `input_ids` `(rows, prompt)`, of which the stepper has one for each source."""
-        check_ids(input_ids, self.config.target_vocab_size, "decoder_input_ids")
-        self.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
-        encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
-        arguments = (self.model.decoder, self.lm_head, encoded, model_kwargs.get("attention_mask"))
-        look = (
-            None
-            if removes_invalid_values(logits_processor)
-            else functools.partial(require_numbers, model=cast(nn.Module, self))
-        )
-        rows = len(input_ids)
-        if own is None:
-            return Stepper(*arguments, rows=rows, look=look)
-        if own.step_graphs is not None:
-            return GraphStepper(*arguments, graphs=own.step_graphs, look=look)
-        if logits_processor:
-            _warn_of_unused(own, "shortlist")
-            return Stepper(*arguments, rows=rows, look=look)
-        end_ids: Any = config._eos_token_tensor
-        shortlist: Any = own.shortlist
-        tokens = shortlist.tokens_for(own.source_ids, [] if end_ids is None else end_ids.tolist())
-        check_ids(tokens, self.config.target_vocab_size, "shortlist")
-        return Stepper(*arguments, tokens.to(input_ids.device), rows, look)
-
-
-def _may_leave(processors: list[Any], criteria: list[Any], own: _Own | None) -> bool:
-    """Whether finished rows can leave the batch."""
-    has_fixed_size = own is not None and own.step_graphs is not None
-    return not has_fixed_size and all(type(one) in BY_ROW for one in [*processors, *criteria])
-
-
-def _may_displace(processors: list[Any]) -> bool:
-    """
-    Whether a score may become so high, or no number, that transformers prefers it to hypotheses that are finished. The
-    decay grows without end; a row of which nothing is left has no sum to be divided by.
-    """
-    kinds = {type(one) for one in processors}
-    return transformers.ExponentialDecayLengthPenalty in kinds or (
-        transformers.LogitNormalization in kinds and len(kinds) > 1
-    )
-
-
-def _warn_of_unused(own: _Own | None, *names: str) -> None:
-    for name in names:
-        if own is not None and getattr(own, name) is not None:
-            logger.warning_once(WITHOUT[name])
 
 
 __all__ = ["RnnS2SGenerationMixin"]

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
-from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids, has_hooks_for_all, is_plain, is_unchanged
+from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids, is_plain, is_unchanged
 from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import RnnS2SDecoder
@@ -364,29 +364,6 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             num_items_in_batch = num_items_in_batch.to(total.device)
         # Without any label that counts the sum is 0, and so is the loss
         return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
-
-    def _changes_forward(self) -> bool:
-        called = (
-            (self, RnnS2SForConditionalGeneration),
-            (self.model, RnnS2SModel),
-            (self.model.decoder, RnnS2SDecoder),
-        )
-        return has_hooks_for_all() or any(
-            type(module).forward is not kind.forward
-            or bool(module._forward_hooks or module._forward_pre_hooks)
-            or ("forward" in vars(module) and not _is_for_precision(module))
-            for module, kind in called
-        )
-
-
-def _is_for_precision(module: nn.Module) -> bool:
-    """
-    Whether the forward pass put over a module is the one with which accelerate trains in mixed precision. A search may
-    go around it: it computes in the type of the weights then, as it will with the model that is saved.
-    """
-    original = getattr(getattr(module, "_original_forward", None), "__func__", None)
-    made_by = getattr(vars(module)["forward"], "__module__", None)
-    return original is type(module).forward and made_by == "accelerate.utils.operations"
 
 
 def _check_labels(labels: torch.Tensor, source: torch.Tensor | None, vocabulary_size: int) -> None:

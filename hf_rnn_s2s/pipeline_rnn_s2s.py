@@ -19,7 +19,6 @@ from .limits_rnn_s2s import require_whole_numbers
 from .numbers_rnn_s2s import require_usable_weights
 from .out_of_memory_rnn_s2s import naming_the_batch
 from .sharing_rnn_s2s import CardPushingMixin, add_shortlist, model_to_share
-from .shortlist_rnn_s2s import load_shortlist
 from .text_rnn_s2s import encode, list_or_iterator, require_text, task_prefix
 from .text_rnn_s2s import squeeze_whitespace as squeezed
 
@@ -154,8 +153,9 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
             raise NotADirectoryError(f"save_directory={str(save_directory)!r} is a file; give the name of a folder.")
         model_to_share(self.model, carry_code).save_pretrained(save_directory, **kwargs)
         self.tokenizer.save_pretrained(save_directory, **kwargs)
-        if self._forward_params.get("shortlist") is not None:
-            self._forward_params["shortlist"].save_pretrained(save_directory)
+        shortlist = self._forward_params.get("shortlist")
+        if hasattr(shortlist, "save_pretrained"):
+            shortlist.save_pretrained(save_directory)
         elif self.model.name_or_path:  # of a model from nowhere this is empty, and not the folder we are in
             add_shortlist(Path(self.model.name_or_path), Path(save_directory))
 
@@ -195,8 +195,9 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         preprocess = {name: value for name, value in given.items() if value is not None}
         forward = generate_kwargs
         require_whole_numbers({**preprocess, **forward})
-        if "shortlist" in forward:
-            forward["shortlist"] = load_shortlist(forward["shortlist"], self.model)
+        search = getattr(self.model, "fast_search", None)
+        if search is not None:
+            forward = search.load_options(self.model, forward)
         postprocess: dict[str, Any] = {}
         if stop_sequence is not None:
             forward["stop_strings"] = stop_sequence

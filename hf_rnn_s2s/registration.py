@@ -1,4 +1,7 @@
-"""Makes others know this package: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`."""
+"""
+Makes others know this package: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`. And gives
+the model class, which travels with checkpoints, what does not travel: the fast search.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoToken
 
 from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
+from .fast_search import FastSearch
 from .modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
 from .pipeline_rnn_s2s import RnnTranslationPipeline
 from .tokenization_rnn_s2s import RnnS2STokenizer
@@ -24,6 +28,7 @@ def register() -> None:
     register_auto_classes()
     register_pipeline()
     register_cache()
+    RnnS2SForConditionalGeneration.fast_search = FastSearch()
 
 
 def register_auto_classes() -> None:

@@ -13,13 +13,12 @@ from transformers import PreTrainedModel
 from transformers.utils import PushToHubMixin, logging
 from transformers.utils.hub import create_and_tag_model_card
 
-from .shortlist_rnn_s2s import FILE_NAME as SHORTLIST
-
 logger = logging.get_logger(__name__)
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 CARD = "README.md"
+SHORTLIST = "shortlist.json"
 PICTURE = re.compile(r"[\w.-]+\.(?:png|jpe?g|gif|svg|webp)\b")
 DRAFT = "This model card has been automatically generated."  # what transformers writes where there is no card
 
