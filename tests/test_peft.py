@@ -72,6 +72,11 @@ def translations(model: Any, **arguments: Any) -> list[list[list[int]]]:
     return found
 
 
+def require_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """But for a rounding: some processors add up in another order where the same weights lie elsewhere in memory."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.fixture(params=[(cell, target) for cell in CELL_TYPES for target in TARGETS], ids="-".join)
 def case(request: pytest.FixtureRequest) -> tuple[RnnS2SForConditionalGeneration, PeftModel]:
     """A model, and another one that was trained from it with adapters, which do something by now."""
@@ -96,13 +101,13 @@ def test_adapters_are_used_saved_turned_off_and_merged(
     assert not rows_per_step, "and this is that of transformers"
 
     with model.disable_adapter():
-        assert logits(model).equal(logits(plain))
+        require_equal(logits(model), logits(plain))
         assert translations(model) == translations(plain)
     assert logits(model).equal(expected_logits)
 
     model.save_pretrained(tmp_path / "adapter")
     loaded = PeftModel.from_pretrained(copy.deepcopy(plain), tmp_path / "adapter").eval()
-    assert logits(loaded).equal(expected_logits)
+    require_equal(logits(loaded), expected_logits)
     assert translations(loaded) == expected
 
     merged = model.merge_and_unload()
