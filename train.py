@@ -19,16 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_rnn_s2s.argument_checks import CHECKS
-from hf_rnn_s2s.command_line import Arguments, parse_arguments
 from hf_rnn_s2s.errors import ending_with_a_message
-from hf_rnn_s2s.run_folder import own_folder
+from hf_rnn_s2s.training.argument_checks import CHECKS
+from hf_rnn_s2s.training.command_line import Arguments, parse_arguments
+from hf_rnn_s2s.training.run_folder import own_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_rnn_s2s.data_columns import Examples
-    from hf_rnn_s2s.trainer import RnnS2STrainer
+    from hf_rnn_s2s.data.columns import Examples
+    from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
 CARD_TEMPLATE = Path(__file__).parent / "model_card.md"
@@ -45,14 +45,14 @@ def run(arguments: Arguments) -> None:
     """What `main` does when the arguments are in order and the output folder is ours."""
     from transformers import DataCollatorForSeq2Seq, set_seed
 
-    from hf_rnn_s2s.averaging import chosen_callbacks
-    from hf_rnn_s2s.building import get_model, get_tokenizer, set_generation, set_longest_source
-    from hf_rnn_s2s.checkpoints import find_checkpoint
-    from hf_rnn_s2s.data import load_examples, require_splits
-    from hf_rnn_s2s.data_tokens import tokenize_splits
-    from hf_rnn_s2s.languages import language_pair
-    from hf_rnn_s2s.metrics import TranslationMetric
-    from hf_rnn_s2s.trainer import RnnS2STrainer
+    from hf_rnn_s2s.data.loading import load_examples, require_splits
+    from hf_rnn_s2s.data.tokens import tokenize_splits
+    from hf_rnn_s2s.training.averaging import chosen_callbacks
+    from hf_rnn_s2s.training.building import get_model, get_tokenizer, set_generation, set_longest_source
+    from hf_rnn_s2s.training.checkpoints import find_checkpoint
+    from hf_rnn_s2s.training.languages import language_pair
+    from hf_rnn_s2s.training.metrics import TranslationMetric
+    from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
     model_arguments, data_arguments, training_arguments = arguments
     checkpoint = find_checkpoint(training_arguments)
@@ -65,7 +65,9 @@ def run(arguments: Arguments) -> None:
         set_longest_source(tokenizer, data_arguments)
     model = get_model(model_arguments, checkpoint, tokenizer, language_pair(data_arguments))
     set_generation(model, model_arguments, data_arguments, training_arguments)
-    datasets = tokenize_splits(examples, tokenizer, data_arguments, training_arguments)
+    datasets = tokenize_splits(
+        examples, tokenizer, data_arguments, training_arguments.do_train, training_arguments.do_predict
+    )
 
     target_lang = model.config.target_lang  # of this run, or of the model where the run does not say
 
@@ -120,8 +122,8 @@ def report(
     resumed: bool,
 ) -> None:
     """Writes what people will look at, and shows how to go on."""
-    from hf_rnn_s2s.model_card import build_model_card
-    from hf_rnn_s2s.reports import (
+    from hf_rnn_s2s.training.model_card import build_model_card
+    from hf_rnn_s2s.training.reports import (
         draw_attention,
         draw_training_curves,
         informative_example,

@@ -7,6 +7,8 @@ file is the same for both. So it keeps to what both of them have.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -28,8 +30,11 @@ from hf_rnn_s2s import (
     RnnTranslationPipeline,
     train_tokenizer,
 )
-from hf_rnn_s2s.arguments import RnnS2STrainingArguments
-from hf_rnn_s2s.trainer import RnnS2STrainer
+
+# Earlier revisions had no packages.
+TRAINING = "hf_rnn_s2s.training" if importlib.util.find_spec("hf_rnn_s2s.training") else "hf_rnn_s2s"
+RnnS2STrainingArguments = importlib.import_module(f"{TRAINING}.arguments").RnnS2STrainingArguments
+RnnS2STrainer = importlib.import_module(f"{TRAINING}.trainer").RnnS2STrainer
 
 LONGEST = 80  # tokens of a translation
 # The common shape of the benchmarks, whatever the defaults of a revision are.

@@ -25,8 +25,8 @@ from benchmarks.options import parse, parser
 from benchmarks.report import report
 from benchmarks.streams import Streams
 from benchmarks.training import floor_share
+from hf_rnn_s2s.data.sampling import ShuffledLengthGroups
 from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
-from hf_rnn_s2s.sampling import ShuffledLengthGroups
 
 SEED = 42  # what train.py draws batches with unless it is told another one
 

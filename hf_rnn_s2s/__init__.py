@@ -4,17 +4,17 @@ Importing the package registers it: `AutoModelForSeq2SeqLM` and its kin load its
 `pipeline("translation")` translates with them.
 """
 
-from .cache_rnn_s2s import RnnS2SCache
-from .configuration_rnn_s2s import RnnS2SConfig
-from .int8 import quantize_int8
-from .modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
-from .pipeline_rnn_s2s import RnnTranslationPipeline
+from .decoding.int8 import quantize_int8
+from .decoding.shortlist import Shortlist
+from .decoding.step_graphs import StepGraphs
+from .model.cache_rnn_s2s import RnnS2SCache
+from .model.configuration_rnn_s2s import RnnS2SConfig
+from .model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
+from .model.pipeline_rnn_s2s import RnnTranslationPipeline
+from .model.tokenization_rnn_s2s import RnnS2STokenizer
 from .registration import register
-from .shortlist_rnn_s2s import Shortlist
-from .step_graphs_rnn_s2s import StepGraphs
-from .tokenization_rnn_s2s import RnnS2STokenizer, train_tokenizer
-
-__version__ = "0.1.0"
+from .training.tokenizer_training import train_tokenizer
+from .version import __version__
 
 register()
 

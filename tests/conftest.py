@@ -19,7 +19,7 @@ import transformers.utils.hub
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, train_tokenizer
-from hf_rnn_s2s.stepping_rnn_s2s import Stepper
+from hf_rnn_s2s.decoding.stepper import Stepper
 
 from .hub_server import HubServer
 

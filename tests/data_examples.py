@@ -9,8 +9,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_rnn_s2s.data_arguments import DataArguments
-from hf_rnn_s2s.data_columns import Examples
+from hf_rnn_s2s.data.arguments import DataArguments
+from hf_rnn_s2s.data.columns import Examples
 
 PAIRS = [
     {"source": "A dog runs.", "target": "Ein Hund läuft."},

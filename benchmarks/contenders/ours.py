@@ -20,8 +20,8 @@ from hf_rnn_s2s import (
     Shortlist,
     quantize_int8,
 )
+from hf_rnn_s2s.decoding.stepper import Stepper
 from hf_rnn_s2s.machine import clip_gradients
-from hf_rnn_s2s.stepping_rnn_s2s import Stepper
 
 from .base import CLIP, DROPOUT, EMBEDDING, HIDDEN, LEARNING_RATE, LONGEST, SMOOTHING, Translator
 

@@ -1,0 +1,113 @@
+"""What can be said about the data to train and test on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..errors import UsageError
+
+__all__ = ["NO_VALIDATION_WAY_OUT", "DataArguments", "DataError"]
+
+
+NO_VALIDATION_WAY_OUT = (
+    "Give a validation_file, or validation_split_percentage (5, say) to set a share of the training pairs aside."
+)
+
+
+class DataError(UsageError):
+    """Data that cannot be used as given; the message names the place and the way out."""
+
+
+def _option(help: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class DataArguments:
+    """Which sentence pairs to train and test on: with nothing given, those of the embedded corpus.
+
+    Raises:
+        DataError: if options contradict each other, or a number is out of its range.
+    """
+
+    _argument_group_name: ClassVar[str] = "data"
+
+    dataset_name: str | None = _option("Data set on the Hugging Face Hub, or a local folder that `datasets` can load.")
+    dataset_config_name: str | None = _option("Configuration of the data set, often a language pair such as de-en.")
+    train_file: str | None = _option(
+        "Training pairs: a .jsonl, .json, .csv, .tsv or .parquet file, or the prefix of a parallel text "
+        "(data/train for data/train.en and data/train.de)."
+    )
+    validation_file: str | None = _option("Validation pairs, given like train_file; they choose the best checkpoint.")
+    test_file: str | None = _option("Test pairs, given like train_file; translated once, at the end.")
+    source_lang: str | None = _option("Language to translate from: file suffix, `translation` key or column name.")
+    target_lang: str | None = _option("Language to translate into: file suffix, `translation` key or column name.")
+    source_column: str | None = _option(
+        "Column with the source text; by default `translation`, the one named as source_lang, or `source`."
+    )
+    target_column: str | None = _option(
+        "Column with the target text; by default `translation`, the one named as target_lang, or `target`."
+    )
+    streaming: bool = _option("Read examples as training goes, for data larger than the disk.", default=False)
+    squeeze_whitespace: bool = _option(
+        "Make one space of line breaks, tabs and several spaces in a row, in what the model reads and learns from.",
+        default=True,
+    )
+    validation_split_percentage: float | None = _option(
+        "Where the data has no validation split: percentage of the training pairs to set aside for it. "
+        "Training pairs that share a sentence with one set aside are then left out."
+    )
+    demo_locales: list[str] = field(
+        default_factory=lambda: ["en", "zh"],
+        metadata={"help": "Source and target locale of the embedded corpus: any two that Unicode CLDR knows."},
+    )
+    demo_size: int | None = _option("Training pairs in the embedded corpus; by default as many as it makes by itself.")
+    max_source_length: int | None = _option(
+        "Longest source in tokens, </s> included. Longer training pairs are left out, other sources cut.", default=128
+    )
+    max_target_length: int | None = _option(
+        "Longest target in tokens, </s> included. Longer training pairs are left out, other targets kept.", default=128
+    )
+    max_train_samples: int | None = _option("Train on the first so many pairs only.")
+    max_eval_samples: int | None = _option("Validate on the first so many pairs only.")
+    max_predict_samples: int | None = _option("Test on the first so many pairs only.")
+    preprocessing_num_workers: int | None = _option("Processes that prepare the data; by default just this one.")
+    examples_seed: int = _option(
+        "Seed of the embedded corpus and of the choice of pairs set aside for validation.", default=0
+    )
+
+    def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise DataError(*problems)
+
+    def _problems(self) -> Iterator[str]:
+        positive = [name for name in vars(self) if name.startswith("max_")] + [
+            "demo_size",
+            "preprocessing_num_workers",
+        ]
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                yield f"{name} must be at least 1, not {value}."
+        percentage = self.validation_split_percentage
+        if percentage is not None and not 0 < percentage < 100:
+            yield f"validation_split_percentage must lie between 0 and 100, not be {percentage}."
+        if len(self.demo_locales) != 2:
+            yield f"demo_locales takes a source and a target locale, not {self.demo_locales}."
+        files = [name for name in ("train_file", "validation_file", "test_file") if getattr(self, name)]
+        if self.dataset_name and files:
+            yield f"Give dataset_name or {files[0]}, not both."
+        if not self.dataset_name and not files:
+            yield from self._options_without_data()
+        if self.train_file and not self.validation_file and percentage is None:
+            yield f"train_file {self.train_file} needs a validation_file. {NO_VALIDATION_WAY_OUT}"
+
+    def _options_without_data(self) -> Iterator[str]:
+        """An option that says something about data, with no data named, is a slip: do not answer with the demo."""
+        options = ("dataset_config_name", "source_lang", "target_lang", "source_column", "target_column")
+        for name in (*options, "validation_split_percentage"):
+            if getattr(self, name) is not None:
+                yield (
+                    f"{name} says how to read data, but no data is named: give dataset_name or train_file. "
+                    "The languages of the embedded corpus are demo_locales."
+                )

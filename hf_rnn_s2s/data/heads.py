@@ -1,0 +1,59 @@
+"""A first look at the files that a run names: whether they are there, and have the columns that are asked for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .arguments import DataArguments, DataError
+from .rows import FORMATS, HEADS, check_exists
+from .sides import columns_of, find_side
+
+__all__ = ["file_problems", "parallel_text_problems"]
+
+
+def file_problems(arguments: DataArguments) -> Iterator[str]:
+    """
+    What is wrong with the files of all splits, as far as their first rows tell. Whatever else there is in them is
+    looked at when they are loaded.
+    """
+    for split in ("train", "validation", "test"):
+        given = getattr(arguments, f"{split}_file")
+        if given and Path(given).suffix.lower() in FORMATS:
+            yield from _table_problems(Path(given), arguments)
+        elif given:
+            yield from parallel_text_problems(f"{split}_file", given, arguments)
+
+
+def _table_problems(path: Path, arguments: DataArguments) -> Iterator[str]:
+    try:
+        columns = columns_of(HEADS[FORMATS[path.suffix.lower()]](path))
+    except DataError as error:
+        yield str(error)
+        return
+    for side in ("source", "target"):
+        try:
+            find_side(side, columns, str(path), arguments)
+        except DataError as error:
+            yield str(error)
+
+
+def parallel_text_problems(option: str, prefix: str, arguments: DataArguments) -> Iterator[str]:
+    """What is wrong with the prefix of a parallel text, its languages and its two files, but for their content."""
+    if Path(prefix).is_file():
+        yield (
+            f"{option} {prefix} has no suffix that says how to read it ({', '.join(FORMATS)}); "
+            "of a parallel text give what its two files have in common, without the dot and the language."
+        )
+        return
+    languages = arguments.source_lang, arguments.target_lang
+    if not all(languages):
+        yield (
+            f"{option} {prefix} is not a file. If it is the prefix of a parallel text, "
+            "name its two languages with source_lang and target_lang."
+        )
+    elif languages[0] == languages[1]:
+        yield f"source_lang and target_lang are both {languages[0]!r}: {prefix} would be its own translation."
+    for language in dict.fromkeys(filter(None, languages)):
+        try:
+            check_exists(Path(f"{prefix}.{language}"))
+        except DataError as error:
+            yield str(error)

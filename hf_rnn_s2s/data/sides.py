@@ -1,0 +1,57 @@
+"""Which columns of a table are the source and the target, and what is refused in them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from .arguments import DataArguments, DataError
+
+__all__ = ["Columns", "columns_of", "find_side", "find_sides", "require_text"]
+
+Columns: TypeAlias = dict[str, list[str] | None]
+"""Name of each column, with its keys (languages) where it holds dictionaries."""
+
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # what a JSON file can spell, and no encoding can hold
+
+
+def find_sides(columns: Columns, origin: str, arguments: DataArguments) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where the texts of source and target are, each as `(column,)` or `(column, language)`."""
+    source, target = find_side("source", columns, origin, arguments), find_side("target", columns, origin, arguments)
+    if source == target:
+        raise DataError(f"{origin}: source and target are both {'.'.join(source)!r}; name two.")
+    return source, target
+
+
+def columns_of(row: Mapping[str, Any]) -> Columns:
+    """The columns that one row tells of."""
+    return {name: list(value) if isinstance(value, Mapping) else None for name, value in row.items()}
+
+
+def require_text(text: Any, origin: str, row: int, path: tuple[str, ...]) -> str:
+    """The text; an error that names its place, if it is none."""
+    if isinstance(text, str) and not HALF_A_PAIR.search(text):
+        return text
+    if isinstance(text, str):
+        wrong = f"is not valid Unicode, with half a surrogate pair: {text!r:.50}"
+    else:
+        wrong = "is missing (null)" if text is None else f"is not text but {text!r:.50}"
+    raise DataError(f"{origin}, row {row}: {'.'.join(path)!r} {wrong}. Mend the row or take it out.")
+
+
+def find_side(side: str, columns: Columns, origin: str, arguments: DataArguments) -> tuple[str, ...]:
+    """Where the text of one side is: `("translation", language)` or `(column,)`."""
+    column, language = getattr(arguments, f"{side}_column"), getattr(arguments, f"{side}_lang")
+    languages = columns.get(column or "translation")
+    if languages is not None:
+        if language not in languages:
+            wrong = f"no {side}_lang {language!r}" if language else f"several languages and no {side}_lang is given"
+            raise DataError(f"{origin}, column {column or 'translation'}: {wrong}; there are {', '.join(languages)}.")
+        return column or "translation", language
+    candidates = [column] if column else [name for name in (language, side) if name]
+    for candidate in candidates:
+        if candidate in columns:
+            return (candidate,)
+    raise DataError(
+        f"{origin} has no column {' or '.join(map(repr, candidates))} for the {side} text; "
+        f"name one with {side}_column. It has {', '.join(columns)}."
+    )

@@ -1,0 +1,137 @@
+"""How pairs of texts become token ids.
+
+Runs of white space become one space, as in the pipeline, unless `squeeze_whitespace` is off. The texts that are scored
+stay as they are.
+
+A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split; elsewhere a
+source longer than `max_source_length` is cut, and references are left alone. Both are counted in a warning, unless the
+data is a stream, whose length nobody knows.
+"""
+
+import logging
+import os
+from functools import partial
+
+from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedTokenizerBase
+
+from ..model.text_rnn_s2s import squeeze_whitespace
+from .arguments import DataArguments, DataError
+from .columns import Examples, filter_examples, map_examples
+
+__all__ = ["tokenize_examples", "tokenize_in_one_thread", "tokenize_splits"]
+
+logger = logging.getLogger(__name__)
+
+
+def tokenize_in_one_thread(*_: object) -> None:
+    """Has this process tokenize in one thread."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+# A process that is forked from one that has tokenized waits for good for threads that it does not have. `tokenizers`
+# sees to that only as long as nobody has set TOKENIZERS_PARALLELISM.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=tokenize_in_one_thread)
+
+
+def tokenize_splits(
+    examples: dict[str, Examples],
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: DataArguments,
+    do_train: bool,
+    do_predict: bool,
+) -> dict[str, Examples]:
+    """Each split that a run needs as token ids. Those to evaluate on keep their texts, which are what is scored."""
+    encoded: dict[str, Examples] = {}
+    if do_train:
+        encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, training=True)
+    for name in ["validation", *(["test"] if do_predict else [])]:
+        if name in examples:
+            ids = tokenize_examples(examples[name], tokenizer, arguments, training=False)
+            encoded[name] = concatenate_datasets([ids, examples[name]], axis=1)
+    return encoded
+
+
+def tokenize_examples(
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, training: bool
+) -> Examples:
+    """Encode pairs as columns `input_ids` and `labels`; the result is cached by `datasets`, or a stream again.
+
+    No attention mask is kept, as nothing is padded yet: the collator makes it. The module's docstring says what
+    happens to pairs that are too long, which depends on `training`.
+
+    Raises:
+        DataError: if every training pair is too long.
+    """
+    encode = partial(_encode, tokenizer=tokenizer, squeezes=arguments.squeeze_whitespace)
+    encoded = map_examples(examples, encode, arguments, remove_columns=["source", "target"])
+    limits = {"input_ids": arguments.max_source_length, "labels": arguments.max_target_length}
+    if training:
+        return _drop_long_pairs(encoded, limits, arguments)
+    return _cut_long_sources(encoded, limits["input_ids"], tokenizer.eos_token_id, arguments)
+
+
+def _encode(
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, squeezes: bool
+) -> dict[str, list[list[int]]]:
+    if squeezes:
+        batch = {side: [squeeze_whitespace(text) for text in batch[side]] for side in ("source", "target")}
+    encodings = tokenizer(batch["source"], text_target=batch["target"], return_attention_mask=False, verbose=False)
+    return {"input_ids": encodings["input_ids"], "labels": encodings["labels"]}
+
+
+def _drop_long_pairs(encoded: Examples, limits: dict[str, int | None], arguments: DataArguments) -> Examples:
+    kept = filter_examples(encoded, partial(_fits, limits=limits), arguments)
+    if not isinstance(encoded, Dataset):
+        logger.info("Training pairs longer than %s tokens are left out as the stream passes.", limits)
+        return kept
+    dropped = len(encoded) - len(kept)
+    if dropped:
+        logger.warning(
+            "%d of %d training pairs are longer than max_source_length=%s or max_target_length=%s tokens: left out.",
+            dropped,
+            len(encoded),
+            limits["input_ids"],
+            limits["labels"],
+        )
+    if len(kept) == 0:
+        raise DataError(
+            f"All {len(encoded)} training pairs are longer than max_source_length={limits['input_ids']} or "
+            f"max_target_length={limits['labels']} tokens. Raise the limits."
+        )
+    return kept
+
+
+def _fits(batch: dict[str, list[list[int]]], limits: dict[str, int | None]) -> list[bool]:
+    fits = [True] * len(batch["input_ids"])
+    for column, limit in limits.items():
+        if limit is not None:
+            fits = [fit and len(ids) <= limit for fit, ids in zip(fits, batch[column], strict=True)]
+    return fits
+
+
+def _cut_long_sources(encoded: Examples, limit: int | None, eos_token_id: int, arguments: DataArguments) -> Examples:
+    if limit is None:
+        return encoded
+    if isinstance(encoded, Dataset):
+        too_long = sum(len(ids) > limit for ids in encoded["input_ids"])
+        if too_long:
+            logger.warning(
+                "%d of %d sources are longer than max_source_length=%d tokens: what exceeds it is not translated.",
+                too_long,
+                len(encoded),
+                limit,
+            )
+    return map_examples(encoded, partial(_cut, limit=limit, eos_token_id=eos_token_id), arguments)
+
+
+def _cut(batch: dict[str, list[list[int]]], limit: int, eos_token_id: int) -> dict[str, list[list[int]]]:
+    """Cut here, not in the tokenizer: its truncation setting would stay on it, and change the cache's fingerprint."""
+
+    def cut(ids: list[int]) -> list[int]:
+        if len(ids) <= limit:
+            return ids
+        return [*ids[: limit - 1], eos_token_id] if ids[-1] == eos_token_id else ids[:limit]
+
+    return {"input_ids": [cut(ids) for ids in batch["input_ids"]]}

@@ -1,0 +1,263 @@
+"""
+When `generate()` uses the package's own search, and what that search is given.
+
+`generate(custom_generate=function)` is the public way to search with a function of one's own. Such a function takes
+the place of every kind of generation, and is given no streamer, assistant or tokenizer. So it is passed only for
+greedy and beam search that return token ids alone; everything else is left to the loops of transformers. Checkpoints
+do not carry this file or the search: where the package is not installed, transformers searches, with the same result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import transformers
+from torch import nn
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.integrations.fsdp import is_fsdp_managed_module
+from transformers.utils import logging
+
+from ..model.base_rnn_s2s import check_ids
+from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
+from ..model.numbers_rnn_s2s import removes_invalid_values, require_numbers
+from .guard import changes_forward
+from .search import beam_search, greedy_search
+from .shortlist import Shortlist, load_shortlist
+from .step_graphs import GraphStepper, StepGraphs
+from .stepper import Stepper
+
+logger = logging.get_logger(__name__)
+
+Setting = Callable[[str], Any]
+"""Gives the value of a setting of `generate()` by its name: what the caller says, before what the model has."""
+
+# Processors and criteria that look at each row by itself, wherever it stands in the batch. Unknown ones are treated as
+# if they did not.
+BY_ROW = (
+    transformers.MinLengthLogitsProcessor,
+    transformers.MinNewTokensLengthLogitsProcessor,
+    transformers.TemperatureLogitsWarper,
+    transformers.RepetitionPenaltyLogitsProcessor,
+    transformers.NoRepeatNGramLogitsProcessor,
+    transformers.SequenceBiasLogitsProcessor,
+    transformers.NoBadWordsLogitsProcessor,
+    transformers.ForcedBOSTokenLogitsProcessor,
+    transformers.ForcedEOSTokenLogitsProcessor,
+    transformers.InfNanRemoveLogitsProcessor,
+    transformers.ExponentialDecayLengthPenalty,
+    transformers.LogitNormalization,
+    transformers.SuppressTokensLogitsProcessor,
+    transformers.SuppressTokensAtBeginLogitsProcessor,
+    transformers.EosTokenCriteria,
+    transformers.MaxLengthCriteria,
+    transformers.MaxTimeCriteria,
+)
+# Others that keep nothing from one call to the next, and do not look at the clock: a search with them can be repeated.
+REPEATABLE = (
+    *(one for one in BY_ROW if one is not transformers.MaxTimeCriteria),
+    transformers.EncoderRepetitionPenaltyLogitsProcessor,
+    transformers.EncoderNoRepeatNGramLogitsProcessor,
+)
+# Settings of other kinds of generation, and of what else than token ids there is to return
+OTHER_KINDS = (
+    "do_sample",
+    "low_memory",
+    "penalty_alpha",
+    "constraints",
+    "force_words_ids",
+    "dola_layers",
+    "use_mtp",
+    "prompt_lookup_num_tokens",
+    "assistant_early_exit",
+    "is_assistant",
+    "token_healing",
+    "stop_strings",
+    "return_dict_in_generate",
+    "output_attentions",
+    "output_hidden_states",
+)
+# Arguments that the search reads, or that mean nothing to it: a Trainer passes the labels on, and the pipeline the
+# tokenizer. With any other one that is set, such as a cache or a streamer, transformers searches.
+KNOWN_ARGUMENTS = {
+    "input_ids",
+    "inputs_embeds",
+    "attention_mask",
+    "encoder_outputs",
+    "decoder_input_ids",
+    "generation_config",
+    "logits_processor",
+    "stopping_criteria",
+    "prefix_allowed_tokens_fn",
+    "use_cache",
+    "logits_to_keep",
+    "labels",
+    "tokenizer",
+}
+OPTIONS = ("shortlist", "step_graphs")
+UNUSED = {
+    "shortlist": "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, "
+    "and only if nothing but token ids is wanted and no logits processor is used.",
+    "step_graphs": "step_graphs: this call does not use them. They are for greedy and beam search, if nothing but "
+    "token ids is wanted.",
+}
+
+
+class FastSearch:
+    """
+    The search that `registration` gives to the model class.
+
+    Its options are two more arguments of `generate()`, for greedy and beam search that return token ids alone:
+
+    - `shortlist`: which target tokens to look at, by the tokens of the batch's sources: a `Shortlist`, a folder or a
+      name on the Hub to read it from at every call, or True for the one beside the model. If a logits processor (a
+      forced token, a repetition penalty, ...) wants scores of the whole vocabulary, or in other kinds of generation,
+      the whole vocabulary is looked at, with a warning.
+    - `step_graphs`: `StepGraphs`, which replay the steps of the search as CUDA graphs and keep them from call to call.
+    """
+
+    def load_options(self, model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        """
+        The arguments of `generate()` with the shortlist itself in the place of its name.
+
+        Raises:
+            OSError, TypeError, ValueError: as `load_shortlist`.
+        """
+        if "shortlist" not in arguments:
+            return arguments
+        return {**arguments, "shortlist": load_shortlist(arguments["shortlist"], model)}
+
+    def arguments(
+        self, model: RnnS2SForConditionalGeneration, inputs: Any, setting: Setting, arguments: dict[str, Any]
+    ) -> dict[str, Any]:
+        """
+        The keyword arguments of a call of `generate()`, with `custom_generate` where this search can do the work.
+
+        Raises:
+            OSError: if there is no shortlist where it is looked for.
+            ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
+                shortlist and graphs together, since the former changes the size of every step.
+        """
+        arguments = self.load_options(model, arguments)
+        options = {name: arguments.pop(name, None) for name in OPTIONS}
+        options = {name: value for name, value in options.items() if value is not None}
+        if "shortlist" in options:
+            options["source_ids"] = arguments.get("input_ids") if inputs is None else inputs
+            if options["source_ids"] is None:
+                raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
+            if "step_graphs" in options:
+                raise ValueError("step_graphs have a fixed size, which a shortlist changes every time; leave one out.")
+        if _can_search(model, setting, arguments):
+            return {**arguments, **options, "custom_generate": search}
+        _warn_of_unused(options)
+        return arguments
+
+
+def search(
+    model: RnnS2SForConditionalGeneration,
+    input_ids: torch.LongTensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    shortlist: Shortlist | None = None,
+    source_ids: torch.Tensor | None = None,
+    step_graphs: StepGraphs | None = None,
+    **model_kwargs: Any,
+) -> torch.Tensor:
+    """
+    What `generate()` calls as `custom_generate`: greedy search, or with `num_beams` above 1 beam search.
+
+    Args:
+        model: whose decoder and output layer are called.
+        input_ids: how the rows begin, `(rows, prompt)`; the beams of a sentence are rows next to each other.
+        logits_processor, stopping_criteria, generation_config: as `generate()` made them.
+        shortlist: which target tokens to look at; None for all.
+        source_ids: `(sources, source)`, which the shortlist goes by.
+        step_graphs: keeps captured steps.
+        model_kwargs: the encoder's outputs, for one row of each source, and what else the model would be given.
+
+    Returns:
+        Token ids `(rows, prompt + new)`, or with beams `(sentences * num_return_sequences, prompt + new)`.
+    """
+    check_ids(input_ids, model.config.target_vocab_size, "decoder_input_ids")
+    encoded = model_kwargs["encoder_outputs"]
+    model.model.decoder.require_rows_for(encoded, len(input_ids))
+    encoded = dataclasses.replace(encoded, rows_per_source=None)
+    arguments = (model.model.decoder, model.lm_head, encoded, model_kwargs.get("attention_mask"))
+    look = None
+    if not removes_invalid_values(logits_processor):
+        look = functools.partial(require_numbers, model=cast(nn.Module, model))
+    end_ids: Any = generation_config._eos_token_tensor
+    if shortlist is not None and logits_processor:
+        _warn_of_unused({"shortlist": shortlist})
+        shortlist = None
+    if step_graphs is not None:
+        stepper: Stepper = GraphStepper(*arguments, graphs=step_graphs, look=look)
+    else:
+        tokens = None
+        if shortlist is not None and source_ids is not None:
+            tokens = shortlist.tokens_for(source_ids, [] if end_ids is None else end_ids.tolist())
+            check_ids(tokens, model.config.target_vocab_size, "shortlist")
+            tokens = tokens.to(input_ids.device)
+        stepper = Stepper(*arguments, tokens, len(input_ids), look)
+    processors, criteria = (list(map(type, some)) for some in (logits_processor, stopping_criteria))
+    may_leave = step_graphs is None and all(kind in BY_ROW for kind in [*processors, *criteria])
+    beams: Any = generation_config.num_beams
+    if beams == 1:
+        pad_token_id: Any = generation_config._pad_token_tensor
+        pad_token_id = pad_token_id.to(input_ids.device)
+        return greedy_search(stepper, input_ids, logits_processor, stopping_criteria, pad_token_id, may_leave)
+    sequences, _ = beam_search(
+        stepper,
+        input_ids[::beams],
+        logits_processor,
+        stopping_criteria,
+        generation_config,
+        may_leave=may_leave and not _may_displace(set(processors)),
+        may_repeat=all(kind in REPEATABLE for kind in [*processors, *criteria]),
+    )
+    return sequences
+
+
+def _can_search(model: RnnS2SForConditionalGeneration, setting: Setting, arguments: dict[str, Any]) -> bool:
+    """Whether only token ids are asked for, in the ordinary way, of a model that computes what its class says."""
+    unknown = (
+        name not in KNOWN_ARGUMENTS and not hasattr(model.generation_config, name)
+        for name, value in arguments.items()
+        if value is not None and value is not False
+    )
+    has_end = arguments.get("eos_token_id", setting("eos_token_id")) is not None
+    return not (
+        any(unknown)
+        or any(setting(name) not in (None, False) for name in OTHER_KINDS)
+        or (setting("num_beam_groups") or 1) > 1
+        or setting("use_cache") is False
+        or not (has_end or (setting("num_beams") or 1) > 1)  # greedy search of transformers pads nothing then
+        or model.training
+        or getattr(arguments.get("encoder_outputs"), "rows_per_source", None) is not None
+        or is_deepspeed_zero3_enabled()
+        or is_fsdp_managed_module(model)
+        or changes_forward(model)
+    )
+
+
+def _may_displace(kinds: set[type]) -> bool:
+    """
+    Whether a score may become so high, or no number, that transformers prefers it to hypotheses that are finished. The
+    decay grows without end; a row of which nothing is left has no sum to be divided by.
+    """
+    return transformers.ExponentialDecayLengthPenalty in kinds or (
+        transformers.LogitNormalization in kinds and len(kinds) > 1
+    )
+
+
+def _warn_of_unused(options: dict[str, Any]) -> None:
+    for name in filter(options.__contains__, OPTIONS):
+        logger.warning_once(UNUSED[name])
+
+
+__all__ = ["FastSearch", "search"]

@@ -1,0 +1,374 @@
+"""The models: encoder and decoder together, with and without an output layer over the target vocabulary."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.utils import logging
+from transformers.utils.generic import can_return_tuple
+
+from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids
+from .cache_rnn_s2s import RnnS2SCache
+from .configuration_rnn_s2s import RnnS2SConfig
+from .decoder_rnn_s2s import RnnS2SDecoder
+from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput, whole_encoder_outputs
+from .generation_rnn_s2s import RnnS2SGenerationMixin
+from .head_rnn_s2s import IGNORED_LABEL, VocabularyHead
+
+logger = logging.get_logger(__name__)
+
+
+class RnnS2SModel(RnnS2SPreTrainedModel):
+    """Encoder and decoder without an output layer."""
+
+    # Of a checkpoint that has one, and its bias, that is as it should be.
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+    def __init__(self, config: RnnS2SConfig) -> None:
+        super().__init__(config)
+        self.encoder = RnnS2SEncoder(config)
+        self.decoder = RnnS2SDecoder(config)
+        self.post_init()
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
+        if not self.config.share_encoder_decoder_embeddings:
+            return {}
+        return {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The source embeddings, which are the target's too if the two share one matrix."""
+        return self.encoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """
+        Replaces the source embeddings, and with them the target's if the two share one matrix.
+
+        Raises:
+            ValueError: if they are not as wide as `config.embedding_size`.
+        """
+        value = cast(nn.Embedding, value)
+        if getattr(value, "embedding_dim", self.config.embedding_size) != self.config.embedding_size:
+            raise ValueError(
+                f"The new embeddings have {value.embedding_dim} numbers each, but embedding_size is "
+                f"{self.config.embedding_size}."
+            )
+        self.encoder.embed_tokens = value
+        if self.config.share_encoder_decoder_embeddings:
+            self.decoder.embed_tokens = value
+
+    def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
+        """
+        Changes the size of a separate target vocabulary; `resize_token_embeddings` changes the source only then.
+
+        Raises:
+            ValueError: if source and target share their embeddings, or for a number below 1.
+        """
+        if self.config.share_encoder_decoder_embeddings:
+            raise ValueError(
+                "Source and target share their embeddings: call resize_token_embeddings, which changes both sides."
+            )
+        if isinstance(new_num_tokens, bool) or not isinstance(new_num_tokens, int) or new_num_tokens < 1:
+            raise ValueError(f"new_num_tokens={new_num_tokens!r} must be a whole number of at least 1.")
+        self.decoder.embed_tokens = self._get_resized_embeddings(self.decoder.embed_tokens, new_num_tokens)
+        self.config.decoder_vocab_size = new_num_tokens
+        return self.decoder.embed_tokens
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: RnnS2SEncoderOutput | Sequence[Any] | None = None,
+        past_key_values: RnnS2SCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqModelOutput:
+        """
+        Args:
+            input_ids: source `(batch, source)`.
+            attention_mask: `(batch, source)`, 1 at tokens; padding may stand anywhere.
+            decoder_input_ids: target so far `(batch, target)`.
+            decoder_attention_mask: `(batch, target)`, 1 at tokens.
+            encoder_outputs: what the encoder returned earlier, instead of the source.
+            past_key_values: the cache an earlier call returned; then only new target tokens are passed.
+            inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
+            decoder_inputs_embeds: `(batch, target, embedding)` instead of `decoder_input_ids`.
+            use_cache: whether to return a cache; None means as configured.
+            output_attentions: whether to return `cross_attentions`, one tensor `(batch, 1, target, source)`, or none
+                without attention, and `decoder_attentions`, which is empty: no layer attends to the target.
+            output_hidden_states: whether to return the outputs of every layer.
+
+        Returns:
+            The decoder's last hidden state `(batch, target, embedding)` and what was asked for.
+
+        Raises:
+            TypeError: if the cache is of another kind, or an input of a dtype that the model does not read.
+            ValueError: if inputs are missing, or do not fit each other, the model or the vocabulary.
+        """
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
+        if encoded is None:
+            encoded = self.encoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                inputs_embeds=inputs_embeds,
+                output_hidden_states=output_hidden_states,
+                return_dict=True,
+            )
+        decoded = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_outputs=encoded,
+            encoder_attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=self.config.use_cache if use_cache is None else use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+        )
+
+
+class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixin):
+    """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
+
+    def __init__(self, config: RnnS2SConfig) -> None:
+        super().__init__(config)
+        self.model = RnnS2SModel(config)
+        self.lm_head = nn.Linear(config.embedding_size, config.target_vocab_size)
+        self.output_head = VocabularyHead()
+        self._skips_logits = False
+        self.post_init()
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
+        source, target = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
+        shared = self.config.share_encoder_decoder_embeddings
+        tied = {target: source} if shared else {}
+        if self.config.tie_word_embeddings:
+            tied["lm_head.weight"] = source if shared else target
+        return tied
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: RnnS2SEncoderOutput | Sequence[Any] | None = None,
+        past_key_values: RnnS2SCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_logits: bool | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """
+        Takes the arguments of `RnnS2SModel.forward` and these:
+
+        Args:
+            labels: `(batch, target)`, the target tokens with -100 where they do not count. Without decoder inputs, the
+                labels shifted right by one are used.
+            logits_to_keep: compute the logits of the last so many positions only (0: all), or of the given ones.
+            num_items_in_batch: what the summed loss is divided by, for gradient accumulation; None means the number of
+                labels that count.
+            return_logits: whether to return the logits. None means yes, unless `skip_logits_in_training` was called.
+                The loss does without them, and nothing else in training is as large.
+
+        Returns:
+            Logits `(batch, target, target vocabulary)`, and the loss if there are labels: cross-entropy in nats per
+            token, with `config.label_smoothing` in training mode only. It is 0 if no label counts.
+
+        Example:
+
+        ```python
+        >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+        >>> model = AutoModelForSeq2SeqLM.from_pretrained("outputs/demo")
+        >>> tokenizer = AutoTokenizer.from_pretrained("outputs/demo")
+        >>> batch = tokenizer(["two hours"], text_target=["2小时"], return_tensors="pt")
+        >>> model(**batch).loss.item() < 1
+        True
+        ```
+        """
+        if labels is not None:
+            use_cache = False
+            _check_labels(labels, input_ids if inputs_embeds is None else inputs_embeds, self.config.target_vocab_size)
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        hidden = outputs.last_hidden_state
+        keeps_all = isinstance(logits_to_keep, int) and logits_to_keep == 0
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        if return_logits is None:
+            return_logits = not (self._skips_logits and self.training and labels is not None)
+        logits = self.output_head(self.lm_head, hidden[:, kept]) if return_logits else None
+        loss = None
+        if labels is not None:
+            loss = self._loss(hidden, labels, num_items_in_batch, logits if keeps_all else None)
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+        )
+
+    def skip_logits_in_training(self, skip: bool = True) -> None:
+        """
+        Trains without logits from now on: in training mode with labels, `forward` returns the loss alone, in the
+        place of logits None. That is faster and takes less memory, since the loss is computed in blocks and nothing
+        of the size `(batch, target, vocabulary)` is kept. Losses, gradients and evaluation stay the same.
+
+        It is said of this object, like `gradient_checkpointing_enable`, and is not saved with it. Call it before a
+        `Seq2SeqTrainer` or a loop of your own that reads nothing but the loss; `forward(return_logits=...)` wins.
+
+        Args:
+            skip: False takes it back.
+        """
+        self._skips_logits = skip
+
+    def untie_embeddings(self) -> None:
+        """
+        Gives the source's embeddings, the target's and the output layer a matrix each, where they share one. They
+        compute what they did; from now on they may go different ways, and the configuration says so.
+
+        Needed before an adapter for the embeddings is put around the model that shall be merged into them later: each
+        of the three has its own then, and a shared matrix would take in all of them.
+
+        Raises:
+            TypeError: if one of them has an adapter already.
+        """
+        modules = (self.model.encoder.embed_tokens, self.model.decoder.embed_tokens, self.lm_head)
+        for module in modules:
+            if not isinstance(module, (nn.Embedding, nn.Linear)):
+                raise TypeError("There is an adapter around one of the embeddings: untie them before it is put there.")
+        seen: set[int] = set()
+        for module in modules:
+            weight = cast(nn.Parameter, module.weight)
+            if id(weight) in seen:
+                module.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+            seen.add(id(weight))
+        self.config.tie_word_embeddings = self.config.share_encoder_decoder_embeddings = False
+        self.all_tied_weights_keys = self.model.all_tied_weights_keys = {}
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """
+        As in `PreTrainedModel`. An output layer that is tied to the embeddings of the target is saved as such, with a
+        warning where the configuration says that it is not: it takes `untie_embeddings` to make two matrices of one,
+        and PEFT writes so where the output layer is not tied to the embeddings of the source.
+        """
+        saved, weight = self, getattr(self.lm_head, "weight", None)
+        is_tied = weight is not None and weight is self.model.decoder.embed_tokens.weight
+        if is_tied and not self.config.tie_word_embeddings:
+            logger.warning(
+                "config.tie_word_embeddings is False, but the output layer and the target's embeddings are one "
+                "matrix, and are saved as such. To save a matrix each, call model.untie_embeddings() first."
+            )
+            saved = object.__new__(type(self))
+            vars(saved).update(vars(self), config=copy.deepcopy(self.config))
+            saved.config.tie_word_embeddings = True
+        super(RnnS2SForConditionalGeneration, saved).save_pretrained(save_directory, *args, **kwargs)
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
+        """The labels `(batch, target)` moved right by one, behind the start token, with padding in place of -100."""
+        start = labels.new_full((labels.shape[0], 1), self.config.decoder_start_token_id)
+        shifted = torch.cat([start, labels[:, :-1]], dim=1)
+        return cast(torch.LongTensor, shifted.masked_fill(shifted == IGNORED_LABEL, self.config.pad_token_id))
+
+    def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
+        """
+        Changes the size of a separate target vocabulary, the output layer with it; `resize_token_embeddings` changes
+        the source only then.
+
+        Raises:
+            ValueError: if source and target share their embeddings, or for a number below 1.
+        """
+        embeddings = self.model.resize_decoder_token_embeddings(new_num_tokens)
+        self.lm_head = self._get_resized_lm_head(self.lm_head, new_num_tokens)
+        self.tie_weights()
+        return embeddings
+
+    def _loss(
+        self,
+        hidden: torch.Tensor,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None,
+        logits: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Of hidden states `(batch, target, embedding)`, or of their logits `(batch, target, vocabulary)` if some are
+        there already."""
+        if hidden.shape[:2] != labels.shape:
+            raise ValueError(
+                f"labels has the shape {tuple(labels.shape)}, but the target is {tuple(hidden.shape[:2])}: "
+                "(batch, target)."
+            )
+        labels = labels.to(hidden.device).long()
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        total = self.output_head.loss(self.lm_head, hidden, labels, smoothing, logits)
+        if num_items_in_batch is None:
+            num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
+        elif isinstance(num_items_in_batch, torch.Tensor):
+            num_items_in_batch = num_items_in_batch.to(total.device)
+        # Without any label that counts the sum is 0, and so is the loss
+        return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
+
+
+def _check_labels(labels: torch.Tensor, source: torch.Tensor | None, vocabulary_size: int) -> None:
+    if labels.dim() != 2 or labels.shape[1] == 0:
+        raise ValueError(
+            f"labels has the shape {tuple(labels.shape)}; it must be (batch, target), with a token or more."
+        )
+    if source is not None and labels.shape[0] != source.shape[0]:
+        raise ValueError(f"labels has {labels.shape[0]} rows, but the source has {source.shape[0]}.")
+    check_ids(labels.masked_fill(labels == IGNORED_LABEL, 0), vocabulary_size, "labels")
+
+
+__all__ = ["RnnS2SForConditionalGeneration", "RnnS2SModel", "RnnS2SPreTrainedModel"]

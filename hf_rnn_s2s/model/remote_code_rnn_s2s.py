@@ -1,0 +1,87 @@
+"""How a checkpoint carries its own code, so that it loads on machines where this package is not installed."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedConfig
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+if TYPE_CHECKING:
+    # Nothing here runs. transformers reads the text of relative imports to know which files belong together, beginning
+    # at that of the configuration: from these two, every other one is reached.
+    from .modeling_rnn_s2s import RnnS2SForConditionalGeneration  # noqa: F401
+    from .pipeline_rnn_s2s import RnnTranslationPipeline  # noqa: F401
+
+# `"file.Class"`, the way transformers names a class beside a checkpoint
+AUTO_MAP = {
+    "AutoConfig": "configuration_rnn_s2s.RnnS2SConfig",
+    "AutoModel": "modeling_rnn_s2s.RnnS2SModel",
+    "AutoModelForSeq2SeqLM": "modeling_rnn_s2s.RnnS2SForConditionalGeneration",
+}
+CUSTOM_PIPELINES = {
+    "translation": {"impl": "pipeline_rnn_s2s.RnnTranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}
+}
+
+
+class CodeCarryingConfig(PreTrainedConfig):
+    """
+    A configuration that says whether what is saved with it also carries the Python files of this package.
+
+    It carries none until `carry_code()` is called. From then on `save_pretrained` and `push_to_hub` of the
+    configuration, of its model and of a trainer around it also write the `*_rnn_s2s.py` files that the model needs,
+    and name them in `config.json`: `auto_map` for the Auto classes and `custom_pipelines` for `pipeline()`. What was
+    loaded from a checkpoint with code goes on carrying it when it is saved again.
+
+    What a model of this package, its pipeline or `RnnS2STrainer` pushes to the Hub carries the code without that,
+    unless `drop_code()` was called. (A plain `Trainer` uploads what `save_pretrained` has written.)
+
+    Attributes:
+        drops_code: whether `drop_code()` was called last.
+    """
+
+    drops_code = False
+
+    def carry_code(self) -> None:
+        """Carries the code from now on. Only this object changes: other models save as they did before."""
+        self.drops_code = False
+        # transformers copies the file of any config with an `_auto_class`, and every file that is reached from it by
+        # relative imports. It normally stands on the class, where it would change what all other models save.
+        self._auto_class = "AutoConfig"  # type: ignore[misc]
+        self.auto_map = dict(AUTO_MAP)
+
+    def drop_code(self) -> None:
+        """Carries no code from now on, not even to the Hub and although the checkpoint came with it. What is saved
+        then loads only where this package is installed and imported."""
+        self.drops_code = True
+        self._auto_class = None  # type: ignore[misc]
+        for name in ("auto_map", "custom_pipelines"):
+            vars(self).pop(name, None)
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """
+        Takes the references to code from what `config.json` says beside the fields.
+
+        The installed package is the code, so it drops the reference to the pipeline in the checkpoint: transformers
+        would ask to trust remote code that is not needed. A class that came with the checkpoint keeps the reference.
+        """
+        kwargs.pop("drops_code", None)  # nothing that a file says
+        if not type(self).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            kwargs.pop("custom_pipelines", None)
+            if kwargs.pop("auto_map", None):
+                self.carry_code()
+        super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `config.json`. Where a class was registered by transformers' own
+        `register_for_auto_class`, the references to the other classes and to the pipeline are filled in."""
+        content: dict[str, Any] = super().to_dict()
+        content.pop("drops_code", None)
+        if content.get("auto_map"):
+            content["auto_map"] = {**content["auto_map"], **AUTO_MAP}
+            content["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES)
+        return content
+
+
+__all__ = ["CodeCarryingConfig"]

@@ -1,0 +1,1 @@
+"""Training: arguments, the Trainer, checkpoints, metrics, pictures, the model card, and tokenizers."""

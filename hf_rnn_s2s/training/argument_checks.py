@@ -1,0 +1,71 @@
+"""What can be found wrong with a run's arguments before anything is loaded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from transformers.integrations import get_reporting_integration_callbacks
+
+from ..data.heads import file_problems
+from .checkpoints import folder_problem, resumes
+from .command_line import Arguments, Check
+
+__all__ = ["CHECKS"]
+
+
+def wrong_names(arguments: Arguments) -> Iterator[str]:
+    """Names of models that are neither folders nor of the form that names on the Hub have."""
+    for option in ("model_name_or_path", "tokenizer_name"):
+        name = getattr(arguments.model, option)
+        if name is not None and not Path(name).is_dir():
+            try:
+                validate_repo_id(name)
+            except HFValidationError:
+                yield f"{option} {name}: there is no such folder; give that of a saved model, or a name on the Hub."
+
+
+def wrong_files(arguments: Arguments) -> Iterator[str]:
+    """Files of data that are missing, or have no columns for the two sides."""
+    yield from file_problems(arguments.data)
+
+
+def wrong_work(arguments: Arguments) -> Iterator[str]:
+    """Runs that have nothing to do, or that do not know when they end."""
+    model, data, training = arguments
+    files = data.dataset_name or data.train_file or data.validation_file or data.test_file
+    if not training.do_train:
+        if model.model_name_or_path is None:
+            yield "do_train=false: name the model that is to be evaluated, with --model_name_or_path."
+        for name, is_given in (("resume_from_checkpoint", resumes(training)), ("push_to_hub", training.push_to_hub)):
+            if is_given:
+                yield f"{name} goes with training, but do_train=false; leave it out."
+        return
+    if files and not data.dataset_name and not data.train_file:
+        given = ", ".join(name for name in ("validation_file", "test_file") if getattr(data, name))
+        yield f"There is nothing to train on, only {given}; name a train_file."
+    if data.streaming and training.max_steps <= 0:
+        yield "A streamed dataset does not tell its size: say how long to train, with --max_steps."
+    budget, longest = training.per_device_train_batch_tokens, (data.max_source_length, data.max_target_length)
+    if data.streaming and budget is not None and any(length is None or length > budget for length in longest):
+        yield (
+            f"per_device_train_batch_tokens={budget}, but pairs of a stream may have up to "
+            f"max_source_length={longest[0]} and max_target_length={longest[1]} tokens: lower these, or raise that."
+        )
+
+
+def wrong_reports(arguments: Arguments) -> Iterator[str]:
+    """Services to report to that transformers does not know, or whose library is not installed."""
+    try:
+        for reporter in get_reporting_integration_callbacks(arguments.training.report_to):
+            reporter()
+    except (ValueError, ImportError, RuntimeError) as error:
+        yield f"report_to: {error}"
+
+
+def wrong_folder(arguments: Arguments) -> Iterator[str]:
+    """An output folder that is somebody else's, or has no checkpoint to go on from."""
+    if problem := folder_problem(arguments.training):
+        yield problem
+
+
+CHECKS: tuple[Check, ...] = (wrong_names, wrong_files, wrong_work, wrong_reports, wrong_folder)

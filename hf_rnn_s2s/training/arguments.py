@@ -1,0 +1,282 @@
+"""What `train.py` can be told of the model and of the training run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+import torch
+from transformers import Seq2SeqTrainingArguments
+from transformers.utils import logging
+
+from ..errors import UsageError
+from ..machine import has_fast_bfloat16
+from ..model.configuration_rnn_s2s import CHOICES, RnnS2SConfig
+from .tokenizer_training import SMALLEST_VOCABULARY
+
+logger = logging.get_logger(__name__)
+
+NEW_MODEL_BEAMS = 5
+# The least that numbers of a run may be, where transformers does not look at them
+LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_train_batch_tokens": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "shuffle_buffer_size": 1,
+    "sample_translations": 0,
+}
+# What a checkpoint can be chosen by, and whether more is better.
+BEST_MODEL_METRICS = {
+    "loss": False,
+    "perplexity": False,
+    "ter": False,
+    "bleu": True,
+    "chrf": True,
+    "exact_match": True,
+}
+
+
+def _switch(name: str, help: str) -> Any:
+    """A field for an argument of `RnnS2SConfig`: None, unless somebody asks for a value."""
+    metadata: dict[str, Any] = {"help": f"{help}; {getattr(RnnS2SConfig, name)} in a new model."}
+    if name in CHOICES:
+        metadata["choices"] = CHOICES[name]
+    return field(default=None, metadata=metadata)
+
+
+def _preset(name: str, value: Any) -> Any:
+    """An argument of `Seq2SeqTrainingArguments` that begins with another value here."""
+    return field(default=value, metadata=Seq2SeqTrainingArguments.__dataclass_fields__[name].metadata)
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained, with which vocabulary, and how it writes. `RnnS2SConfig` says more on each switch."""
+
+    _argument_group_name: ClassVar[str] = "model"
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Checkpoint to go on from: a folder or a name on the Hub. None: a new model."}
+    )
+    tokenizer_name: str | None = field(
+        default=None,
+        metadata={"help": "Tokenizer to use: a folder or a name on the Hub. None: the checkpoint's, or a new one."},
+    )
+    tokenizer_kind: Literal["bpe", "unigram"] = field(default="bpe", metadata={"help": "Kind of a new tokenizer."})
+    vocab_size: int = field(
+        default=8000,
+        metadata={"help": "Tokens of a new tokenizer, at most; of the source if both sides have their own."},
+    )
+    decoder_vocab_size: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of a separate target vocabulary, at most. None: one vocabulary for both sides."},
+    )
+    embedding_size: int | None = _switch("embedding_size", "Width of the token embeddings")
+    hidden_size: int | None = _switch("hidden_size", "Width of every recurrent layer, both directions together")
+    encoder_layers: int | None = _switch("encoder_layers", "Encoder layers; the first one reads in both directions")
+    decoder_layers: int | None = _switch("decoder_layers", "Decoder layers")
+    cell_type: str | None = _switch("cell_type", "Recurrent cell")
+    attention_type: str | None = _switch("attention_type", "How a query is compared with the encoder outputs")
+    attention_layer: str | None = _switch("attention_layer", "Decoder layer whose outputs are the queries")
+    context_fusion: str | None = _switch("context_fusion", "How a context joins a layer's input")
+    bridge: str | None = _switch("bridge", "How the final encoder state becomes the first decoder state")
+    dropout: float | None = _switch("dropout", "Dropout between recurrent layers, as a probability")
+    embedding_dropout: float | None = _switch("embedding_dropout", "Dropout of the embedded tokens (None: as dropout)")
+    attention_dropout: float | None = _switch("attention_dropout", "Dropout of the attention weights")
+    share_encoder_decoder_embeddings: bool | None = _switch(
+        "share_encoder_decoder_embeddings", "One embedding matrix for both sides (None: if the vocabulary is joint)"
+    )
+    tie_word_embeddings: bool | None = _switch("tie_word_embeddings", "The output layer uses the target embeddings")
+    initializer_range: float | None = _switch("initializer_range", "Standard deviation of the initial embeddings")
+    num_beams: int | None = field(
+        default=None,
+        metadata={
+            "help": "Beams of the final translation; saved with the model. While training: generation_num_beams. "
+            f"None: as the model has it, {NEW_MODEL_BEAMS} in a new one."
+        },
+    )
+    length_penalty: float | None = field(
+        default=None,
+        metadata={
+            "help": "Above 0, beam search prefers longer translations; saved with the model. None: as the model has "
+            "it, 1.0 in a new one."
+        },
+    )
+
+    license: str | None = field(
+        default=None, metadata={"help": "License of the trained model for its card, by its Hub name, e.g. apache-2.0."}
+    )
+
+    def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise UsageError(*problems)
+
+    def _problems(self) -> Iterator[str]:
+        if self.num_beams is not None and self.num_beams < 1:
+            yield f"num_beams={self.num_beams} must be at least 1; 1 is greedy search."
+        for name in ("vocab_size", "decoder_vocab_size"):
+            value = getattr(self, name)
+            if value is not None and value < SMALLEST_VOCABULARY:
+                yield f"{name}={value} must be at least {SMALLEST_VOCABULARY}; a useful vocabulary has some thousands."
+        if self.model_name_or_path is None:
+            try:  # a configuration for its checks alone, which need not wait for a tokenizer
+                RnnS2SConfig(vocab_size=self.vocab_size, **self.architecture())
+            except ValueError as error:
+                yield str(error)
+
+    def architecture(self) -> dict[str, Any]:
+        """The arguments of `RnnS2SConfig` that somebody asked for."""
+        names = {switch.name for switch in fields(RnnS2SConfig)} - {"vocab_size", "decoder_vocab_size"}
+        given = {name: value for name, value in vars(self).items() if name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass
+class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
+    """The training arguments of transformers, with values that suit a recurrent model, and a few of our own."""
+
+    _argument_group_name: ClassVar[str] = "training (transformers' Seq2SeqTrainingArguments)"
+
+    output_dir: str | None = _preset("output_dir", "outputs/demo")
+    do_train: bool = field(
+        default=True, metadata={"help": "Train. false, beside model_name_or_path: only validate and translate."}
+    )
+    do_predict: bool = field(default=True, metadata={"help": "Translate the test split at the end, and score it."})
+    num_train_epochs: float = _preset("num_train_epochs", 10.0)
+    per_device_train_batch_size: int = _preset("per_device_train_batch_size", 64)
+    per_device_train_batch_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens in a batch of one device, on the side that has more, padding included: many short pairs "
+            "or few long ones, in the place of per_device_train_batch_size."
+        },
+    )
+    per_device_eval_batch_size: int = _preset("per_device_eval_batch_size", 128)
+    learning_rate: float = _preset("learning_rate", 2e-3)
+    warmup_steps: float = _preset("warmup_steps", 0.05)
+    train_sampling_strategy: str = _preset("train_sampling_strategy", "group_by_length")
+    shuffle_buffer_size: int = field(
+        default=10_000,
+        metadata={
+            "help": "With streaming: rows that are read ahead, shuffled and sorted into batches of like length. More "
+            "of them are mixed better, and take more memory."
+        },
+    )
+    logging_steps: float = _preset("logging_steps", 50)
+    logging_first_step: bool = _preset("logging_first_step", True)
+    eval_strategy: str = _preset("eval_strategy", "epoch")
+    save_strategy: str = _preset("save_strategy", "epoch")
+    save_total_limit: int | None = _preset("save_total_limit", 2)
+    load_best_model_at_end: bool = _preset("load_best_model_at_end", True)
+    metric_for_best_model: str | None = _preset("metric_for_best_model", "loss")
+    restore_callback_states_from_checkpoint: bool = _preset("restore_callback_states_from_checkpoint", True)
+    label_smoothing_factor: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Share of the target probability that is spread over the vocabulary in training; saved with the "
+            f"model. None: as the model has it, {RnnS2SConfig.label_smoothing} in a new one."
+        },
+    )
+    predict_with_generate: bool = _preset("predict_with_generate", True)
+    generation_num_beams: int | None = _preset("generation_num_beams", 1)
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Products in bfloat16, weights in float32. None: yes where there are units for it (AMX, "
+            "AVX512-BF16, NVIDIA Ampere and later), unless fp16 is asked for."
+        },
+    )
+    # The Trainer writes this one into the model's configuration, and False there would slow generation down.
+    use_cache: bool = _preset("use_cache", True)
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "true: go on from the last checkpoint in output_dir; a folder: from that checkpoint."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Stop after so many evaluations in a row without a better metric_for_best_model. A run that is "
+            "resumed keeps the patience it was started with."
+        },
+    )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={"help": "Evaluate and save a moving average of the weights; 0.999 averages about 1,000 steps."},
+    )
+    sample_translations: int = field(
+        default=5, metadata={"help": "Translations to show at each evaluation; 0 shows none."}
+    )
+
+    def __post_init__(self) -> None:
+        # Without this, transformers refuses bfloat16 on a machine that has no accelerator.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self._choose_precision()
+        if not self.do_train:  # nothing to evaluate, to save and to choose from on the way
+            self.eval_strategy = self.save_strategy = "no"
+            self.load_best_model_at_end = False
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            # transformers takes everything but a loss for better when it is greater
+            self.greater_is_better = BEST_MODEL_METRICS.get(self.metric_for_best_model.removeprefix("eval_"))
+        problems = list(self._problems())
+        try:
+            super().__post_init__()
+        except (ValueError, OSError, ImportError) as error:  # also of a file that is to be read, or a missing library
+            problems.append(str(error))
+        for name in ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs"):
+            if isinstance(value := getattr(self, name), str):
+                problems.append(f'{name} {value!r} is no JSON object, such as {{"power": 2.0}}.')
+        if problems:
+            raise UsageError(*problems)
+
+    def _problems(self) -> Iterator[str]:
+        if self.generation_max_length is not None and self.generation_max_length < 2:
+            yield (
+                f"generation_max_length={self.generation_max_length} leaves no room for a token: the start counts too."
+            )
+        smoothing = self.label_smoothing_factor
+        if smoothing is not None and not 0 <= smoothing < 1:
+            yield f"label_smoothing_factor={smoothing} must be at least 0 and below 1."
+        if self.do_train and self.early_stopping_patience is not None and self.eval_strategy == "no":
+            yield "early_stopping_patience counts evaluations; set eval_strategy to epoch or steps."
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            yield f"ema_decay={self.ema_decay} must lie between 0 and 1, e.g. 0.999."
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                yield f"{name}={value} must be at least {least}."
+        if self.do_train and self.max_steps <= 0 and self.num_train_epochs <= 0:
+            yield f"num_train_epochs={self.num_train_epochs} is no training; it must be above 0, or set max_steps."
+        chosen = (self.metric_for_best_model or "loss").removeprefix("eval_")
+        if chosen not in BEST_MODEL_METRICS:
+            yield f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(BEST_MODEL_METRICS)}."
+        yield from incomplete_translations(self)
+
+    def _choose_precision(self) -> None:
+        accelerator = None if self.use_cpu else torch.accelerator.current_accelerator()
+        device = "cpu" if accelerator is None else accelerator.type
+        is_fast = has_fast_bfloat16(device)
+        if self.bf16 is None:
+            self.bf16 = is_fast and not self.fp16
+        elif self.bf16 and not is_fast and device in ("cpu", "cuda"):  # of others it is not known
+            logger.warning(f"bf16=true, but this {device} has no units for bfloat16: float32 would be faster.")
+
+
+def incomplete_translations(arguments: Seq2SeqTrainingArguments) -> Iterator[str]:
+    """What would keep `RnnS2STrainer` from scoring complete translations."""
+    needed = {
+        "predict_with_generate": True,
+        "prediction_loss_only": False,
+        "eval_do_concat_batches": True,
+        "batch_eval_metrics": False,
+        "dataloader_drop_last": False,
+        "remove_unused_columns": True,
+    }
+    for name, value in needed.items():
+        if getattr(arguments, name) is not value:
+            yield (
+                f"{name}={getattr(arguments, name)}: this trainer scores complete translations; leave it at {value}. "
+                "To save time, evaluate less often (eval_strategy, eval_steps) or on fewer examples."
+            )
+
+
+__all__ = ["NEW_MODEL_BEAMS", "ModelArguments", "RnnS2STrainingArguments", "incomplete_translations"]

@@ -1,0 +1,191 @@
+"""The tokenizer and the model that a training run begins with: new ones, or those of a checkpoint."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+
+from ..data.arguments import DataArguments
+from ..data.columns import Examples
+from ..data.loading import training_texts
+from ..errors import UsageError
+from ..model.configuration_rnn_s2s import RnnS2SConfig
+from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
+from ..model.pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
+from ..model.tokenization_rnn_s2s import RnnS2STokenizer
+from .arguments import NEW_MODEL_BEAMS, ModelArguments, RnnS2STrainingArguments
+from .languages import Languages, set_languages
+from .tokenizer_training import train_tokenizer
+
+# What may change when training goes on from a checkpoint; everything else is built into its weights.
+CHANGEABLE = {"dropout", "embedding_dropout", "attention_dropout"}
+
+
+def get_tokenizer(
+    arguments: ModelArguments,
+    training: RnnS2STrainingArguments,
+    checkpoint: str | None,
+    examples: dict[str, Examples],
+) -> PreTrainedTokenizerFast:
+    """The tokenizer of the checkpoint or of the given name; or a new one, trained by the first process for all.
+
+    Raises:
+        UsageError: if a loaded tokenizer ends no text with its end token, or has one vocabulary where
+            `decoder_vocab_size` asks for two.
+    """
+    name = checkpoint or arguments.tokenizer_name or arguments.model_name_or_path
+    if name is None:
+        new = train_new_tokenizer(arguments, examples["train"]) if training.process_index == 0 else None
+        return broadcast_object_list([new])[0]
+    with _naming_what_is_loaded("tokenizer_name" if name == arguments.tokenizer_name else "model_name_or_path", name):
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    if tokenizer("a")["input_ids"][-1] != tokenizer.eos_token_id:
+        raise UsageError(f"The tokenizer {name} does not end a text with an end token, so no translation would end.")
+    if arguments.decoder_vocab_size is not None and not isinstance(tokenizer, RnnS2STokenizer):
+        raise UsageError(
+            f"decoder_vocab_size={arguments.decoder_vocab_size} asks for a vocabulary of the target's own, but the "
+            f"tokenizer {name} has one for both sides; leave it out."
+        )
+    return tokenizer
+
+
+@contextmanager
+def _naming_what_is_loaded(option: str, name: str) -> Iterator[None]:
+    """
+    Raises:
+        UsageError: in the place of what the libraries raise where there is nothing of that name.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = "there is no such folder here, and nothing of that name could be read from the Hub"
+        if Path(name).is_dir():
+            why = "something is missing in that folder"
+        raise UsageError(f"{option} {name} cannot be loaded: {why}.\n{error}") from error
+
+
+def set_longest_source(tokenizer: PreTrainedTokenizerFast, arguments: DataArguments) -> None:
+    """
+    Says with the tokenizer, where pipelines look, how long the sources are that a model learns from. What is longer is
+    cut there, as it is in evaluations of training, with a warning.
+    """
+    limit = arguments.max_source_length
+    tokenizer.model_max_length = VERY_LARGE_INTEGER if limit is None else limit
+
+
+def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTrainedTokenizerFast:
+    """One vocabulary for both sides, or with `decoder_vocab_size` one for each."""
+    if arguments.decoder_vocab_size is None:
+        return train_tokenizer(training_texts(examples), arguments.vocab_size, arguments.tokenizer_kind)
+    return train_tokenizer(
+        training_texts(examples, ["source"]),
+        arguments.vocab_size,
+        arguments.tokenizer_kind,
+        target_texts=training_texts(examples, ["target"]),
+        target_vocab_size=arguments.decoder_vocab_size,
+    )
+
+
+def get_model(
+    arguments: ModelArguments,
+    checkpoint: str | None,
+    tokenizer: PreTrainedTokenizerFast,
+    languages: Languages = (None, None),
+) -> RnnS2SForConditionalGeneration:
+    """The model of the checkpoint or of the given name, or a new one. It is saved together with its code and with the
+    languages of the run; there is a warning if it had others.
+
+    Raises:
+        UsageError: if the checkpoint is of another model type, differs from the arguments in what its weights
+            are built on, or does not belong to the tokenizer.
+    """
+    name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
+    model = new_model(architecture, tokenizer) if name is None else load_model(name, architecture, tokenizer)
+    set_languages(model.config, languages, str(name))
+    model.config.carry_code()
+    return model
+
+
+def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> RnnS2SForConditionalGeneration:
+    """A model with the vocabularies and special tokens of the tokenizer."""
+    vocab_size, decoder_vocab_size = vocabularies(tokenizer)
+    start = tokenizer.pad_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    config = RnnS2SConfig(
+        vocab_size=vocab_size,
+        decoder_vocab_size=decoder_vocab_size,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        unk_token_id=tokenizer.unk_token_id,
+        decoder_start_token_id=start,
+        **architecture,
+    )
+    model = RnnS2SForConditionalGeneration(config)
+    model.generation_config.update(num_beams=NEW_MODEL_BEAMS)
+    return model
+
+
+def load_model(
+    name: str, architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast
+) -> RnnS2SForConditionalGeneration:
+    """The model in a folder or on the Hub, with other dropout where that is asked for.
+
+    Raises:
+        UsageError: as `get_model`.
+    """
+    with _naming_what_is_loaded("model_name_or_path", name):
+        config = AutoConfig.from_pretrained(name)
+    if not isinstance(config, RnnS2SConfig):
+        raise UsageError(f"{name} is a {config.model_type!r} model; this script trains 'rnn_s2s' models.")
+    for field, value in architecture.items():
+        if field not in CHANGEABLE and getattr(config, field) != value:
+            raise UsageError(
+                f"{field}={value}, but the checkpoint {name} has {field}={getattr(config, field)}; leave it out."
+            )
+        setattr(config, field, value)
+    check_vocabularies(tokenizer, config, name)
+    return RnnS2SForConditionalGeneration.from_pretrained(name, config=config)
+
+
+def vocabularies(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int | None]:
+    """Sizes of the source's vocabulary, and of the target's where that has its own."""
+    separate = isinstance(tokenizer, RnnS2STokenizer)
+    return len(tokenizer), len(tokenizer.target_tokenizer) if separate else None
+
+
+def check_vocabularies(tokenizer: PreTrainedTokenizerFast, config: RnnS2SConfig, name: str) -> None:
+    """Raises if the tokenizer has more tokens than the model, or not as many vocabularies."""
+    (source, target), is_joint = vocabularies(tokenizer), config.vocab_size == config.target_vocab_size
+    separate = target is not None and config.decoder_vocab_size is None
+    joint = target is None and not is_joint
+    if separate or joint or source > config.vocab_size or (target or source) > config.target_vocab_size:
+        sides = f"{source} tokens for both sides" if target is None else f"{source} source and {target} target tokens"
+        raise UsageError(
+            f"The tokenizer has {sides}, but the model {name} has vocab_size={config.vocab_size} and "
+            f"decoder_vocab_size={config.decoder_vocab_size}; use the tokenizer that belongs to the model."
+        )
+
+
+def set_generation(
+    model: RnnS2SForConditionalGeneration,
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    training_arguments: RnnS2STrainingArguments,
+) -> None:
+    """What is saved with the model on how it writes. What nobody asked for stays as the model has it."""
+    longest = training_arguments.generation_max_length
+    if longest is None and training_arguments.do_train:
+        longest = 1 + (data_arguments.max_target_length or DEFAULT_MAX_NEW_TOKENS)  # the start token counts, too
+    wanted = {
+        "num_beams": model_arguments.num_beams,
+        "length_penalty": model_arguments.length_penalty,
+        "max_length": longest,
+    }
+    model.generation_config.update(**{name: value for name, value in wanted.items() if value is not None})
+
+
+__all__ = ["get_model", "get_tokenizer", "set_generation", "set_longest_source"]

@@ -1,0 +1,97 @@
+"""Stopping a run whose numbers are no numbers any more, before they take the place of good ones."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import RunError
+from ..model.numbers_rnn_s2s import names_of_nonfinite_weights
+from .checkpoints import last_whole_checkpoint
+
+__all__ = ["NotFiniteError", "describe_rows", "not_finite", "require_finite_weights"]
+
+SHOWN_ROWS = 8  # of a batch
+LONGEST_TEXT = 80  # characters of a text in a message
+
+
+class NotFiniteError(RunError):
+    """A loss, a gradient or a weight is infinite or not a number."""
+
+
+def not_finite(
+    value: torch.Tensor,
+    name: str,
+    step: int,
+    learning_rate: float,
+    batches: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+) -> NotFiniteError:
+    """
+    What there is to say of a step with a number that is infinite or none.
+
+    Args:
+        value: the number.
+        name: what it is, "loss" or "norm of the gradients".
+        step: the step it belongs to, counted from 1.
+        learning_rate: of the step.
+        batches: what the step was computed of.
+        tokenizer: tells the texts of the batches.
+        folder: where the checkpoints of the run are.
+    """
+    rows = "\n".join(describe_rows(batches, tokenizer))
+    return NotFiniteError(
+        f"The {name} of step {step} is {value.item()}, at a learning rate of {learning_rate:.3g}. Training stops "
+        f"before good weights are written over. {_way_out(folder)}\nThe rows of the step:\n{rows}"
+    )
+
+
+def require_finite_weights(model: nn.Module, folder: Path) -> None:
+    """
+    Args:
+        model: what is to be saved.
+        folder: where the checkpoints of the run are.
+
+    Raises:
+        NotFiniteError: if a weight is infinite or not a number.
+    """
+    names = names_of_nonfinite_weights(model)
+    if names:
+        raise NotFiniteError(
+            f"Weights of the model are infinite or not numbers ({names}), so it is not saved. {_way_out(folder)}"
+        )
+
+
+def describe_rows(batches: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The texts of the first few rows, source and target, and how many there are beside them."""
+    pairs = [pair for batch in batches for pair in zip(batch["input_ids"], batch["labels"], strict=True)]
+    lines = []
+    for source, target in pairs[:SHOWN_ROWS]:
+        source_text, target_text = _source_text(tokenizer, source), _text(tokenizer, target[target != -100])
+        lines.append(f"  {source_text!r:.{LONGEST_TEXT}} -> {target_text!r:.{LONGEST_TEXT}}")
+    if len(pairs) > SHOWN_ROWS:
+        lines.append(f"  and {len(pairs) - SHOWN_ROWS} more")
+    return lines
+
+
+def _source_text(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> str:
+    return _text(getattr(tokenizer, "source_tokenizer", tokenizer), ids)
+
+
+def _text(tokenizer: Any, ids: torch.Tensor) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _way_out(folder: Path) -> str:
+    checkpoint = last_whole_checkpoint(folder)
+    lower = "a lower --learning_rate or --max_grad_norm, more --warmup_steps, or --bf16 false and --fp16 false"
+    if checkpoint is None:
+        return f"No checkpoint was written before; begin anew with {lower}."
+    return (
+        f"The last good checkpoint, {checkpoint}, stays the result: go on from it by --resume_from_checkpoint true, "
+        f"with {lower}."
+    )

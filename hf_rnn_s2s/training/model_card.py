@@ -1,0 +1,338 @@
+"""Fills in `model_card.md`, so that every trained model says what it is, what it learned from and how well it does."""
+
+import importlib.metadata
+import json
+import math
+import platform
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from transformers import PreTrainedModel
+
+from ..data.arguments import DataArguments
+from ..version import __version__
+from .arguments import ModelArguments, RnnS2STrainingArguments
+from .languages import Languages, language_code, language_name, language_pair
+from .markdown import (
+    LONGEST_TEXT,
+    code,
+    code_cell,
+    number,
+    one_line,
+    plain,
+    shorten,
+)
+
+# metric of sacreBLEU or ours: what people call it, and how many decimals it has
+METRICS = {
+    "bleu": ("BLEU", 1),
+    "chrf": ("chrF2++", 1),
+    "ter": ("TER", 1),
+    "exact_match": ("Exact match", 4),
+    "loss": ("Loss (nats per target token)", 3),
+    "perplexity": ("Perplexity per target token", 2),
+}
+MODEL_INDEX_METRICS = ("bleu", "chrf", "ter", "exact_match")
+ARCHITECTURE = (
+    "cell_type",
+    "encoder_layers",
+    "decoder_layers",
+    "hidden_size",
+    "embedding_size",
+    "attention_type",
+    "attention_layer",
+    "context_fusion",
+    "bridge",
+    "dropout",
+    "label_smoothing",
+    "initializer_range",
+    "vocab_size",
+    "decoder_vocab_size",
+    "share_encoder_decoder_embeddings",
+    "tie_word_embeddings",
+)
+HYPERPARAMETERS = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "optim",
+    "adam_beta1",
+    "adam_beta2",
+    "weight_decay",
+    "max_grad_norm",
+    "ema_decay",
+    "per_device_train_batch_size",
+    "per_device_train_batch_tokens",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+    "max_steps",
+    "bf16",
+    "fp16",
+    "train_sampling_strategy",
+    "seed",
+)
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "sacrebleu")
+
+
+def build_model_card(
+    template: Path,
+    model: PreTrainedModel,
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    training_arguments: RnnS2STrainingArguments,
+    *,
+    split_sizes: Mapping[str, int | None],
+    metrics: Mapping[str, Any],
+    samples: Iterable[Sequence[str]],
+    pictures: Collection[str],
+    resumed: bool,
+) -> ModelCard:
+    """
+    Fills in the template.
+
+    Args:
+        template: the Jinja template of the card, `model_card.md`.
+        model: the trained model.
+        model_arguments, data_arguments, training_arguments: what the run was told.
+        split_sizes: number of examples of each split; None where a stream does not tell.
+        metrics: what is in `all_results.json`; without `predict_` metrics the card says that nothing was measured.
+        samples: rows of `(source, reference, hypothesis)`, best from the test split.
+        pictures: names of the files to show, of `training_curves.png` and `attention.png`.
+        resumed: whether `metrics` tell only of what was trained since the run was resumed.
+    """
+    folder = Path(training_arguments.output_dir or ".").resolve()
+    name = one_line((training_arguments.hub_model_id or folder.name).split("/")[-1])
+    rows = list(samples)
+    pair = language_pair(data_arguments)
+    languages = pair[0] or model.config.source_lang, pair[1] or model.config.target_lang
+    card: ModelCard = ModelCard.from_template(
+        card_data=_card_data(name, languages, model, model_arguments, data_arguments, metrics),
+        template_path=str(template),
+        model_name=plain(name),
+        summary=f"Translates {_direction(languages)}. Trained with hf-rnn-s2s {__version__}, whose code it carries.",
+        has_attention=model.config.attention_type != "none",
+        origin=_origin(model_arguments.model_name_or_path),
+        languages=" → ".join(map(_language, languages)) if any(languages) else "not stated",
+        license=plain(model_arguments.license or "not stated; the training data may bind it"),
+        parameters=model.num_parameters(),
+        architecture=_given(model.config, ARCHITECTURE),
+        model_reference=_python_text(training_arguments.hub_model_id or "path/to/this/folder"),
+        example_source=_python_text(_example(rows)),
+        max_source_length=data_arguments.max_source_length,
+        max_new_tokens=model.generation_config.max_length - 1,
+        data_description=describe_data(data_arguments),
+        split_sizes={split: "a stream" if size is None else f"{size:,}" for split, size in split_sizes.items()},
+        training_description=_describe_training(training_arguments, metrics, resumed, data_arguments.streaming),
+        hyperparameters=_hyperparameters(training_arguments),
+        results=_results(metrics),
+        num_beams=model.generation_config.num_beams or 1,
+        samples=[[plain(shorten(text)) for text in row] for row in rows],
+        pictures=pictures,
+        device=_device(training_arguments),
+        versions=_versions(),
+    )
+    return card
+
+
+def describe_data(arguments: DataArguments) -> str:
+    """One sentence on where the examples came from. Of local files only the names are told, not the folders."""
+    if arguments.dataset_name and not _hub_dataset(arguments):
+        return f"A local folder: {code(Path(arguments.dataset_name).name)}."
+    if arguments.dataset_name:
+        config = arguments.dataset_config_name
+        name = f"[{code(arguments.dataset_name)}](https://huggingface.co/datasets/{arguments.dataset_name})"
+        return f"The dataset {name}{f', configuration {code(config)}' if config else ''}."
+    if arguments.train_file:
+        return f"Local files: {code(Path(arguments.train_file).name)}."
+    locales = " and ".join(map(code, arguments.demo_locales))
+    return (
+        "The demo corpus of hf-rnn-s2s: phrases with dates, times, durations, quantities and prices, written by rule "
+        f"from [Unicode CLDR](https://cldr.unicode.org) data for the locales {locales}."
+    )
+
+
+def _card_data(
+    name: str,
+    languages: Languages,
+    model: PreTrainedModel,
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    metrics: Mapping[str, Any],
+) -> ModelCardData:
+    results = _eval_results(data_arguments, metrics)
+    codes = [language_code(label) for label in languages if label]
+    return ModelCardData(
+        language=list(dict.fromkeys(filter(None, codes))) or None,
+        license=one_line(model_arguments.license) if model_arguments.license else None,
+        library_name="transformers",
+        pipeline_tag="translation",
+        tags=["translation", "rnn", model.config.cell_type, *_attention_tag(model), "hf-rnn-s2s"],
+        datasets=_hub_dataset(data_arguments),
+        metrics=["bleu", "chrf", "ter", "exact_match"],
+        base_model=_hub_name(model_arguments.model_name_or_path),
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _eval_results(arguments: DataArguments, metrics: Mapping[str, Any]) -> list[EvalResult]:
+    local = arguments.test_file or arguments.train_file or arguments.dataset_name or "hf-rnn-s2s-demo"
+    dataset = (_hub_dataset(arguments) or [one_line(Path(local).name)])[0]
+    config = arguments.dataset_config_name
+    results = []
+    for metric in MODEL_INDEX_METRICS:
+        if not math.isfinite(metrics.get(f"predict_{metric}", math.nan)):  # what is no number, the Hub does not take
+            continue
+        signature = metrics.get(f"predict_{metric}_signature")
+        results.append(
+            EvalResult(
+                task_type="translation",
+                task_name="Translation",
+                dataset_type=dataset,
+                dataset_name=dataset,
+                dataset_config=one_line(config) if config else None,
+                dataset_split="test",
+                metric_type=metric,
+                metric_name=METRICS[metric][0],
+                metric_value=round(metrics[f"predict_{metric}"], METRICS[metric][1]),
+                metric_args={"signature": signature} if signature else None,
+            )
+        )
+    return results
+
+
+def _results(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "value": _rounded(metrics[f"predict_{metric}"], decimals),
+            "signature": code_cell(metrics.get(f"predict_{metric}_signature", "")),
+        }
+        for metric, (name, decimals) in METRICS.items()
+        if f"predict_{metric}" in metrics
+    ]
+
+
+def _rounded(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}" if math.isfinite(value) else "not finite"
+
+
+def _describe_training(
+    arguments: RnnS2STrainingArguments, metrics: Mapping[str, Any], resumed: bool, is_stream: bool
+) -> str:
+    optimizer = getattr(arguments.optim, "value", arguments.optim)
+    # Of a stream the Trainer knows no epochs but its number of steps.
+    length = f"{arguments.max_steps:,} steps" if is_stream else f"{metrics['epoch']:.1f} epochs"
+    return (
+        f"Trained on the cross-entropy of target tokens, with `{optimizer}`, for {length}. "
+        f"{'What came after the run was last resumed' if resumed else 'This'} took "
+        f"{_duration(metrics['train_runtime'])}, evaluations included, with "
+        f"{metrics['target_tokens_per_second']:,.0f} target tokens per second.{_choice(arguments)}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _choice(arguments: RnnS2STrainingArguments) -> str:
+    """Which of the checkpoints this is, where the Trainer chooses one."""
+    if not arguments.load_best_model_at_end:
+        return ""
+    metric = str(arguments.metric_for_best_model).removeprefix("eval_")
+    end = "highest" if arguments.greater_is_better else "lowest"
+    return f" Of its checkpoints this is the one with the {end} `{metric}` on the validation split."
+
+
+def _hyperparameters(arguments: RnnS2STrainingArguments) -> dict[str, Any]:
+    """Those that took part: of the length and of the size of batches, transformers lets one argument win."""
+    given = _given(arguments, HYPERPARAMETERS)
+    given.pop("num_train_epochs" if arguments.max_steps > 0 else "max_steps")
+    if arguments.per_device_train_batch_tokens is not None:
+        given.pop("per_device_train_batch_size")
+    return given
+
+
+def _device(arguments: RnnS2STrainingArguments) -> str:
+    """What one process computed on, and how many there were."""
+    if arguments.device.type == "cuda":
+        device = f"one {plain(torch.cuda.get_device_name(arguments.device))}"
+    else:
+        threads = torch.get_num_threads()
+        on_cpu = f"a CPU ({code(platform.machine())}) with {threads} {'thread' if threads == 1 else 'threads'}"
+        device = on_cpu if arguments.device.type == "cpu" else arguments.device.type
+    processes = arguments.world_size
+    return device if processes == 1 else f"{processes} processes, each with {device}"
+
+
+def _versions() -> dict[str, str]:
+    installed = {package: importlib.metadata.version(package) for package in PACKAGES}
+    return {"hf-rnn-s2s": __version__, "Python": platform.python_version(), **installed}
+
+
+def _direction(languages: Languages) -> str:
+    source, target = (label and plain(language_name(label) or label) for label in languages)
+    if source and target:
+        return f"{source} to {target}"
+    return f"text{f' from {source}' if source else ''}{f' into {target}' if target else ''}"
+
+
+def _language(label: str | None) -> str:
+    """Its name beside its code; of what is no code, what the data calls it."""
+    if not label:
+        return "not stated"
+    name = language_name(label)
+    return f"{plain(name)} {code(label)}" if name else code(label)
+
+
+def _example(rows: Sequence[Sequence[str]]) -> str:
+    """A source to try the model with: the first that is short enough for a line of code."""
+    sources = [row[0] for row in rows if row[0].strip()]
+    short = [source for source in sources if len(source) <= LONGEST_TEXT]
+    return (short or [shorten(source) for source in sources] or ["How are you?"])[0]
+
+
+def _attention_tag(model: PreTrainedModel) -> list[str]:
+    return [] if model.config.attention_type == "none" else ["attention"]
+
+
+def _hub_dataset(arguments: DataArguments) -> list[str] | None:
+    """The data set, if it is one of the Hub: of local folders nobody else needs to know the path."""
+    name = _hub_name(arguments.dataset_name)
+    return None if name is None else [name]
+
+
+def _hub_name(name_or_path: str | None) -> str | None:
+    if name_or_path is None or Path(name_or_path).exists():
+        return None
+    try:
+        validate_repo_id(name_or_path)
+    except HFValidationError:
+        return None
+    return name_or_path
+
+
+def _origin(name_or_path: str | None) -> str:
+    if name_or_path is None:
+        return "random weights"
+    name = _hub_name(name_or_path)
+    return f"[{code(name)}](https://huggingface.co/{name})" if name else "the model of an earlier run"
+
+
+def _python_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # JSON writes a text as Python does
+
+
+def _given(settings: Any, names: Iterable[str]) -> dict[str, Any]:
+    """The settings that have a value; of a member of an enumeration, that is its value."""
+    values = {name: getattr(settings, name) for name in names}
+    return {name: number(getattr(value, "value", value)) for name, value in values.items() if value is not None}
+
+
+__all__ = ["build_model_card", "describe_data"]

@@ -1,0 +1,77 @@
+"""What a run leaves for people to look at: the table of translations, `predictions.tsv` and the pictures."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
+
+from ..model.pipeline_rnn_s2s import RnnTranslationPipeline
+from .plots import has_training_curves, plot_attention, plot_training_curves
+
+# Everything that some reader of text files takes for the end of a line or of a field.
+SEPARATORS = re.compile("\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+Row = tuple[str, str, str]
+COLUMNS = ("source", "reference", "hypothesis")
+WIDEST_PICTURE = 30  # tokens on an axis that can still be read
+LARGEST_PICTURE = 128  # tokens on an axis that can still be drawn
+
+
+def translations_table(rows: Iterable[Row]) -> str:
+    """Rows of `(source, reference, hypothesis)` as a block of three lines each."""
+    blocks = [
+        "\n".join(f"{name:>10}  {SEPARATORS.sub(' ', text)}" for name, text in zip(COLUMNS, row, strict=True))
+        for row in rows
+    ]
+    return "\n" + "\n\n".join(blocks) + "\n"
+
+
+def write_predictions(path: Path, rows: Iterable[Row]) -> None:
+    """
+    Writes a UTF-8 table with a header and one row per example, in order, tab between the columns, nothing quoted.
+
+    A tab or line break inside a text (also the rarer ones, such as U+2028) would break the row: each is written as one
+    space. The scores are those of the texts before that.
+    """
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in (COLUMNS, *rows):
+            file.write("\t".join(SEPARATORS.sub(" ", text) for text in row) + "\n")
+
+
+def informative_example(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_source_length: int | None = None
+) -> str | None:
+    """
+    The source whose attention is worth a look: the longest one that fits into a picture, rightly translated if one is.
+    If none fits, the shortest; None, if all are empty, were cut to `max_source_length` tokens or are too long to draw.
+    """
+    target_tokenizer = getattr(tokenizer, "target_tokenizer", tokenizer)
+    longest = min(max_source_length or LARGEST_PICTURE, LARGEST_PICTURE)
+    candidates = []
+    for source, reference, hypothesis in rows:
+        source_length, length = len(tokenizer(source)["input_ids"]), len(target_tokenizer(hypothesis)["input_ids"])
+        if source.strip() and source_length <= longest and length <= LARGEST_PICTURE:
+            size = max(source_length, length)
+            fits = size <= WIDEST_PICTURE
+            candidates.append(((fits, hypothesis == reference and fits, size if fits else -size), source))
+    return max(candidates, key=lambda candidate: candidate[0])[1] if candidates else None
+
+
+def draw_attention(
+    path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, **options: Any
+) -> None:
+    """Translates one text, with these options of the pipeline, and draws where the model looked while it wrote."""
+    translator = RnnTranslationPipeline(model=model, tokenizer=tokenizer, device=model.device)
+    translation = translator(source, return_attentions=True, **options)[0]
+    tokens = (translation["source_tokens"], translation["target_tokens"])
+    plot_attention(*tokens, translation["attention"]).savefig(path)
+
+
+def draw_training_curves(path: Path, state: TrainerState, metric_for_best_model: str | None) -> None:
+    """Draws how the training went, with the best checkpoint marked; nothing, if too little was logged for a curve."""
+    if has_training_curves(state.log_history):
+        plot_training_curves(state.log_history, state.best_global_step, metric_for_best_model).savefig(path)
+
+
+__all__ = ["draw_attention", "draw_training_curves", "informative_example", "translations_table", "write_predictions"]

@@ -1,0 +1,280 @@
+"""Training a subword tokenizer from text.
+
+The result is a plain fast tokenizer: once saved, `AutoTokenizer.from_pretrained` loads it on a machine that has never
+heard of this package. How a text becomes tokens, in the order the library runs it:
+
+1. *Added tokens* are found: what a user added to the trained tokenizer, such as a tag `<2de>`. The steps below see
+   only what lies between them.
+2. *Normalise*: Unicode NFC.
+3. *One space in front* of the text, so that a word is the same token at the start of a sentence and inside it. Texts
+   that begin with a digit or in a script without spaces get none: it would be an empty token there. What follows a tag
+   gets none either: `<2de> A dog` is the tag, then the tokens of `A dog`.
+4. *Split* into units that no token may cross: a word with its leading space, a stretch of a script without spaces, a
+   digit, a run of one punctuation mark or symbol with its leading space, any other character by itself.
+5. *Subwords* inside each unit: byte-pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909) or a
+   unigram language model (Kudo 2018, https://arxiv.org/abs/1804.10959). A character that is not in the vocabulary is
+   spelled in its UTF-8 bytes, `<0x00>` to `<0xFF>`, so nothing is ever unknown.
+6. `</s>` is appended.
+
+Decoding joins the tokens, turns bytes back into characters and takes the leading space off again, which gives back
+exactly the NFC form of every text (NFC as the `tokenizers` library knows it: combining marks that Unicode added in the
+last few years keep the order they came in). Three choices make that hold, and keep tokens readable on a plot's axis:
+
+- Tokens hold characters ("日"), not a byte alphabet ("æĹ¥"); only rare characters fall back to bytes.
+- The space in a token is a space. The usual stand-in "▁" would turn a "▁" in the text into a space.
+- Text that reads `<s>` or `</s>` is text, not a control token. The splitting rule keeps `<`, `s` and `>` apart, so
+  subwords never spell a control token or a byte token either. To write a control token on purpose, write its id:
+  `[tokenizer.bos_token_id, *input_ids]`.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, get_args
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import PreTrainedTokenizerFast
+
+from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS, RnnS2STokenizer
+from .training_texts import batches, rare_characters, spool
+
+__all__ = ["SMALLEST_VOCABULARY", "train_tokenizer"]
+
+Kind = Literal["bpe", "unigram"]
+Digits = Literal["single", "whole"]
+
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
+ENDS = ["s>", "pad>", "unk>"]
+ENDS_OF_SPECIAL_TOKENS = [*ENDS, *(end + another for end in ENDS for another in ENDS)]
+RESERVED_TOKENS = [*SPECIAL_TOKENS.values(), *BYTE_TOKENS, *ENDS_OF_SPECIAL_TOKENS]
+SMALLEST_VOCABULARY = len(RESERVED_TOKENS) + 2  # the space, and one token to learn
+
+# Scripts that put no space between words. "ー", the long-vowel mark, belongs to two Japanese scripts, thus to none.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+WITHOUT_SPACE_IN_FRONT = rf"[\p{{N}}{UNSPACED}]"
+# A noncharacter of Unicode, put before spaces of the text that could be taken for the one in front of it. Splitting
+# takes it out again. Should a text have one, a zero goes behind it.
+MARK = "\ufdd0"
+MARK_OF_TEXT = f"{MARK}0"
+PLACES_TO_MARK = rf"\A(?= )|(?= {WITHOUT_SPACE_IN_FRONT})"
+TO_TAKE_OUT = rf"{MARK}(?!0)|\A {WITHOUT_SPACE_IN_FRONT}"
+# The joiners U+200C and U+200D shape letters inside words of Persian and of the scripts of India.
+WORD = rf" ?[\p{{L}}\p{{M}}\u200C\u200D&&[^{UNSPACED}]]+"
+PUNCTUATION = r" ?([\p{P}\p{S}])\1*"
+ANY_OTHER_CHARACTER = f"{MARK_OF_TEXT}|(?m:.)"
+DIGIT_PATTERNS: dict[str, str] = {"single": r"\p{N}", "whole": r"\p{N}+"}
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int,
+    kind: Kind = "bpe",
+    *,
+    target_texts: Iterable[str] | None = None,
+    target_vocab_size: int | None = None,
+    digits: Digits = "single",
+    model_max_length: int | None = None,
+    show_progress: bool = False,
+) -> PreTrainedTokenizerFast:
+    """Train a tokenizer; the module's docstring says how it cuts a text.
+
+    One vocabulary for both languages is the default (give the texts of both sides as `texts`): names and numbers are
+    then the same tokens on both sides, and the model can share its embeddings. Texts are read once, in batches, and
+    kept in a temporary file, so a generator over a corpus larger than memory will do.
+
+    With "bpe" the same texts always give the same tokenizer. The unigram trainer of the `tokenizers` library breaks
+    ties at random: two runs give scores that differ in the third decimal, and may differ in a few rare tokens.
+
+    For other texts call this again: what the tokenizer's own `train_new_from_iterator` makes has no byte tokens.
+
+    Tokens of your own, such as a tag for the language to write, are added as to any tokenizer, and found wherever they
+    stand in a text: `tokenizer.add_special_tokens({"extra_special_tokens": ["<2de>"]})`; then a model that is already
+    there needs `model.resize_token_embeddings(len(tokenizer))`. Two limits: a typed `<s>` becomes a control token if
+    `<s>` is added once more, or where a special token that begins with a letter follows it without a space; and tokens
+    that begin with a space or end like `<x-s>` are found only if added as `AddedToken(token, normalized=False)`. Where
+    texts are cut on the left (`truncation_side="left"`), they lose their first tokens, a tag among them.
+
+    Args:
+        texts: sentences to learn from; the source side only, if `target_texts` is given.
+        vocab_size: the most tokens to make, all of them: 4 special tokens, 256 bytes, 12 ends of special tokens,
+            characters, subwords. A small text may not have as many subwords that occur twice; use `len(tokenizer)` for
+            the model. Single characters take at most half of what the first 272 leave, the most frequent first; the
+            rest are spelled in bytes.
+        kind: "bpe" or "unigram".
+        target_texts: if given, targets get a vocabulary of their own and the result is a `RnnS2STokenizer`.
+        target_vocab_size: its size; `vocab_size` if not given.
+        digits: "single" makes each digit a token, so that every number is made of pieces the model knows and copying
+            or converting one means doing so digit by digit. "whole" lets frequent numbers ("2024") become a token.
+        model_max_length: the most tokens the model reads, `</s>` included; None for no limit.
+        show_progress: draw the progress bars of the `tokenizers` library.
+
+    Returns:
+        A fast tokenizer with `<pad>` 0, `<s>` 1, `</s>` 2, `<unk>` 3.
+
+    Raises:
+        TypeError: if `texts` is no iterable, a single string, a dictionary, or holds something that is not a string.
+        ValueError: if `texts` is empty or not valid Unicode, `vocab_size` is below 274, `model_max_length` below 2, or
+            a name is unknown.
+    """
+    _check_choice("kind", kind, get_args(Kind))
+    _check_choice("digits", digits, get_args(Digits))
+    _check_vocab_size("vocab_size", vocab_size)
+    if target_texts is None and target_vocab_size is not None:
+        raise ValueError("target_vocab_size needs target_texts: without them both sides share one vocabulary.")
+    if target_vocab_size is not None:
+        _check_vocab_size("target_vocab_size", target_vocab_size)
+
+    if model_max_length is not None:
+        _check_whole_number("model_max_length", model_max_length)
+        if model_max_length < 2:
+            raise ValueError(f"model_max_length={model_max_length} leaves no room for a token beside `</s>`.")
+
+    settings: dict[str, Any] = {
+        **SPECIAL_TOKENS,
+        "model_input_names": ["input_ids", "attention_mask"],  # an RNN has no token types
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": model_max_length,
+    }
+    backend = _train_backend("texts", texts, vocab_size, kind, digits, show_progress)
+    if target_texts is None:
+        return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
+    target_backend = _train_backend(
+        "target_texts", target_texts, target_vocab_size or vocab_size, kind, digits, show_progress
+    )
+    return RnnS2STokenizer(tokenizer_object=backend, target_tokenizer_object=target_backend, **settings)
+
+
+def _train_backend(
+    name: str, texts: Iterable[str], vocab_size: int, kind: Kind, digits: Digits, show_progress: bool
+) -> Tokenizer:
+    """One trained `tokenizers.Tokenizer`; `name` is what error messages call `texts`."""
+    model_kind = MODEL_KINDS[kind]
+    # The library's trainers reserve special tokens only: they learn the rest, and `build` puts in what is reserved.
+    learned_size = vocab_size - len(RESERVED_TOKENS) + len(SPECIAL_TOKENS)
+    with tempfile.TemporaryFile() as file:
+        number_of_texts, characters = spool(name, texts, file)
+        rare = rare_characters(characters, limit=(vocab_size - len(RESERVED_TOKENS)) // 2, never=MARK)
+        trained = _pipeline(model_kind.empty_model(), digits)
+        trained.train_from_iterator(
+            batches(file, rare), trainer=model_kind.trainer(learned_size, show_progress), length=number_of_texts
+        )
+    backend = _pipeline(model_kind.build(json.loads(trained.to_str())["model"]), digits)
+    _add_special_tokens(backend)
+    eos = SPECIAL_TOKENS["eos_token"]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, backend.token_to_id(eos))]
+    )
+    return backend
+
+
+def _pipeline(model: models.Model, digits: Digits) -> Tokenizer:
+    """A tokenizer that normalises and splits as the module's docstring says, around `model`."""
+    units = [f"[{UNSPACED}]+", WORD, DIGIT_PATTERNS[digits], PUNCTUATION, ANY_OTHER_CHARACTER]
+    unit = Regex(rf"(?!{TO_TAKE_OUT})(?:{'|'.join(units)})")
+    tokenizer = Tokenizer(model)
+    marks = [normalizers.Replace(MARK, MARK_OF_TEXT), normalizers.Replace(Regex(PLACES_TO_MARK), MARK)]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *marks])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(" ", prepend_scheme="first", split=False),  # none behind an added token
+            pre_tokenizers.Split(unit, behavior="removed", invert=True),  # removes what is no unit
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+            decoders.Replace(Regex(f"{MARK}(?!0)"), ""),  # inside an added token, such as "size 7"
+            decoders.Replace(MARK_OF_TEXT, MARK),
+        ]
+    )
+    return tokenizer
+
+
+def _add_special_tokens(tokenizer: Tokenizer) -> None:
+    """Make the special tokens known to `tokenizer`, and see that it does not find them in texts.
+
+    Its own switch for that, `split_special_tokens` in transformers, cuts up the special tokens of users as well. But
+    the library looks for tokens that are not to be normalised first, and for others in what is left. So the special
+    tokens are of the second kind and their ends of the first: `s>` is cut off before `<s>` is looked for. As single
+    words, the ends leave "cats>" and a tag `<es>` alone; the pairs are for `<s>s>`, whose first `s>` is no such word.
+    """
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=True, single_word=True) for token in SPECIAL_TOKENS.values()]
+    )
+    tokenizer.add_tokens([AddedToken(end, normalized=False, single_word=True) for end in ENDS_OF_SPECIAL_TOKENS])
+
+
+class _ModelKind(NamedTuple):
+    """What `kind` stands for: the model to train, its trainer, and the final model with bytes from the trained one."""
+
+    empty_model: Callable[[], models.Model]
+    trainer: Callable[[int, bool], trainers.Trainer]
+    build: Callable[[dict[str, Any]], models.Model]
+
+
+def _bpe_trainer(vocab_size: int, show_progress: bool) -> trainers.Trainer:
+    return trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,  # a subword seen once teaches nothing
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        show_progress=show_progress,
+    )
+
+
+def _build_bpe(trained: dict[str, Any]) -> models.Model:
+    learned = sorted(trained["vocab"], key=trained["vocab"].__getitem__)[len(SPECIAL_TOKENS) :]
+    vocab = {token: index for index, token in enumerate([*RESERVED_TOKENS, *learned])}
+    merges = [tuple(merge) for merge in trained["merges"]]
+    return models.BPE(vocab=vocab, merges=merges, unk_token=SPECIAL_TOKENS["unk_token"], byte_fallback=True)
+
+
+def _unigram_trainer(vocab_size: int, show_progress: bool) -> trainers.Trainer:
+    return trainers.UnigramTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        unk_token=SPECIAL_TOKENS["unk_token"],
+        show_progress=show_progress,
+    )
+
+
+def _build_unigram(trained: dict[str, Any]) -> models.Model:
+    learned = trained["vocab"][len(SPECIAL_TOKENS) :]
+    vocab = [*((token, 0.0) for token in RESERVED_TOKENS), *((piece, score) for piece, score in learned)]
+    return models.Unigram(vocab, unk_id=RESERVED_TOKENS.index(SPECIAL_TOKENS["unk_token"]), byte_fallback=True)
+
+
+MODEL_KINDS: dict[str, _ModelKind] = {
+    "bpe": _ModelKind(models.BPE, _bpe_trainer, _build_bpe),
+    "unigram": _ModelKind(models.Unigram, _unigram_trainer, _build_unigram),
+}
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
+
+
+def _check_vocab_size(name: str, value: int) -> None:
+    _check_whole_number(name, value)
+    if value < SMALLEST_VOCABULARY:
+        raise ValueError(
+            f"{name}={value} is too small: {len(RESERVED_TOKENS)} special tokens, bytes and the like come first, "
+            f"so the smallest that works is {SMALLEST_VOCABULARY}, and a useful one has some thousands."
+        )
+
+
+def _check_whole_number(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}.")

@@ -1,0 +1,455 @@
+"""What `Seq2SeqTrainer` lacks for translation: scores of texts, in the order of the examples, whatever the batches."""
+
+import copy
+import functools
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import EntryNotFoundError
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput, TrainOutput
+from transformers.utils import CONFIG_NAME, logging
+
+from ..data.sampling import ShuffledLengthGroups, TokenBudgetBatches
+from ..data.streaming import StreamBatching, StreamLoader, StreamPasses
+from ..data.tokens import tokenize_in_one_thread
+from ..errors import UsageError
+from ..machine import clip_gradients, keep_freed_memory
+from ..model.out_of_memory_rnn_s2s import naming_the_batch
+from ..model.sharing_rnn_s2s import CARD, DRAFT, model_to_share
+from .arguments import RnnS2STrainingArguments, incomplete_translations
+from .averaging import WeightAveraging
+from .checkpoints import (
+    STREAM_STATE,
+    begin_writing,
+    choose_checkpoint,
+    list_files,
+    require_whole,
+)
+from .finite import not_finite, require_finite_weights
+from .reports import translations_table
+from .run_folder import naming_a_full_disk
+
+logger = logging.get_logger(__name__)
+
+# What transformers writes into a card that is for somebody to fill in: push_to_hub of a model, and the Trainer
+DRAFTS = (DRAFT, "This model card has been generated automatically according to the information the Trainer had")
+Score = Callable[[list[str], list[str]], dict[str, Any] | None]
+
+
+class RnnS2STrainer(Seq2SeqTrainer):
+    """
+    `Seq2SeqTrainer` with these differences:
+
+    - It scores the generated text against the text of the examples. The Trainer scores token ids, and a reference that
+      was cut to a maximum length would flatter the model.
+    - Evaluation runs from the longest source to the shortest, which saves padding, and its results come back in the
+      order of the examples, each once. With length grouping the Trainer returns them shuffled; with several processes
+      it returns some twice, from the last batch that was filled up.
+    - `eval_loss` and `predict_loss` are means over target tokens; the Trainer's is a mean over batches, which changes
+      with the batch size. (With several processes the examples that fill up the last batch count in its own mean.)
+    - Batches of like length come in random order, see `ShuffledLengthGroups`. With `per_device_train_batch_tokens`
+      they have as many tokens as that, see `TokenBudgetBatches`. Streams of `datasets` are shuffled and sorted in
+      blocks, and a run that is resumed goes on in the middle of one, see `streaming`.
+    - It asks the model for no logits in training, unless there is a `compute_loss_func`, which may read them.
+    - It counts the target tokens it trains on, without padding.
+    - Label smoothing happens in the model, so that evaluation losses are not smoothed: unless it is None,
+      `label_smoothing_factor` becomes `config.label_smoothing`.
+    - It shows some translations at each evaluation.
+    - On a CPU it keeps the memory that a step frees for the next one, and multiplies no gradients by 1.
+    - Where memory is not enough, the error names the batch and what to lower.
+    - It keeps the `README.md` that is already in the output folder, or in the repository on the Hub.
+    - What it pushes carries the code that loads it, with every `hub_strategy`, unless `model.config.drop_code()` was
+      called.
+
+    Args:
+        model: the model to train.
+        args: see `RnnS2STrainingArguments`.
+        score: maps hypotheses and references, two lists of texts, to a dictionary of metrics. Values that are texts,
+            such as signatures, are in the metrics of `predict()` only, because training logs take numbers.
+        processing_class: the tokenizer.
+        eval_dataset: like the dataset of `predict()`, it has the columns `input_ids` and `labels`, and the texts
+            `source` and `target`.
+        other: everything else goes to `Seq2SeqTrainer`.
+
+    Raises:
+        ValueError: for a training argument with which there would be no complete translations to score.
+    """
+
+    model: PreTrainedModel
+    args: RnnS2STrainingArguments
+    processing_class: PreTrainedTokenizerBase
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: RnnS2STrainingArguments,
+        *,
+        score: Score,
+        processing_class: PreTrainedTokenizerBase,
+        **other: Any,
+    ) -> None:
+        if problems := list(incomplete_translations(args)):
+            raise UsageError(*problems)
+        if args.label_smoothing_factor is not None:
+            model.config.label_smoothing = args.label_smoothing_factor
+        train_dataset: Any = other.get("train_dataset")
+        accelerator_config: Any = args.accelerator_config  # by now an object
+        if isinstance(train_dataset, torch.utils.data.IterableDataset) and accelerator_config.dispatch_batches is None:
+            # Otherwise the first process would read for all, and could not join batches of different lengths.
+            accelerator_config.dispatch_batches = False
+        self._resumes_stream = not args.ignore_data_skip
+        if isinstance(train_dataset, IterableDataset):
+            args.ignore_data_skip = True  # the Trainer would read the stream once more from its beginning
+            other["callbacks"] = [StreamPasses(), *(other.get("callbacks") or [])]
+        args.include_for_metrics = [*args.include_for_metrics, "loss"]
+        super().__init__(model=model, args=args, processing_class=processing_class, **other)
+        self.label_smoother = None  # the model does that
+        self.score = score
+        self._stream: StreamLoader | None = None
+        self._resumed_from: str | None = None
+        self._batches: list[dict[str, Any]] = []  # of the optimizer's step
+        self._target_tokens = torch.zeros((), dtype=torch.long)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trains as `Trainer.train` does. The metrics it returns also have `target_tokens` and
+        `target_tokens_per_second`: target tokens trained on in this call, without padding, over all processes, and
+        their number by `train_runtime`, which includes the evaluations.
+
+        With `resume_from_checkpoint=True` it goes on from the last checkpoint that is whole. A run that had come to
+        its end is not trained on.
+
+        Raises:
+            UsageError: if the checkpoint is not whole.
+            NotFiniteError: if the loss or a weight becomes infinite or not a number.
+            RunError: if the disk is full.
+            torch.OutOfMemoryError: if there is not enough memory for a batch.
+        """
+        self._target_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
+        if self.args.device.type == "cpu":
+            keep_freed_memory()
+        if resume_from_checkpoint is True:  # still True where there is none, which is an error of `Trainer`'s
+            resume_from_checkpoint = str(choose_checkpoint(self._folder) or "") or True
+        self._resumed_from = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
+        if self._resumed_from is not None:
+            require_whole(Path(self._resumed_from))
+        output = super().train(resume_from_checkpoint, *args, **kwargs)
+        tokens = int(self.accelerator.reduce(self._target_tokens, reduction="sum"))
+        output.metrics["target_tokens"] = tokens
+        output.metrics["target_tokens_per_second"] = tokens / output.metrics["train_runtime"]
+        return output
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, torch.Tensor | int | None]:
+        """The batches of one optimizer step, as in `Trainer`; counts their target tokens on the way."""
+        batches, num_items_in_batch = super().get_batch_samples(*args, **kwargs)
+        self._batches = batches
+        for batch in batches:
+            self._target_tokens += batch["labels"].ne(-100).sum().to(self._target_tokens.device)
+        return batches, num_items_in_batch
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As in `Trainer`, with errors that say what there was no memory for, and what a loss that is no number is
+        of."""
+        lower = "tokens" if self.args.per_device_train_batch_tokens else "size"
+        with naming_the_batch(
+            _description(inputs),
+            f"lower per_device_train_batch_{lower} (and raise gradient_accumulation_steps), or max_source_length and "
+            "max_target_length",
+        ):
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        # Where the Trainer looks at each loss as well, and waits for the device.
+        if self.args.logging_nan_inf_filter or self.args.device.type == "cpu":
+            self._require_finite(loss, "loss")
+        return loss
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in `Trainer`, without logits in training, where they would only be computed and kept: the loss does
+        without them."""
+        if model.training and self.compute_loss_func is None:
+            inputs = {"return_logits": False, **inputs}
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in `Seq2SeqTrainer`, likewise."""
+        with naming_the_batch(
+            _description(inputs), "lower per_device_eval_batch_size, or the beams (generation_num_beams, num_beams)"
+        ):
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As in `Trainer`, or in batches of so many tokens, or of a stream."""
+        if isinstance(self.train_dataset, IterableDataset):
+            self._stream = self._load_stream(self.train_dataset)
+            return cast(DataLoader, self._stream)
+        budget = self.args.per_device_train_batch_tokens
+        if budget is None:
+            return super().get_train_dataloader()
+        if not isinstance(self.train_dataset, Dataset):
+            raise ValueError(
+                "per_device_train_batch_tokens reads the lengths of examples from the columns of a dataset of "
+                f"`datasets`, but train_dataset is of the type {type(self.train_dataset).__name__}: set "
+                "per_device_train_batch_size instead."
+            )
+        batches = TokenBudgetBatches(
+            _lengths(self.train_dataset, "input_ids"),
+            _lengths(self.train_dataset, "labels"),
+            budget,
+            seed=self._data_seed,
+            epoch=self._epoch,
+            processes=self.args.world_size,
+        )
+        loader = DataLoader(
+            self._remove_unused_columns(self.train_dataset, description="Training"),
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        # There is a batch for every process at every step, of more rows or fewer; nothing is to be made even.
+        even_batches, self.accelerator.even_batches = self.accelerator.even_batches, False
+        try:
+            return self.accelerator.prepare(loader)
+        finally:
+            self.accelerator.even_batches = even_batches
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in `Seq2SeqTrainer`; `eval_dataset` has the columns that the class asks for."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, str):
+            dataset = cast("dict[str, Dataset]", self.eval_dataset)[dataset]
+        if not isinstance(dataset, dict):  # Trainer comes back here for each one of a dictionary
+            self.compute_metrics = functools.partial(self._evaluation_metrics, dataset)
+        return super().evaluate(eval_dataset, *args, **kwargs)
+
+    def predict(self, test_dataset: Dataset, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """As in `Seq2SeqTrainer`, with `predictions` a list of texts in the order of the examples."""
+        hypotheses: list[str] = []
+
+        def metrics(outcome: EvalPrediction) -> dict[str, Any]:
+            hypotheses.extend(self._hypotheses(test_dataset, outcome))
+            return self._metrics(test_dataset, outcome, hypotheses)
+
+        self.compute_metrics = metrics
+        output = super().predict(test_dataset, *args, **kwargs)
+        return PredictionOutput(cast(Any, hypotheses), output.label_ids, output.metrics)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As in `Trainer`, with the loss by token in the place of the loss by batch."""
+        # Seq2SeqTrainer fills in every default of generate(), which would then be saved with the model as if chosen.
+        settings = vars(self.model.generation_config)
+        chosen = copy.deepcopy(settings)
+        try:
+            output = super().evaluation_loop(*args, **kwargs)
+        finally:
+            settings.update(chosen)
+        metrics = output.metrics or {}
+        for name in [name for name in metrics if name.endswith("_token_loss")]:
+            metrics[f"{name.removesuffix('_token_loss')}_loss"] = metrics.pop(name)
+        return output
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Drafts a card as `Trainer` does, unless the output folder already has one, or the repository on the Hub."""
+        if not Path(self._folder, CARD).exists() and not self._has_card_on_the_hub():
+            super().create_model_card(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """
+        As in `Trainer`; where the output folder goes to the Hub, with the code that loads the model.
+
+        Raises:
+            NotFiniteError: if a weight is infinite or not a number.
+            RunError: if the disk is full.
+        """
+        require_finite_weights(self.model, self._folder)
+        folder = Path(output_dir or self._folder)
+        with naming_a_full_disk(folder):
+            super().save_model(output_dir, _internal_call)
+            self._add_code(folder)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # Trainer looks at the number of steps after each, and would take one more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.is_world_process_zero():
+            checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            begin_writing(Path(self._get_output_dir(trial=trial), checkpoint))
+        self.accelerator.wait_for_everyone()
+        with naming_a_full_disk(self._folder):
+            super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Also saves what a resumed run needs and `Trainer` knows nothing of. Behind this comes the state of the
+        trainer only, which says that a checkpoint is whole."""
+        super()._save_rng_state(output_dir)
+        checkpoint = Path(output_dir)
+        if self.is_world_process_zero():
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, WeightAveraging):
+                    callback.save(checkpoint)
+            if self._stream is not None:
+                (checkpoint / STREAM_STATE).write_text(json.dumps(self._stream.state_dict()), encoding="utf-8")
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            list_files(checkpoint)
+
+    def _load_stream(self, dataset: IterableDataset) -> StreamLoader:
+        """The batches of a stream, from where the checkpoint left it that the run goes on from."""
+        batching = StreamBatching(
+            self.args.shuffle_buffer_size,
+            str(self.args.train_sampling_strategy),
+            self.args.train_batch_size,
+            self.args.per_device_train_batch_tokens,
+            self.args.world_size,
+            self.args.dataloader_num_workers,
+            self._data_seed,
+        )
+        options: dict[str, Any] = {"pin_memory": self.args.dataloader_pin_memory and torch.accelerator.is_available()}
+        if self.args.dataloader_num_workers:
+            options["prefetch_factor"] = self.args.dataloader_prefetch_factor
+            options["worker_init_fn"] = tokenize_in_one_thread
+            # A process that has threads, those of its exchange with others and of tokenizers among them, may leave a
+            # worker that is forked from it waiting for good. (New processes are also the default of Python 3.14.)
+            options["multiprocessing_context"] = "spawn" if sys.platform == "win32" else "forkserver"
+            options["timeout"] = self.args.ddp_timeout
+        collate = self._get_collator_with_removed_columns(self.data_collator, description="Training")
+        stream = StreamLoader(dataset, batching, self.args.process_index, collate, **options)
+        if self._resumed_from is not None and self._resumes_stream:
+            file = Path(self._resumed_from, STREAM_STATE)
+            if file.is_file():
+                stream.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
+            else:
+                logger.warning(f"{self._resumed_from} does not say where its stream was: it begins anew.")
+        return stream
+
+    def _require_finite(self, value: torch.Tensor, name: str) -> None:
+        if not torch.isfinite(value):
+            learning_rate = cast(Any, self.optimizer).param_groups[0]["lr"]
+            step = self.state.global_step + 1
+            raise not_finite(value, name, step, learning_rate, self._batches, self.processing_class, self._folder)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(str(self.args.output_dir))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # Trainer copies the weights and the configuration into the folder it uploads, but not the code they name.
+        if self.is_world_process_zero():
+            self.model.config.save_pretrained(self._folder)
+            self._add_code(self._folder)
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    def _add_code(self, folder: Path) -> None:
+        # There is a name on the Hub in the first process only, and only if something is pushed.
+        if self.hub_model_id is None or not (folder / CONFIG_NAME).exists():
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model.config, "carry_code"):
+            model_to_share(model).config.save_pretrained(folder)
+
+    def _has_card_on_the_hub(self) -> bool:
+        """Whether the repository has a card that somebody has written. A draft may be drafted anew."""
+        if self.hub_model_id is None:
+            return False
+        try:
+            card = ModelCard.load(self.hub_model_id, token=self.args.hub_token)
+        except EntryNotFoundError:
+            return False
+        return not any(draft in card.text for draft in DRAFTS)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # A tied tensor is saved once, under one of its names; Trainer would report the others as missing.
+        missing = [name for name in load_result.missing_keys if name not in self.model.all_tied_weights_keys]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        dataset = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
+        return ShuffledLengthGroups(
+            _lengths(dataset, "input_ids"),
+            _lengths(dataset, "labels"),
+            self.args.train_batch_size,
+            seed=self._data_seed,
+            epoch=self._epoch,
+        )
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def _epoch(self) -> int:
+        # Not set_epoch(): what transformers and accelerate wrap around a sampler does not always pass it on.
+        return int(self.state.epoch or 0)
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if self.args.device.type != "cpu":
+            return super()._clip_grad_norm(model)
+        norm = clip_gradients(model, self.args.max_grad_norm)
+        self._require_finite(norm, "norm of the gradients")
+        return norm
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
+        return _longest_first(eval_dataset)  # to a DataLoader, a list of rows is a sampler
+
+    def _evaluation_metrics(self, dataset: Dataset, outcome: EvalPrediction) -> dict[str, Any]:
+        hypotheses = self._hypotheses(dataset, outcome)
+        if self.is_world_process_zero() and self.args.sample_translations:
+            step = max(1, len(dataset) // self.args.sample_translations)
+            rows = range(0, len(dataset), step)[: self.args.sample_translations]
+            samples = [(dataset[row]["source"], dataset[row]["target"], hypotheses[row]) for row in rows]
+            tqdm.write(translations_table(samples))
+        metrics = self._metrics(dataset, outcome, hypotheses)
+        return {name: value for name, value in metrics.items() if not isinstance(value, str)}
+
+    def _hypotheses(self, dataset: Dataset, outcome: EvalPrediction) -> list[str]:
+        """The generated texts, in the order of the dataset, without what fills up the last batch."""
+        generated = np.where(outcome.predictions == -100, self.processing_class.pad_token_id, outcome.predictions)
+        in_order = generated[: len(dataset)][np.argsort(_longest_first(dataset))]
+        return self.processing_class.batch_decode(
+            in_order, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def _metrics(self, dataset: Dataset, outcome: EvalPrediction, hypotheses: list[str]) -> dict[str, Any]:
+        # The loss stands once for every example: the mean of its batch. Weighted by the tokens of each example, those
+        # add up to the mean over all tokens.
+        weights = np.array([len(labels) for labels in dataset["labels"]])[_longest_first(dataset)]
+        token_loss = float(np.average(np.asarray(outcome.losses)[: len(dataset)], weights=weights))
+        perplexity = math.exp(token_loss) if token_loss < 700 else math.inf  # a float ends near exp(709)
+        scores = self.score(hypotheses, list(dataset["target"])) or {}
+        return {**scores, "token_loss": token_loss, "perplexity": perplexity}
+
+
+def _description(inputs: dict[str, Any]) -> str:
+    """Of a batch, for an error."""
+    rows, source = inputs["input_ids"].shape
+    target = inputs["labels"].shape[1] if "labels" in inputs else 0
+    return f"a batch of {rows} pairs with {source} source and {target} target tokens each, padding included"
+
+
+def _lengths(dataset: Dataset, column: str) -> list[int]:
+    return [len(ids) for ids in dataset[column]]
+
+
+def _longest_first(dataset: Dataset) -> list[int]:
+    return np.argsort(-np.array(_lengths(dataset, "input_ids")), kind="stable").tolist()
+
+
+__all__ = ["RnnS2STrainer"]

@@ -1,0 +1,114 @@
+"""Which saved folders carry code, and what their `config.json` says about it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig
+
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s import model as model_package
+
+MODEL = Path(model_package.__file__).parent
+AUTO_MAP = {
+    "AutoConfig": "configuration_rnn_s2s.RnnS2SConfig",
+    "AutoModel": "modeling_rnn_s2s.RnnS2SModel",
+    "AutoModelForSeq2SeqLM": "modeling_rnn_s2s.RnnS2SForConditionalGeneration",
+}
+CUSTOM_PIPELINES = {
+    "translation": {"impl": "pipeline_rnn_s2s.RnnTranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}
+}
+
+
+def code_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.glob("*.py")}
+
+
+def expected_code() -> set[str]:
+    """Every travelling file except those that only a tokenizer with two vocabularies needs."""
+    return {path.name for path in MODEL.glob("*_rnn_s2s.py")} - {"tokenization_rnn_s2s.py"}
+
+
+def content_of(directory: Path) -> dict:
+    return json.loads((directory / "config.json").read_text(encoding="utf-8"))
+
+
+def test_plain_saving_has_no_code(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    assert code_in(tmp_path) == set()
+    assert not content_of(tmp_path).keys() & {"auto_map", "custom_pipelines"}
+
+
+def test_carried_code_is_complete_and_exact(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    tiny_model.config.carry_code()
+    tiny_model.save_pretrained(tmp_path)
+    assert code_in(tmp_path) == expected_code()
+    for name in expected_code():
+        assert (tmp_path / name).read_bytes() == (MODEL / name).read_bytes()
+    content = content_of(tmp_path)
+    assert content["auto_map"] == AUTO_MAP
+    assert content["custom_pipelines"] == CUSTOM_PIPELINES
+    assert "_auto_class" not in content
+
+
+def test_carrying_code_is_the_choice_of_one_config(tiny_config: RnnS2SConfig, tmp_path: Path) -> None:
+    carrying = RnnS2SConfig()
+    carrying.carry_code()
+    carrying.save_pretrained(tmp_path / "with_code")
+    tiny_config.save_pretrained(tmp_path / "without_code")
+    assert code_in(tmp_path / "with_code") == expected_code()
+    assert code_in(tmp_path / "without_code") == set()
+
+
+def test_what_came_with_code_is_saved_with_code(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    tiny_model.config.carry_code()
+    tiny_model.save_pretrained(tmp_path / "first")
+    loaded, unused = AutoConfig.from_pretrained(tmp_path / "first", return_unused_kwargs=True, no_such_setting=1)
+    assert type(loaded) is RnnS2SConfig
+    assert unused == {"no_such_setting": 1}
+    assert not hasattr(loaded, "custom_pipelines")
+    RnnS2SForConditionalGeneration.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    assert code_in(tmp_path / "second") == expected_code()
+    assert content_of(tmp_path / "second") == content_of(tmp_path / "first")
+
+
+def test_a_config_built_from_the_content_of_another_carries_the_code_too(
+    tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path
+) -> None:
+    tiny_model.config.carry_code()
+    config = RnnS2SConfig(**tiny_model.config.to_dict())
+    assert not hasattr(config, "custom_pipelines")
+    RnnS2SForConditionalGeneration(config).save_pretrained(tmp_path)
+    assert code_in(tmp_path) == expected_code()
+    assert content_of(tmp_path)["auto_map"] == AUTO_MAP
+
+
+def test_the_way_of_transformers_gives_the_same_folder(
+    tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "_auto_class", None)  # undone after the test
+    RnnS2SForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
+    tiny_model.save_pretrained(tmp_path)
+    assert code_in(tmp_path) == expected_code()
+    assert content_of(tmp_path)["auto_map"] == AUTO_MAP
+    assert content_of(tmp_path)["custom_pipelines"] == CUSTOM_PIPELINES
+
+
+def test_code_can_be_dropped_again(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    before = tiny_model.config.to_dict()
+    tiny_model.config.carry_code()
+    tiny_model.save_pretrained(tmp_path / "with_code")
+    loaded = RnnS2SForConditionalGeneration.from_pretrained(tmp_path / "with_code")
+    for model in (tiny_model, loaded):
+        model.config.drop_code()
+        assert model.config.drops_code
+        model.save_pretrained(tmp_path / "without_code")
+        assert code_in(tmp_path / "without_code") == set()
+        assert not content_of(tmp_path / "without_code").keys() & {"auto_map", "custom_pipelines", "drops_code"}
+        model.config.carry_code()
+        assert not model.config.drops_code
+    assert tiny_model.config.to_dict().keys() - before.keys() == {"auto_map", "custom_pipelines"}
+
+
+def test_a_file_has_no_say_in_dropping_code() -> None:
+    assert not RnnS2SConfig.from_dict({"model_type": "rnn_s2s", "drops_code": True}).drops_code
