@@ -26,7 +26,7 @@ from benchmarks.report import report, rounded
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.decoding.packing import has_kernels, linear, packed
 from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
-from hf_rnn_s2s.model.recurrent_rnn_s2s import LSTMLayer
+from hf_rnn_s2s.model.cells_rnn_s2s import LSTMLayer
 
 CPU = torch.device("cpu")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -12,11 +12,12 @@ from .model.configuration_rnn_s2s import RnnS2SConfig
 from .model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
 from .model.pipeline_rnn_s2s import RnnTranslationPipeline
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
-from .registration import register
+from .options import register
+from .registration import register_everything
 from .training.tokenizer_training import train_tokenizer
 from .version import __version__
 
-register()
+register_everything()
 
 __all__ = [
     "RnnS2SCache",
@@ -30,5 +31,6 @@ __all__ = [
     "StepGraphs",
     "__version__",
     "quantize_int8",
+    "register",
     "train_tokenizer",
 ]

@@ -18,6 +18,7 @@ from .model.configuration_rnn_s2s import RnnS2SConfig
 from .model.head_rnn_s2s import VocabularyHead
 from .model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
 from .model.pipeline_rnn_s2s import RnnTranslationPipeline
+from .model.state_rnn_s2s import DecoderState
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
 from .training.blocked_loss import fast_loss
 
@@ -25,8 +26,8 @@ TASK = "translation"
 TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")
 
 
-def register() -> None:
-    """Registers everything; doing so again changes nothing."""
+def register_everything() -> None:
+    """Doing so again changes nothing."""
     register_auto_classes()
     register_pipeline()
     register_cache()
@@ -74,7 +75,7 @@ def register_cache() -> None:
 
     def parts_with_keys(cache: RnnS2SCache) -> tuple[list[tuple[Any, Any]], bool]:
         parts, context = _parts_of_cache(cache)
-        names = ("state", "keys", "token_count", "past")
+        names = ("state", "keys", "token_count", "past", "remembered")
         return [(trees.GetAttrKey(name), part) for name, part in zip(names, parts, strict=True)], context
 
     trees.register_pytree_node(
@@ -87,16 +88,24 @@ def register_cache() -> None:
 
 
 def _parts_of_cache(cache: RnnS2SCache) -> tuple[list[Any], bool]:
-    # The number of tokens is a tensor here: an exported step would take a plain number for one that never changes.
+    # A saved graph holds plain tuples only. The number of tokens is a tensor here: an exported step would take a plain
+    # number for one that never changes.
     count: Any = cache._token_count
     if not isinstance(count, torch.Tensor):
         count = torch.tensor(count)
-    return [cache.state, cache.keys, count, cache._past], cache.records_past
+    states = [cache.state, *cache._past]
+    layers = [None if state is None else state.layers for state in states]
+    remembered = [None if state is None else tuple(state[1:]) for state in states]
+    return [layers[0], cache.keys, count, layers[1:], remembered], cache.records_past
 
 
 def _cache_of_parts(parts: Any, records_past: bool) -> RnnS2SCache:
     cache = RnnS2SCache()
-    cache.state, cache.keys, count, cache._past = parts
+    state, cache.keys, count, past, remembered = parts
+    cache.state, *cache._past = (
+        None if layers is None else DecoderState(layers, *rest)
+        for layers, rest in zip([state, *past], remembered, strict=True)
+    )
     # While a graph is captured, there are stand-ins for tensors, which have no value.
     cache._token_count = int(count) if type(count) is torch.Tensor else count
     cache._records_past = records_past
@@ -125,4 +134,4 @@ class _AliasesWithLanguagePairs(dict[str, str]):
         raise KeyError(task)
 
 
-__all__ = ["register", "register_auto_classes", "register_cache", "register_pipeline"]
+__all__ = ["register_auto_classes", "register_cache", "register_everything", "register_pipeline"]

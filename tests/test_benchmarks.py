@@ -169,7 +169,7 @@ def test_the_floor_of_a_search_counts_what_a_step_has() -> None:
     with torch.no_grad():
         encoded = model.get_encoder()(torch.randint(4, 90, (3, 5)))
         encoded.rows_per_source = 4
-        sources, state = decoder.prepare(encoded), decoder.first_state(encoded)
+        sources, state = decoder.prepare(encoded), decoder.first_state(encoded, decoder.prepare(encoded))
         embedded = decoder.embed_tokens(torch.randint(4, 70, (12, 1)))
         with FlopCounterMode(display=False) as counter:
             model.lm_head(decoder.read(embedded, state, sources)[0].last_hidden_state)

@@ -123,7 +123,7 @@ def test_an_arrow_upwards_is_found(module: str, line: str, expected: str, tmp_pa
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("model/recurrent_rnn_s2s.py", "from .decoder_rnn_s2s import RnnS2SDecoder"),
+        ("model/cells_rnn_s2s.py", "from .decoder_rnn_s2s import RnnS2SDecoder"),
         ("model/configuration_rnn_s2s.py", "from .modeling_rnn_s2s import RnnS2SModel"),
         ("data/rows.py", "from . import loading"),
     ],

@@ -22,7 +22,7 @@ from hf_rnn_s2s import (
     RnnS2SModel,
     RnnTranslationPipeline,
 )
-from hf_rnn_s2s.registration import register, register_pipeline
+from hf_rnn_s2s.registration import register_everything, register_pipeline
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
 
@@ -64,7 +64,7 @@ def test_registering_again_changes_nothing_and_says_nothing(caplog: pytest.LogCa
     registry = pipelines.PIPELINE_REGISTRY
     before = (dict(registry.supported_tasks), registry.task_aliases)
     with caplog.at_level(logging.WARNING):
-        register()
+        register_everything()
     assert (registry.supported_tasks, registry.task_aliases) == before
     assert registry.task_aliases is before[1]
     assert not caplog.records
@@ -94,7 +94,7 @@ def test_torch_without_the_private_trees_works(monkeypatch: pytest.MonkeyPatch) 
     """Everything but export: the pipeline, which is taken away here, is registered again."""
     monkeypatch.delattr(torch.utils, "_pytree")
     monkeypatch.delitem(pipelines.PIPELINE_REGISTRY.supported_tasks, "translation")
-    register()
+    register_everything()
     assert pipelines.PIPELINE_REGISTRY.check_task("translation")[1]["impl"] is RnnTranslationPipeline
 
 

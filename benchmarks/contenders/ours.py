@@ -127,12 +127,12 @@ class Ours(Translator):
     def _step_seconds(self, inputs: dict[str, torch.Tensor], notes: list[_Note]) -> float:
         model = self._translator.model  # type: ignore[union-attr]
         start = time.perf_counter()
-        stepper = Stepper(model.model.decoder, model.lm_head, model.get_encoder()(**inputs), None)
+        stepper = Stepper(model.model.decoder, model.output_head, model.lm_head, model.get_encoder()(**inputs), None)
         for note in notes:
             if note.moves is None:
                 stepper.step(torch.full((note.rows, 1), START))
             else:
-                stepper.go_on_from(*note.moves)
+                stepper.reorder(*note.moves)
         return time.perf_counter() - start
 
     def _pipeline(self) -> RnnTranslationPipeline:
@@ -159,7 +159,7 @@ class _Note(NamedTuple):
 @contextmanager
 def _noted(notes: list[_Note]) -> Iterator[None]:
     """Notes what a search does."""
-    step, go_on_from = Stepper.step, Stepper.go_on_from
+    step, reorder = Stepper.step, Stepper.reorder
 
     def noted_step(self: Stepper, token_ids: torch.Tensor) -> torch.Tensor:
         notes.append(_Note(time.perf_counter(), len(token_ids), None))
@@ -167,13 +167,13 @@ def _noted(notes: list[_Note]) -> Iterator[None]:
 
     def noted_moves(self: Stepper, *moves: Any) -> None:
         notes.append(_Note(time.perf_counter(), len(moves[0]), moves))
-        go_on_from(self, *moves)
+        reorder(self, *moves)
 
-    Stepper.step, Stepper.go_on_from = noted_step, noted_moves  # type: ignore[method-assign, assignment]
+    Stepper.step, Stepper.reorder = noted_step, noted_moves  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        Stepper.step, Stepper.go_on_from = step, go_on_from  # type: ignore[method-assign]
+        Stepper.step, Stepper.reorder = step, reorder  # type: ignore[method-assign]
 
 
 THE_CONTENDER = Ours

@@ -22,7 +22,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 from transformers.utils import logging
 
-from ..model.base_rnn_s2s import check_ids
+from ..model.inputs_rnn_s2s import check_ids
 from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
 from ..model.numbers_rnn_s2s import removes_invalid_values, require_numbers
 from .guard import changes_forward
@@ -187,7 +187,8 @@ def search(
     encoded = model_kwargs["encoder_outputs"]
     model.model.decoder.require_rows_for(encoded, len(input_ids))
     encoded = dataclasses.replace(encoded, rows_per_source=None)
-    arguments = (model.model.decoder, model.lm_head, encoded, model_kwargs.get("attention_mask"))
+    mask = model.model.memory_mask(model_kwargs.get("attention_mask"))
+    arguments = (model.model.decoder, model.output_head, model.lm_head, encoded, mask)
     look = None
     if not removes_invalid_values(logits_processor):
         look = functools.partial(require_numbers, model=cast(nn.Module, model))

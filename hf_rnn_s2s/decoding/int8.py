@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from ..machine import has_fast_int8
+from ..model.cells_rnn_s2s import LSTMLayer
 from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
-from ..model.recurrent_rnn_s2s import LayerState, LSTMLayer
+from ..model.state_rnn_s2s import LayerState
 from .guard import has_own_hooks
 from .int8_weights import QuantizedWeights
-from .stepper import ONCE
 
 __all__ = ["Int8LSTMLayer", "Int8Linear", "quantize_int8"]
 
@@ -84,7 +84,7 @@ def _replace_layers(model: RnnS2SForConditionalGeneration) -> None:
     for holder in holders:
         for name, module in list(holder.named_children()):
             # A score's single number per position is no product to speak of.
-            if _is_plain_linear(module) and name not in ONCE and module.out_features > 1:
+            if _is_plain_linear(module) and name not in getattr(holder, "once", ()) and module.out_features > 1:
                 setattr(holder, name, Int8Linear(module))
     if _is_plain_linear(model.lm_head):
         model.lm_head = Int8Linear(model.lm_head)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import platform
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
 
@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from ..model.recurrent_rnn_s2s import LayerState, LSTMLayer
+from ..model.cells_rnn_s2s import LSTMLayer
+from ..model.state_rnn_s2s import LayerState
 from .guard import has_own_hooks, is_plain, is_unchanged
 
 logger = logging.get_logger(__name__)
@@ -30,29 +31,29 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 LSTM_MODE = 2  # among the kinds of recurrent layers, as the kernel counts them
 
 
-def packed(module: Module, keep: Collection[str] = ()) -> Module:
+def packed(module: Module) -> Module:
     """
     A module that computes the same with packed weights, where that can be done: linear layers and LSTM layers on x86
     processors, without gradients and without autocast. It shares everything else with the one that is given, which is
     left as it is, and is given back if there is nothing to pack.
 
+    Layers that a module calls once per sentence only, as its attribute `once` says, are left as they are.
+
     Args:
         module: a layer, or something with layers inside it.
-        keep: names of modules inside it that are not called often enough for it.
     """
-    return _replaced(module, _packed_one, keep)
+    return _replaced(module, _packed_one)
 
 
-def _replaced(module: Module, replace: Callable[[nn.Module], nn.Module], keep: Collection[str]) -> Module:
+def _replaced(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Module:
     """A module like this one, with what `replace` returns in place of the modules inside it."""
     replacement = replace(module)
     if replacement is not module:
         return replacement  # type: ignore[return-value]
     if not _is_ours(module) or has_own_hooks(module):  # which are called with the module that they were hung on
         return module
-    children = {
-        name: child if name in keep else _replaced(child, replace, keep) for name, child in module.named_children()
-    }
+    once = getattr(module, "once", ())
+    children = {name: child if name in once else _replaced(child, replace) for name, child in module.named_children()}
     if all(child is module._modules[name] for name, child in children.items()):
         return module
     other = copy.copy(module)

@@ -67,7 +67,7 @@ def greedy_search(
             done.add(leaving, sequences[leaving])
             staying = (~leaving).nonzero().squeeze(1)
             sequences, new, finished = sequences[staying], new[staying], finished[staying]
-            stepper.go_on_from(staying, staying)
+            stepper.reorder(staying, staying)
 
 
 def beam_search(
@@ -213,7 +213,7 @@ class _BeamSearch:
         self._new = input_ids
         if exact or logits_processor or stepper.vocabulary_size < self._candidates:
             self._new = input_ids.repeat_interleave(beams, dim=0)
-            stepper.go_on_from(self._remaining.repeat_interleave(beams))
+            stepper.reorder(self._remaining.repeat_interleave(beams))
         # Sequences are put together step by step only for those who want to read them.
         self._plain_criteria = all(_is_of_config(one, config) for one in stopping_criteria)
         is_read = bool(logits_processor) or not self._plain_criteria
@@ -391,7 +391,7 @@ class _BeamSearch:
             staying = (~leaving).nonzero().squeeze(1)
             rows, tokens = rows[staying], tokens[staying]
             self._leave(leaving)
-        self._stepper.go_on_from(rows.flatten(), staying)
+        self._stepper.reorder(rows.flatten(), staying)
         self._new = tokens.reshape(-1, 1)
 
     def _are_distinct(self, scores: torch.Tensor) -> bool:

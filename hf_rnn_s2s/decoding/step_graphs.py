@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..model.decoder_rnn_s2s import Sources
+from ..model.state_rnn_s2s import DecoderState, Sources, map_tensors
 from .packing import Module
 from .stepper import Stepper
 
@@ -77,7 +77,7 @@ class StepGraphs:
 
     def captured(self, stepper: GraphStepper, rows: int) -> _CapturedStep:
         """The captured step for so many rows of a stepper, ready to go on from where the stepper is."""
-        sources = _padded(stepper._sources)
+        sources = stepper._sources
         key = (rows, sources.memory.shape, sources.memory.dtype, *(_identity(module) for module in stepper.modules))
         if key not in self._steps:
             with _on_device_of(sources.memory):
@@ -119,9 +119,12 @@ class GraphStepper(Stepper):
         # Graphs outlive a search, so they have to read the weights where these change.
         return module
 
-    def go_on_from(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
+    def _with_a_length(self, sources: Sources) -> Sources:
+        return _padded(sources)  # before the first step, so that what is remembered of them is as long
+
+    def reorder(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
         if self._captured is None:
-            super().go_on_from(rows, sources)
+            super().reorder(rows, sources)
         elif sources is not None or len(rows) != len(self._captured.parents):
             raise ValueError("A captured step has a fixed number of rows.")
         else:
@@ -138,16 +141,17 @@ class _CapturedStep:
         sources: Sources,
         capture: Callable[[Callable[[], None]], Graph],
     ) -> None:
-        self._modules, self._decoder, self._head = stepper.modules, stepper._decoder, stepper._head
-        self._sources = Sources(*(None if part is None else part.clone() for part in sources))  # type: ignore[arg-type]
-        self._state = tuple(tuple(part.clone() for part in layer) for layer in stepper._state)
+        self._modules, self._decoder = stepper.modules, stepper._decoder
+        self._head, self._lm_head = stepper._head, stepper._lm_head
+        self._sources = sources.map(torch.clone)
+        self._state = stepper._state.map(torch.clone)
         device = sources.memory.device
         self._tokens = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self.parents = torch.arange(rows, device=device)
         self._logits = torch.empty(0)  # where the graph has put them
         self._graph = capture(self._run)
 
-    def begin(self, state: tuple[tuple[torch.Tensor, ...], ...], sources: Sources) -> None:
+    def begin(self, state: DecoderState, sources: Sources) -> None:
         """Takes over the state and the sources of another search."""
         for own, other in zip(self._sources, sources, strict=True):
             if own is not None and other is not None:
@@ -164,15 +168,13 @@ class _CapturedStep:
         return self._logits.clone()  # others may keep it, or change it
 
     def _run(self) -> None:
-        state = tuple(tuple(part.index_select(0, self.parents) for part in layer) for layer in self._state)
-        reading, state = self._decoder.read(self._decoder.embed_tokens(self._tokens), state, self._sources)
-        self._logits = self._head(reading.last_hidden_state[:, -1])
+        state = self._state.select(self.parents)
+        output, state = self._decoder.read(self._decoder.embed_tokens(self._tokens), state, self._sources)
+        self._logits = self._head(self._lm_head, output, self._sources).squeeze(1)
         self._write_state(state)
 
-    def _write_state(self, state: tuple[tuple[torch.Tensor, ...], ...]) -> None:
-        for own_layer, layer in zip(self._state, state, strict=True):
-            for own, part in zip(own_layer, layer, strict=True):
-                own.copy_(part)
+    def _write_state(self, state: DecoderState) -> None:
+        map_tensors(torch.Tensor.copy_, tuple(self._state), tuple(state))
 
 
 def _on_device_of(tensor: torch.Tensor) -> AbstractContextManager:
@@ -194,13 +196,14 @@ def _identity(module: nn.Module) -> tuple[Any, ...]:
 
 def _padded(sources: Sources) -> Sources:
     """With a mask, and padded at the end to a multiple of `LENGTH_STEP` tokens."""
-    memory, keys, mask = sources
+    memory, keys, mask, ids = sources
     missing = -memory.shape[1] % LENGTH_STEP
     mask = memory.new_ones(memory.shape[:2], dtype=torch.bool) if mask is None else mask
     return Sources(
         functional.pad(memory, (0, 0, 0, missing)),
         None if keys is None else functional.pad(keys, (0, 0, 0, missing)),
         functional.pad(mask, (0, missing)),
+        None if ids is None else functional.pad(ids, (0, missing)),
     )
 
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.encoder_rnn_s2s import RnnS2SEncoderOutput
+from ..model.head_rnn_s2s import VocabularyHead
+from ..model.state_rnn_s2s import Sources
 from .guard import is_plain, is_unchanged
 from .packing import Module, packed
-
-ONCE = ("bridge", "key_projection")  # what a search calls once per sentence
 
 
 class Stepper:
@@ -22,7 +22,8 @@ class Stepper:
 
     Args:
         decoder: reads tokens.
-        head: the output layer.
+        head: turns decoder outputs into scores.
+        lm_head: the output layer, which the head calls.
         encoder_outputs: of the sources, for one row each.
         attention_mask: `(sources, source)`, 1 at tokens; None takes the mask of `encoder_outputs`.
         tokens: `(shortlist,)`, the only ids that may be written, in ascending order; None for the whole vocabulary.
@@ -30,26 +31,30 @@ class Stepper:
         look: is shown the logits of the first step, `(rows, vocabulary)`.
 
     Attributes:
-        modules: the decoder and the output layer as they were given.
+        modules: the decoder, the head and the output layer as they were given.
         vocabulary_size: number of logits in a row.
     """
 
     def __init__(
         self,
         decoder: RnnS2SDecoder,
-        head: nn.Module,
+        head: VocabularyHead,
+        lm_head: nn.Module,
         encoder_outputs: RnnS2SEncoderOutput,
         attention_mask: torch.Tensor | None,
         tokens: torch.Tensor | None = None,
         rows: int = 2,
         look: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
-        self.modules = (decoder, head)
+        self.modules = (decoder, head, lm_head)
         self._tokens, self._rows, self._look = tokens, rows, look
-        self._decoder = self._for_steps(decoder)
-        self._head = self._for_steps(head if tokens is None else _head_for(head, tokens))
-        self._sources = decoder.prepare(encoder_outputs, attention_mask)
-        self._state = decoder.first_state(encoder_outputs)
+        self._decoder, self._head = self._for_steps(decoder), self._for_steps(head)
+        # Only of this head is it certain that it makes a score of each row of the output layer.
+        selected = None if tokens is None or type(head) is not VocabularyHead else _selected(lm_head, tokens)
+        self._lm_head = self._for_steps(lm_head if selected is None else selected)
+        self._columns = tokens if selected is None else None
+        self._sources = self._with_a_length(decoder.prepare(encoder_outputs, attention_mask))
+        self._state = decoder.first_state(encoder_outputs, self._sources)
         self._beginning = self._sources, self._state
         self.vocabulary_size = decoder.config.target_vocab_size if tokens is None else len(tokens)
 
@@ -59,8 +64,11 @@ class Stepper:
         else needs them: they may be changed.
         """
         embedded = self._decoder.embed_tokens(token_ids)
-        reading, self._state = self._decoder.read(embedded, self._state, self._sources)
-        logits = self._head(reading.last_hidden_state[:, -1])
+        output, self._state = self._decoder.read(embedded, self._state, self._sources)
+        last = output if token_ids.shape[1] == 1 else output.at(slice(-1, None))
+        logits = self._head(self._lm_head, last, self._sources).squeeze(1)
+        if self._columns is not None:
+            logits = logits[:, self._columns]
         if self._look is not None:
             self._look(logits)
             self._look = None
@@ -72,13 +80,17 @@ class Stepper:
 
     def _for_steps(self, module: Module) -> Module:
         """The module as it will be called."""
-        return packed(module, keep=ONCE) if self._rows > 1 else module
+        return packed(module) if self._rows > 1 else module
+
+    def _with_a_length(self, sources: Sources) -> Sources:
+        """The sources as they will be looked at."""
+        return sources
 
     def ids(self, columns: torch.Tensor) -> torch.Tensor:
         """The token ids of columns of the logits."""
         return columns if self._tokens is None else self._tokens[columns]
 
-    def go_on_from(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
+    def reorder(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
         """
         Row `i` goes on from the state of row `rows[i]`.
 
@@ -86,33 +98,22 @@ class Stepper:
             rows: as many as there shall be, a whole number for each source.
             sources: indices of the sources that are still needed; None keeps all.
         """
-        self._state = tuple(tuple(part.index_select(0, rows) for part in layer) for layer in self._state)
+        self._state = self._state.select(rows)
         if sources is not None:
             self._sources = self._sources.select(sources)
 
 
-def _head_for(head: nn.Module, tokens: torch.Tensor) -> nn.Module:
-    """An output layer for these tokens only."""
-    # What else is derived from a linear layer may compute anything.
-    is_linear = isinstance(head, nn.Linear) and (type(head) is nn.Linear or hasattr(head, "selects_rows"))
-    if not (isinstance(head, nn.Linear) and is_linear and is_unchanged(head, type(head)) and is_plain(head.weight)):
-        return _Columns(head, tokens)
-    selected = nn.Linear(head.in_features, len(tokens), head.bias is not None, device="meta")
-    selected.weight = nn.Parameter(head.weight[tokens], requires_grad=False)
-    if head.bias is not None:
-        selected.bias = nn.Parameter(head.bias[tokens], requires_grad=False)
+def _selected(lm_head: nn.Module, tokens: torch.Tensor) -> nn.Module | None:
+    """An output layer for these tokens only; None if its weights do not tell what it computes."""
+    is_linear = isinstance(lm_head, nn.Linear) and (type(lm_head) is nn.Linear or hasattr(lm_head, "selects_rows"))
+    if not (is_linear and is_unchanged(lm_head, type(lm_head)) and is_plain(lm_head.weight)):  # type: ignore[arg-type]
+        return None
+    assert isinstance(lm_head, nn.Linear)
+    selected = nn.Linear(lm_head.in_features, len(tokens), lm_head.bias is not None, device="meta")
+    selected.weight = nn.Parameter(lm_head.weight[tokens], requires_grad=False)
+    if lm_head.bias is not None:
+        selected.bias = nn.Parameter(lm_head.bias[tokens], requires_grad=False)
     return selected
-
-
-class _Columns(nn.Module):
-    """Some of the outputs `(rows, outputs)` of another module."""
-
-    def __init__(self, module: nn.Module, columns: torch.Tensor) -> None:
-        super().__init__()
-        self._module, self._columns = module, columns
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self._module(inputs)[:, self._columns]
 
 
 __all__ = ["Stepper"]

@@ -1,17 +1,23 @@
 """
 Attention over the memory: how a query is scored against the keys, and what becomes of the scores.
 
-Every score has one contract. `keys = prepare(memory)` is done once per sentence; `score(query, keys)` for any number
-of queries at a time. The decoder does not know which one it holds.
+Every score has one contract: `keys = prepare(memory)` once per sentence, `score(query, keys)` for any number of
+queries at a time. So has every attention: `prepare(memory)`, `first_state(memory, rows)`, and a call that answers
+queries. The decoder does not know which one it holds.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import initialization
+
+from .configuration_rnn_s2s import RnnS2SConfig
+from .state_rnn_s2s import Sources
 
 
 class AttentionScore(nn.Module):
@@ -19,7 +25,13 @@ class AttentionScore(nn.Module):
     Args:
         query_size: width of the decoder states that ask.
         memory_size: width of the encoder outputs that are asked.
+
+    Attributes:
+        once: names of the layers that are called once per sentence, by `prepare`. Others are called at every step, so
+            that it pays to pack their weights or to quantize them.
     """
+
+    once: tuple[str, ...] = ()
 
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__()
@@ -52,6 +64,8 @@ class ScaledDotScore(DotScore):
 class GeneralScore(DotScore):
     """`q · W m` (Luong et al. 2015, equation 8, general)."""
 
+    once = ("key_projection",)
+
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__(query_size, memory_size)
         self.key_projection = nn.Linear(memory_size, query_size, bias=False)
@@ -67,6 +81,8 @@ class AdditiveScore(AttentionScore):
     Every query meets every key before the tanh, so scoring a whole target at once holds
     `batch * target * source * query_size` numbers.
     """
+
+    once = ("key_projection",)
 
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__(query_size, memory_size)
@@ -90,10 +106,16 @@ class CosineScore(AttentionScore):
     which is the plain cosine, and lets attention become as sharp as with the other scores.
     """
 
+    once = ("key_projection",)
+
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__(query_size, memory_size)
         self.key_projection = nn.Linear(memory_size, query_size, bias=False)
         self.scale = nn.Parameter(torch.empty(1))
+
+    def initialize(self) -> None:
+        """Sets the scale to 1, unless it was loaded from a checkpoint."""
+        initialization.ones_(self.scale)
 
     def prepare(self, memory: torch.Tensor) -> torch.Tensor:
         return _unit_length(self.key_projection(memory))
@@ -108,19 +130,59 @@ def _unit_length(vectors: torch.Tensor) -> torch.Tensor:
     return functional.normalize(vectors, dim=-1, eps=max(1e-12, torch.finfo(vectors.dtype).tiny))
 
 
-ATTENTION_SCORES: dict[str, type[AttentionScore]] = {
-    "dot": DotScore,
-    "scaled_dot": ScaledDotScore,
-    "general": GeneralScore,
-    "additive": AdditiveScore,
-    "cosine": CosineScore,
-}
-"""`attention_type` of the configuration, and the score it means; `"none"` has no attention at all."""
-
-
 class Attention(nn.Module):
     """
-    Turns queries into contexts (Bahdanau et al. 2015, equations 5 and 6).
+    Turns queries into contexts. This class is the contract; `ScoredAttention` is the ordinary one.
+
+    Args:
+        config: of the model.
+        query_size: width of the queries.
+        memory_size: width of the memory.
+
+    Attributes:
+        needs_steps: whether a query can be answered only after the one before it, since something is remembered. The
+            decoder then reads the target one token at a time.
+    """
+
+    needs_steps = False
+
+    def __init__(self, config: RnnS2SConfig, query_size: int, memory_size: int) -> None:
+        super().__init__()
+
+    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+        """Keys `(sources, source, key)` of the memory `(sources, source, memory)`, needed once per sentence."""
+        return memory
+
+    def first_state(self, memory: torch.Tensor, rows: int) -> Any:
+        """
+        What is remembered before the first query: None, or tensors `(rows, ...)`, nested in any way.
+
+        Args:
+            memory: `(sources, source, memory)`.
+            rows: how many rows of the target there are, a whole number for each source.
+        """
+        return None
+
+    def forward(
+        self, query: torch.Tensor, sources: Sources, state: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """
+        Args:
+            query: `(sources, queries, query)`: the positions of all rows of a source ask together, row by row, so that
+                the memory is there once.
+            sources: memory, keys and mask.
+            state: what is remembered.
+
+        Returns:
+            The contexts `(sources, queries, memory)`; the weights `(sources, queries, source)`, or, with several
+            heads, `(sources, heads, queries, source)`; and what is remembered from now on.
+        """
+        raise NotImplementedError
+
+
+class ScoredAttention(Attention):
+    """
+    The sum of the memory, weighted by the softmax of scores (Bahdanau et al. 2015, equations 5 and 6).
 
     Args:
         score: compares queries and keys.
@@ -128,34 +190,49 @@ class Attention(nn.Module):
     """
 
     def __init__(self, score: AttentionScore, dropout: float) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.score = score
         self.dropout = nn.Dropout(dropout)
 
     def prepare(self, memory: torch.Tensor) -> torch.Tensor:
-        """Keys `(batch, source, key)` of the memory, needed once per sentence."""
+        """Keys `(sources, source, key)` of the memory, needed once per sentence."""
         return self.score.prepare(memory)
 
     def forward(
-        self, query: torch.Tensor, keys: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, query: torch.Tensor, sources: Sources, state: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """
-        Args:
-            query: `(batch, target, query)`.
-            keys: what `prepare` made of the memory.
-            memory: `(batch, source, memory)`, zero at padding.
-            mask: `(batch, source)`, True at tokens; None if there is no padding.
+        As in `Attention`.
 
-        Returns:
-            The contexts `(batch, target, memory)` and the weights `(batch, target, source)`, which are zero at
-            padding and sum to one. A row of only padding has equal weights over a memory of zeros, so its context is
-            zero.
+        The weights are zero at padding and sum to one. A row of only padding has equal weights over a memory of zeros,
+        so its context is zero.
         """
-        scores = self.score.score(query, keys)
-        if mask is not None:
-            scores = scores.masked_fill(~mask.unsqueeze(1), torch.finfo(scores.dtype).min)
+        scores = self.score.score(query, sources.keys)  # type: ignore[arg-type]
+        if sources.mask is not None:
+            scores = scores.masked_fill(~sources.mask.unsqueeze(1), torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1)
-        return self.dropout(weights) @ memory, weights
+        return self.dropout(weights) @ sources.memory, weights, state
+
+
+ATTENTIONS: dict[str, type[AttentionScore] | type[Attention] | None] = {
+    "none": None,
+    "dot": DotScore,
+    "scaled_dot": ScaledDotScore,
+    "general": GeneralScore,
+    "additive": AdditiveScore,
+    "cosine": CosineScore,
+}
+"""`attention_type` of the configuration: a score for the ordinary attention, an attention, or none at all."""
+
+
+def build_attention(config: RnnS2SConfig, query_size: int, memory_size: int) -> Attention | None:
+    """The attention that a configuration names; None without one."""
+    kind = ATTENTIONS[config.attention_type]
+    if kind is None:
+        return None
+    if issubclass(kind, AttentionScore):
+        return ScoredAttention(kind(query_size, memory_size), config.attention_dropout)
+    return kind(config, query_size, memory_size)
 
 
 class ConcatFusion:
@@ -190,4 +267,11 @@ CONTEXT_FUSIONS: dict[str, type[ConcatFusion] | type[AddFusion]] = {"concat": Co
 """`context_fusion` of the configuration, and how it joins `(batch, target, input)` and `(batch, target, context)`."""
 
 
-__all__ = ["ATTENTION_SCORES", "CONTEXT_FUSIONS", "Attention", "AttentionScore"]
+__all__ = [
+    "ATTENTIONS",
+    "CONTEXT_FUSIONS",
+    "Attention",
+    "AttentionScore",
+    "ScoredAttention",
+    "build_attention",
+]

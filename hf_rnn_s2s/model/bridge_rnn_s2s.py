@@ -5,21 +5,42 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .cache_rnn_s2s import DecoderState
+from .cells_rnn_s2s import CELLS
 from .configuration_rnn_s2s import RnnS2SConfig
-from .recurrent_rnn_s2s import CELLS
+from .state_rnn_s2s import LayerState
 
 
 class Bridge(nn.Module):
     """
+    Args:
+        config: of the model.
+        state_size: width of the encoder's final states.
+        memory_size: width of the memory.
+
     Attributes:
-        reads_state: whether it needs the encoder's final state at all.
+        reads_state: whether it needs the encoder's final states at all. One that reads the memory alone does not.
     """
 
     reads_state = True
 
-    def forward(self, encoder_state: dict[str, torch.Tensor]) -> DecoderState:
-        """Takes `(batch, layers, hidden)` per part of the state and returns the states of all decoder layers."""
+    def __init__(self, config: RnnS2SConfig, state_size: int, memory_size: int) -> None:
+        super().__init__()
+        self.layer_count, self.hidden_size = config.decoder_layers, config.hidden_size
+        self.state_names = CELLS[config.cell_type].state_names
+
+    def forward(
+        self, final_states: dict[str, torch.Tensor], memory: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[LayerState, ...]:
+        """
+        Args:
+            final_states: by name, such as `hidden`, the state of each layer of the encoder after a row's last token,
+                `(batch, layers, state)`; empty if the encoder gives none.
+            memory: `(batch, source, memory)`, zero at padding.
+            mask: `(batch, source)`, True at tokens; None if there is no padding.
+
+        Returns:
+            The states of all decoder layers, each tensor `(batch, hidden)`.
+        """
         raise NotImplementedError
 
 
@@ -29,20 +50,18 @@ class DenseBridge(Bridge):
     2015, appendix A.2.2). Hidden and cell state have maps of their own.
     """
 
-    def __init__(self, config: RnnS2SConfig) -> None:
-        super().__init__()
-        self.layer_count = config.decoder_layers
+    def __init__(self, config: RnnS2SConfig, state_size: int, memory_size: int) -> None:
+        super().__init__(config, state_size, memory_size)
         self.projections = nn.ModuleDict(
-            {
-                name: nn.Linear(config.hidden_size, config.decoder_layers * config.hidden_size)
-                for name in CELLS[config.cell_type].state_names
-            }
+            {name: nn.Linear(state_size, self.layer_count * self.hidden_size) for name in self.state_names}
         )
 
-    def forward(self, encoder_state: dict[str, torch.Tensor]) -> DecoderState:
-        """Takes `(batch, layers, hidden)` per part of the state and returns the states of all decoder layers."""
+    def forward(
+        self, final_states: dict[str, torch.Tensor], memory: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[LayerState, ...]:
+        """As in `Bridge`."""
         parts = [
-            torch.tanh(projection(encoder_state[name][:, -1])).chunk(self.layer_count, dim=-1)
+            torch.tanh(projection(final_states[name][:, -1])).chunk(self.layer_count, dim=-1)
             for name, projection in self.projections.items()
         ]
         return tuple(zip(*parts, strict=True))
@@ -52,32 +71,43 @@ class CopyBridge(Bridge):
     """
     Each decoder layer starts from the final state of the encoder layer at its height (Sutskever et al. 2014); layers
     above the encoder's top start from the top one.
+
+    Raises:
+        ValueError: if the final states have another width than the decoder's layers.
     """
 
-    def __init__(self, config: RnnS2SConfig) -> None:
-        super().__init__()
-        self.layer_count = config.decoder_layers
+    def __init__(self, config: RnnS2SConfig, state_size: int, memory_size: int) -> None:
+        super().__init__(config, state_size, memory_size)
+        if state_size != self.hidden_size:
+            raise ValueError(
+                f"bridge='copy' hands on final states as they are, but those of the encoder have {state_size} numbers "
+                f"and hidden_size is {self.hidden_size}. Choose bridge='dense'."
+            )
 
-    def forward(self, encoder_state: dict[str, torch.Tensor]) -> DecoderState:
-        """Takes `(batch, layers, hidden)` per part of the state and returns the states of all decoder layers."""
-        top = next(iter(encoder_state.values())).shape[1] - 1
-        return tuple(
-            tuple(part[:, min(layer, top)] for part in encoder_state.values()) for layer in range(self.layer_count)
-        )
+    def forward(
+        self, final_states: dict[str, torch.Tensor], memory: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[LayerState, ...]:
+        """As in `Bridge`."""
+        parts = [final_states[name] for name in self.state_names]
+        top = parts[0].shape[1] - 1
+        return tuple(tuple(part[:, min(layer, top)] for part in parts) for layer in range(self.layer_count))
 
 
-class ZeroBridge(CopyBridge):
+class ZeroBridge(Bridge):
     """Each decoder layer starts from zeros; only the attention tells of the source."""
 
     reads_state = False
 
-    def forward(self, encoder_state: dict[str, torch.Tensor]) -> DecoderState:
-        """Takes `(batch, layers, hidden)` per part of the state and returns the states of all decoder layers."""
-        return super().forward({name: torch.zeros_like(part) for name, part in encoder_state.items()})
+    def forward(
+        self, final_states: dict[str, torch.Tensor], memory: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[LayerState, ...]:
+        """As in `Bridge`."""
+        zeros = memory.new_zeros(memory.shape[0], self.hidden_size)
+        return ((zeros,) * len(self.state_names),) * self.layer_count
 
 
 BRIDGES: dict[str, type[Bridge]] = {"dense": DenseBridge, "copy": CopyBridge, "zero": ZeroBridge}
 """`bridge` of the configuration, and how the first decoder state is made."""
 
 
-__all__ = ["BRIDGES", "CopyBridge", "DenseBridge", "ZeroBridge"]
+__all__ = ["BRIDGES", "Bridge", "CopyBridge", "DenseBridge", "ZeroBridge"]

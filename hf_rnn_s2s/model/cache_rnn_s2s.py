@@ -7,10 +7,7 @@ from collections.abc import Callable
 import torch
 from transformers import Cache
 
-from .recurrent_rnn_s2s import LayerState
-
-DecoderState = tuple[LayerState, ...]
-"""The states of all decoder layers, the bottom layer first."""
+from .state_rnn_s2s import DecoderState
 
 
 class RnnS2SCache(Cache):
@@ -21,7 +18,7 @@ class RnnS2SCache(Cache):
     decoding call `crop`, for which the past states must have been recorded.
 
     Attributes:
-        state: the states of all decoder layers, each tensor `(batch, hidden)`; None before the first token.
+        state: the decoder's state; None before the first token.
         keys: what the attention prepared of the memory, `(batch, source, key)`; None without attention.
     """
 
@@ -60,7 +57,7 @@ class RnnS2SCache(Cache):
     @property
     def batch_size(self) -> int:
         """Number of rows; -1 before the first token."""
-        return -1 if self.state is None else self.state[0][0].shape[0]
+        return -1 if self.state is None else self.state.rows
 
     @property
     def records_past(self) -> bool:
@@ -130,14 +127,11 @@ class RnnS2SCache(Cache):
             self.keys = change(self.keys)
 
     def _map_states(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        def changed(state: DecoderState | None) -> DecoderState | None:
-            return None if state is None else tuple(tuple(change(part) for part in layer) for layer in state)
-
-        self.state = changed(self.state)
-        self._past = [changed(state) for state in self._past]
+        self.state = None if self.state is None else self.state.map(change)
+        self._past = [None if state is None else state.map(change) for state in self._past]
 
     def __len__(self) -> int:
-        return 0 if self.state is None else len(self.state)
+        return 0 if self.state is None else len(self.state.layers)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(tokens={self._token_count}, rows={self.batch_size}, layers={len(self)})"
@@ -167,26 +161,27 @@ def require_rows(cache: RnnS2SCache | None, rows: int) -> None:
         )
 
 
-def require_form(cache: RnnS2SCache, layers: int, parts: int, size: int, keys: tuple[int, ...] | None) -> None:
+def require_form(cache: RnnS2SCache, layers: int, parts: int, size: int, length: int | None) -> None:
     """
     Args:
         cache: of which nothing is said as long as nothing was read.
         layers: number of the decoder's layers.
         parts: number of tensors in the state of a layer.
         size: width of the layers.
-        keys: `(source, key)` of the sources at hand; None without attention.
+        length: of the memory at hand; None without attention.
 
     Raises:
         ValueError: if the cache holds a state of other layers or sizes, or keys of sources of another length.
     """
     if cache.state is None:
         return
-    found_keys = None if cache.keys is None else tuple(cache.keys.shape[1:])
-    found = (len(cache.state), len(cache.state[0]), cache.state[0][0].shape[-1], found_keys)
-    if found != (layers, parts, size, keys):
+    found_length = None if cache.keys is None else cache.keys.shape[1]
+    first = cache.state.layers[0]
+    found = (len(cache.state.layers), len(first), first[0].shape[-1], found_length)
+    if found != (layers, parts, size, length):
         raise ValueError(
             "past_key_values was made by another model or for other sources: its layers, tensors per layer, their "
-            f"width and the shape of the keys are {found}, but must be {(layers, parts, size, keys)}. Leave it out to "
+            f"width and the number of keys are {found}, but must be {(layers, parts, size, length)}. Leave it out to "
             "begin anew."
         )
 
@@ -207,4 +202,4 @@ def require_same_keys(cache: RnnS2SCache, keys: torch.Tensor | None) -> None:
         )
 
 
-__all__ = ["DecoderState", "RnnS2SCache", "require_cache", "require_form", "require_rows", "require_same_keys"]
+__all__ = ["RnnS2SCache", "require_cache", "require_form", "require_rows", "require_same_keys"]

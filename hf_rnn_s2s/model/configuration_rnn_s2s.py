@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+import textwrap
+from dataclasses import field, fields
 from typing import Any
 
 from .remote_code_rnn_s2s import CodeCarryingConfig
 
-CELL_TYPES = ("lstm", "gru")
-ATTENTION_TYPES = ("none", "dot", "scaled_dot", "general", "additive", "cosine")
-ATTENTION_LAYERS = ("bottom", "top")
-CONTEXT_FUSIONS = ("concat", "add")
-BRIDGES = ("dense", "copy", "zero")
-
-CHOICES = {
-    "cell_type": CELL_TYPES,
-    "attention_type": ATTENTION_TYPES,
-    "attention_layer": ATTENTION_LAYERS,
-    "context_fusion": CONTEXT_FUSIONS,
-    "bridge": BRIDGES,
-}
-# The sizes, and the largest that each may be: more than any recurrent model has, and little enough for a mistyped or
-# hostile config.json to end here and not where the memory does.
-LARGEST = {
-    "vocab_size": 10_000_000,
-    "decoder_vocab_size": 10_000_000,
-    "embedding_size": 65_536,
-    "hidden_size": 65_536,
-    "encoder_layers": 1_000,
-    "decoder_layers": 1_000,
-}
+# Sizes may be at most so large: more than any recurrent model has, and little enough for a mistyped or hostile
+# config.json to end here and not where the memory does.
+MOST_TOKENS, WIDEST, MOST_LAYERS, MOST_HEADS = 10_000_000, 65_536, 1_000, 65_536
 MOST_PARAMETERS = 10**11  # of a model as a whole, whose sizes may each be allowed; in float32, 400 GB
 # What a model computes in; what is quantised says so in quantization_config.
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-PROBABILITIES = ("dropout", "embedding_dropout", "attention_dropout", "label_smoothing")
 LANGUAGES = ("source_lang", "target_lang")
 LONGEST_LANGUAGE = 100  # characters, more than any code or name of a column has
 SWITCHES = ("tie_word_embeddings", "share_encoder_decoder_embeddings", "use_cache")
@@ -47,40 +29,27 @@ TOKEN_IDS = {
 }
 
 
+def _option(default: Any, help: str, **rule: Any) -> Any:
+    """
+    A field of the architecture. What is said of it here is all that is said of it: the docstring of the configuration,
+    the arguments of training, the table of the README and the checks are made of it.
+
+    Args:
+        default: in a new model.
+        help: what it is, in one or more sentences. The first one stands by itself.
+        rule: what is allowed: `choices`, names of classes; `largest`, of whole numbers from 1 on; or `share=True`, for
+            numbers from 0 up to 1.
+    """
+    return field(default=default, metadata={"help": help, **rule})
+
+
 class RnnS2SConfig(CodeCarryingConfig):
     """
     Describes an encoder-decoder of recurrent layers with attention (Bahdanau et al. 2015, Luong et al. 2015,
     Wu et al. 2016). All arguments are keywords.
 
     Args:
-        vocab_size: number of tokens of the source, and of the target too while `decoder_vocab_size` is None.
-        decoder_vocab_size: number of target tokens where source and target have separate vocabularies; None means
-            one joint vocabulary.
-        embedding_size: width of the token embeddings and of the output layer that is tied to them.
-        hidden_size: width of every recurrent layer; the two directions of the first encoder layer have half of it
-            each, so it is even. The encoder outputs (the memory) have this width too.
-        encoder_layers: 1 is one bidirectional layer; every further one runs forward and adds a residual.
-        decoder_layers: number of decoder layers.
-        cell_type: `"lstm"` (Hochreiter & Schmidhuber 1997) or `"gru"` (Cho et al. 2014).
-        attention_type: how a query is compared with the memory, see `attention_rnn_s2s`. `"none"` is the plain
-            encoder-decoder of Sutskever et al. 2014, which sees the source through the initial state only.
-        attention_layer: `"bottom"`: the outputs of the first decoder layer are the queries and the context joins the
-            input of every further layer and of the output layer (GNMT's second version); `"top"`: the outputs of the
-            last decoder layer are the queries and the context joins the output layer only (Luong et al. 2015).
-        context_fusion: how a context joins a layer's input: `"concat"` side by side, or `"add"` as a sum.
-        bridge: how the final encoder state becomes the first decoder state: `"dense"` a learned map and tanh,
-            `"copy"` as it is, `"zero"` not at all.
-        dropout: between recurrent layers and before the output layer, as a probability. One mask is drawn for a
-            whole sequence (Gal & Ghahramani 2016), which regularises recurrent layers better than a new one per step.
-        embedding_dropout: on the embedded tokens; None means the value of `dropout`.
-        attention_dropout: on the attention weights.
-        label_smoothing: share of the target probability that is spread over the whole vocabulary, in training mode
-            only; in evaluation mode the loss is the plain cross-entropy.
-        share_encoder_decoder_embeddings: one embedding matrix for source and target; None means yes while the
-            vocabulary is joint.
-        tie_word_embeddings: the output layer uses the decoder's embedding matrix (Press & Wolf 2017).
-        initializer_range: standard deviation of the initial embeddings, and with `tie_word_embeddings` of the output
-            layer. Nothing scales them on their way into the recurrent layers, which learn slowly from small inputs.
+        {options}
         pad_token_id, bos_token_id, eos_token_id, unk_token_id, decoder_start_token_id: the special tokens; decoding
             starts from `decoder_start_token_id`.
         source_lang, target_lang: the languages the model translates from and into, as its training data called them,
@@ -88,7 +57,7 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     Raises:
         ValueError: for a value that is not allowed, or that contradicts another one. The message names the field.
-            Sizes and numbers of layers have an upper bound, see `LARGEST`, and so has what they make together.
+            Sizes and numbers of layers have an upper bound, and so has what they make together.
 
     The article this package set out to implement compares linearly mapped encoder outputs with the decoder state by
     their cosine and adds the weighted sum to that state:
@@ -109,24 +78,104 @@ class RnnS2SConfig(CodeCarryingConfig):
     keys_to_ignore_at_inference = ["past_key_values"]
     attribute_map = {"num_hidden_layers": "encoder_layers"}
 
-    vocab_size: int = 8000
-    decoder_vocab_size: int | None = None
-    embedding_size: int = 256
-    hidden_size: int = 512
-    encoder_layers: int = 1
-    decoder_layers: int = 2
-    cell_type: str = "lstm"
-    attention_type: str = "general"
-    attention_layer: str = "bottom"
-    context_fusion: str = "concat"
-    bridge: str = "dense"
-    dropout: float = 0.2
-    embedding_dropout: float | None = None
-    attention_dropout: float = 0.0
-    label_smoothing: float = 0.0
-    share_encoder_decoder_embeddings: bool | None = None
-    tie_word_embeddings: bool = True
-    initializer_range: float = 0.3
+    vocab_size: int = _option(
+        8000,
+        "Number of tokens of the source, and of the target too while `decoder_vocab_size` is None.",
+        largest=MOST_TOKENS,
+    )
+    decoder_vocab_size: int | None = _option(
+        None,
+        "Number of target tokens where source and target have separate vocabularies; None means one joint vocabulary.",
+        largest=MOST_TOKENS,
+    )
+    encoder_type: str = _option(
+        "bidirectional",
+        "What reads the source. `bidirectional`: one bidirectional layer (Schuster & Paliwal 1997), then layers that "
+        "run forward and add a residual (Wu et al. 2016, section 3.1).",
+        choices=("bidirectional",),
+    )
+    decoder_type: str = _option(
+        "residual",
+        "How the decoder is wired. `residual`: every layer from the second one on adds to what it reads.",
+        choices=("residual",),
+    )
+    head_type: str = _option(
+        "vocabulary",
+        "What turns decoder outputs into scores of tokens. `vocabulary`: the output layer alone.",
+        choices=("vocabulary",),
+    )
+    cell_type: str = _option(
+        "lstm",
+        "The recurrent cell. `lstm`: Hochreiter & Schmidhuber 1997; `gru`: Cho et al. 2014.",
+        choices=("lstm", "gru"),
+    )
+    attention_type: str = _option(
+        "general",
+        "How a query is compared with the memory, see `attention_rnn_s2s`. `none` is the plain encoder-decoder of "
+        "Sutskever et al. 2014, which sees the source through the initial state only.",
+        choices=("none", "dot", "scaled_dot", "general", "additive", "cosine"),
+    )
+    attention_layer: str = _option(
+        "bottom",
+        "The decoder layer whose outputs are the queries. `bottom`: the first one, and the context joins the input of "
+        "every further layer and of the output layer (GNMT's second version); `top`: the last one, and the context "
+        "joins the output layer only (Luong et al. 2015).",
+        choices=("bottom", "top"),
+    )
+    context_fusion: str = _option(
+        "concat",
+        "How a context joins a layer's input. `concat`: side by side; `add`: as a sum.",
+        choices=("concat", "add"),
+    )
+    bridge: str = _option(
+        "dense",
+        "How the final encoder state becomes the first decoder state. `dense`: by a learned map and tanh (Bahdanau et "
+        "al. 2015, appendix A.2.2); `copy`: as it is (Sutskever et al. 2014); `zero`: not at all.",
+        choices=("dense", "copy", "zero"),
+    )
+    embedding_size: int = _option(
+        256, "Width of the token embeddings, and of the output layer that is tied to them.", largest=WIDEST
+    )
+    hidden_size: int = _option(
+        512,
+        "Width of every recurrent layer and of the memory. The two directions of the first encoder layer have half of "
+        "it each, so it is even.",
+        largest=WIDEST,
+    )
+    encoder_layers: int = _option(
+        1, "Number of encoder layers. 1 is one bidirectional layer; further ones run forward.", largest=MOST_LAYERS
+    )
+    decoder_layers: int = _option(2, "Number of decoder layers.", largest=MOST_LAYERS)
+    num_attention_heads: int = _option(
+        1, "Number of attention heads. The attention of this version has one.", largest=MOST_HEADS
+    )
+    dropout: float = _option(
+        0.2,
+        "Dropout between recurrent layers and before the output layer, as a probability. One mask is drawn for a "
+        "whole sequence (Gal & Ghahramani 2016), which regularises recurrent layers better than a new one per step.",
+        share=True,
+    )
+    embedding_dropout: float | None = _option(
+        None, "Dropout of the embedded tokens; None means the value of `dropout`.", share=True
+    )
+    attention_dropout: float = _option(0.0, "Dropout of the attention weights.", share=True)
+    label_smoothing: float = _option(
+        0.0,
+        "Share of the target probability that is spread over the whole vocabulary, in training mode only; in "
+        "evaluation mode the loss is the plain cross-entropy.",
+        share=True,
+    )
+    share_encoder_decoder_embeddings: bool | None = _option(
+        None, "One embedding matrix for source and target; None means yes while the vocabulary is joint."
+    )
+    tie_word_embeddings: bool = _option(
+        True, "The output layer uses the decoder's embedding matrix (Press & Wolf 2017)."
+    )
+    initializer_range: float = _option(
+        0.3,
+        "Standard deviation of the initial embeddings, and with `tie_word_embeddings` of the output layer. Nothing "
+        "scales them on their way into the recurrent layers, which learn slowly from small inputs.",
+    )
     pad_token_id: int = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
@@ -217,27 +266,15 @@ class RnnS2SConfig(CodeCarryingConfig):
         """`embedding_dropout`, or `dropout` where that is None."""
         return self.dropout if self.embedding_dropout is None else self.embedding_dropout
 
-    @property
-    def num_attention_heads(self) -> int:
-        """RNN attention has one head; the library asks for the number under this name."""
-        return 1
-
-    @num_attention_heads.setter
-    def num_attention_heads(self, value: int) -> None:
-        if value != 1:
-            raise ValueError(f"num_attention_heads={value!r}: the attention of this model has one head; leave it out.")
-
     def _check_values(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not known; allowed are {', '.join(allowed)}.")
-        for name, largest in LARGEST.items():
-            if name != "decoder_vocab_size" or self.decoder_vocab_size is not None:
-                _require_size(name, getattr(self, name), largest)
-        for name in PROBABILITIES:
-            value = self.dropout_of_embeddings if name == "embedding_dropout" else getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-                raise ValueError(f"{name}={value!r} must be a number from 0 up to, but not including, 1.")
+        for option in fields(self):  # type: ignore[arg-type]
+            name, rule, value = option.name, option.metadata, getattr(self, option.name)
+            if name in CHOICES and value not in CHOICES[name]:
+                raise ValueError(f"{name}={value!r} is not known; allowed are {', '.join(CHOICES[name])}.")
+            if "largest" in rule and not (value is None and option.default is None):
+                _require_size(name, value, rule["largest"])
+            if "share" in rule and not (value is None and option.default is None):
+                _require_share(name, value)
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
@@ -280,6 +317,11 @@ class RnnS2SConfig(CodeCarryingConfig):
                 raise ValueError(f"{name}=None: the model needs it to shift labels and to begin decoding; set an id.")
 
     def _check_contradictions(self) -> None:
+        if self.num_attention_heads != 1 and self.attention_type in BUILT_IN["attention_type"]:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads!r}: attention_type={self.attention_type!r} has one "
+                "head; leave it out."
+            )
         if self.hidden_size % 2:
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be even: each direction of the first encoder layer has half."
@@ -306,6 +348,11 @@ def _require_size(name: str, value: object, largest: int) -> None:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
     if value > largest:
         raise ValueError(f"{name}={value!r} must be at most {largest:,}: there is no such recurrent model.")
+
+
+def _require_share(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"{name}={value!r} must be a number from 0 up to, but not including, 1.")
 
 
 def _require_one_number_of_layers(values: dict[str, Any]) -> None:
@@ -339,4 +386,27 @@ def _require_quantization(quantization: Any) -> None:
         )
 
 
-__all__ = ["RnnS2SConfig"]
+OPTIONS = {option.name: option for option in fields(RnnS2SConfig) if "help" in option.metadata}  # type: ignore[arg-type]
+"""The fields of the architecture."""
+CHOICES: dict[str, tuple[str, ...]] = {
+    name: option.metadata["choices"] for name, option in OPTIONS.items() if "choices" in option.metadata
+}
+"""What each field that names a class may be; `hf_rnn_s2s.register` adds to it."""
+BUILT_IN = dict(CHOICES)
+"""The same without classes of the user's own."""
+
+
+def _described(option: Any) -> str:
+    """An entry of the docstring."""
+    text = f"{option.name}: {option.metadata['help']} By default {option.default!r}."
+    if "choices" in option.metadata:
+        text += f" One of {', '.join(map(repr, option.metadata['choices']))}."
+    return textwrap.fill(text, 119, initial_indent=" " * 4, subsequent_indent=" " * 8)
+
+
+if RnnS2SConfig.__doc__:  # python -OO has none
+    RnnS2SConfig.__doc__ = inspect.cleandoc(RnnS2SConfig.__doc__).replace(
+        "    {options}", "\n".join(map(_described, OPTIONS.values()))
+    )
+
+__all__ = ["BUILT_IN", "CHOICES", "OPTIONS", "RnnS2SConfig"]

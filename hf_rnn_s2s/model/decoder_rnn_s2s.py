@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils.generic import can_return_tuple
 
-from .attention_rnn_s2s import ATTENTION_SCORES, CONTEXT_FUSIONS, Attention
-from .base_rnn_s2s import RnnS2SPart, boolean_mask, embed
+from .attention_rnn_s2s import CONTEXT_FUSIONS, Attention, build_attention
+from .base_rnn_s2s import RnnS2SPart
 from .bridge_rnn_s2s import BRIDGES
-from .cache_rnn_s2s import (
-    DecoderState,
-    RnnS2SCache,
-    require_cache,
-    require_form,
-    require_rows,
-)
+from .cache_rnn_s2s import RnnS2SCache, require_cache, require_form, require_rows
+from .cells_rnn_s2s import CELLS, SequenceDropout
 from .configuration_rnn_s2s import RnnS2SConfig
-from .encoder_rnn_s2s import RnnS2SEncoderOutput
-from .recurrent_rnn_s2s import CELLS, STATE_NAMES, LayerState, SequenceDropout
-
-
-class Sources(NamedTuple):
-    """
-    What the decoder looks at while it writes, made once per source sentence. Several rows of the target may belong to
-    one source, such as its beams; they stand next to each other.
-
-    Attributes:
-        memory: `(sources, source, hidden)`.
-        keys: what the attention prepared of it, `(sources, source, key)`; None without attention.
-        mask: `(sources, source)`, True at tokens; None if there is no padding.
-    """
-
-    memory: torch.Tensor
-    keys: torch.Tensor | None
-    mask: torch.Tensor | None
-
-    def select(self, indices: torch.Tensor) -> Sources:
-        """The sources with these indices, in this order."""
-        return Sources(*(None if part is None else part.index_select(0, indices) for part in self))  # type: ignore[arg-type]
-
-
-@dataclass
-class Reading:
-    """What the decoder computed of some target positions."""
-
-    layer_outputs: list[torch.Tensor]  # each (batch, time, hidden)
-    weights: torch.Tensor | None  # (batch, time, source)
-    last_hidden_state: torch.Tensor  # (batch, time, embedding)
+from .encoder_rnn_s2s import RnnS2SEncoderOutput, rows_per_source
+from .inputs_rnn_s2s import boolean_mask, embed
+from .state_rnn_s2s import DecoderOutput, DecoderState, LayerState, Sources
 
 
 class RnnS2SDecoder(RnnS2SPart):
@@ -61,29 +28,51 @@ class RnnS2SDecoder(RnnS2SPart):
     No layer waits for the context of the step before, so each runs a whole target in one fused call: with
     `attention_layer="bottom"` the first layer reads embeddings only and its outputs are the queries (the attention
     placement of GNMT's second version); with `"top"` the last layer's outputs are (Luong et al. 2015, section 3,
-    without input feeding).
+    without input feeding). What a layer above the first one puts out is added to its input from the layer below,
+    without the context: a residual connection from the second layer on (Wu et al. 2016, section 3.1).
+
+    A decoder of another wiring is derived from this one: `read_at_once` says what one step does, `first_state` what it
+    begins with, and `needs_steps` whether it needs the step before.
+
+    Args:
+        config: of the model.
+        memory_size: width of the memory; None means `hidden_size`.
+        state_size: width of the encoder's final states; None means `hidden_size`.
     """
 
-    def __init__(self, config: RnnS2SConfig) -> None:
+    once = ("bridge",)  # called once per sentence
+
+    def __init__(self, config: RnnS2SConfig, memory_size: int | None = None, state_size: int | None = None) -> None:
         super().__init__(config)
-        cell, size = CELLS[config.cell_type], config.hidden_size
+        size = config.hidden_size
+        self.memory_size = size if memory_size is None else memory_size
         self.embed_tokens = nn.Embedding(config.target_vocab_size, config.embedding_size, config.pad_token_id)
         self.embedding_dropout = SequenceDropout(config.dropout_of_embeddings)
-        self.bridge = BRIDGES[config.bridge](config)
-        self.attention: Attention | None = None
+        self.bridge = BRIDGES[config.bridge](config, size if state_size is None else state_size, self.memory_size)
+        self.attention = self.build_attention()
         self.fusion = CONTEXT_FUSIONS[config.context_fusion]
-        fused_size = size
-        if config.attention_type != "none":
-            self.attention = Attention(ATTENTION_SCORES[config.attention_type](size, size), config.attention_dropout)
-            fused_size = self.fusion.width(size, size)
         self.query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
-        input_sizes = [config.embedding_size] + [
-            fused_size if layer > self.query_layer else size for layer in range(1, config.decoder_layers)
-        ]
-        self.layers = nn.ModuleList(cell(input_size, size) for input_size in input_sizes)
+        self.layers = nn.ModuleList(CELLS[config.cell_type](width, size) for width in self.input_sizes())
         self.dropout = SequenceDropout(config.dropout)
-        self.output_projection = nn.Linear(fused_size, config.embedding_size)
+        self.output_projection = nn.Linear(self._fused_size(), config.embedding_size)
         self.post_init()
+
+    def build_attention(self) -> Attention | None:
+        """The attention; None for a decoder without one."""
+        return build_attention(self.config, self.config.hidden_size, self.memory_size)
+
+    def input_sizes(self) -> list[int]:
+        """How wide the inputs of each layer are."""
+        above = range(1, self.config.decoder_layers)
+        return [self.config.embedding_size] + [
+            self._fused_size() if layer > self.query_layer else self.config.hidden_size for layer in above
+        ]
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether something needs what the step before has computed, so that a target is read step by step."""
+        parts: list[Any] = [self.attention, *self.layers]
+        return any(getattr(part, "needs_steps", False) for part in parts)
 
     @can_return_tuple
     def forward(
@@ -104,7 +93,7 @@ class RnnS2SDecoder(RnnS2SPart):
             input_ids: `(batch, target)`, the tokens that are not in the cache yet.
             attention_mask: `(batch, target)` or `(batch, past + target)`; the state passes over positions with 0.
             encoder_outputs: memory, mask and final states of the source; with `bridge="zero"` the memory is enough.
-            encoder_attention_mask: `(batch, source)`; None takes the mask of `encoder_outputs`.
+            encoder_attention_mask: of the memory, `(batch, source)`; None takes the mask of `encoder_outputs`.
             past_key_values: what an earlier call returned; it is changed.
             inputs_embeds: `(batch, target, embedding)` instead of `input_ids`.
             use_cache: whether to return a cache.
@@ -127,20 +116,19 @@ class RnnS2SDecoder(RnnS2SPart):
         assert encoder_outputs is not None  # the check says so
         cache = RnnS2SCache() if past_key_values is None else past_key_values
         sources = self.prepare(encoder_outputs, encoder_attention_mask, cache)
-        state = self.first_state(encoder_outputs) if cache.state is None else cache.state
+        state = self.first_state(encoder_outputs, sources) if cache.state is None else cache.state
         keeps_cache = past_key_values is not None or bool(use_cache)
-        readings = []
-        for chunk, moves_on in self._chunks(embedded, attention_mask, cache.records_past, keeps_cache):
-            reading, new_state = self.read(chunk, state, sources)
-            state = new_state if moves_on is None else _where(moves_on, new_state, state)
-            cache.advance(state, sources.keys, chunk.shape[1])
-            readings.append(reading)
-        reading = _join(readings)
-        attentions = () if reading.weights is None else (reading.weights.unsqueeze(1),)
+        mask = self._target_mask(attention_mask, embedded, keeps_cache)
+        outputs = []
+        for output, after in self._read_in_chunks(embedded, state, sources, mask, single=cache.records_past):
+            cache.advance(after, sources.keys, output.last_hidden_state.shape[1])
+            outputs.append(output)
+        output = _joined(outputs)
+        attentions = () if output.weights is None else (output.weights,)
         return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=reading.last_hidden_state,
+            last_hidden_state=output.last_hidden_state,
             past_key_values=cache if keeps_cache else None,
-            hidden_states=(embedded, *reading.layer_outputs) if output_hidden_states else None,
+            hidden_states=(embedded, *output.layer_outputs) if output_hidden_states else None,
             attentions=() if output_attentions else None,
             cross_attentions=attentions if output_attentions else None,
         )
@@ -164,61 +152,85 @@ class RnnS2SDecoder(RnnS2SPart):
             self._require_own(cache, memory, memory.shape[0] * rows_per_source(encoder_outputs))
             # A cache from elsewhere may have keys for every row where the memory is there once for several.
             keys = cache.keys if cache.keys is not None and cache.keys.shape[0] == memory.shape[0] else None
-        return Sources(memory, self.prepare_keys(memory) if keys is None else keys, mask)
+        ids = getattr(encoder_outputs, "source_ids", None)
+        return Sources(memory, self.prepare_keys(memory) if keys is None else keys, mask, ids)
 
-    def first_state(self, encoder_outputs: RnnS2SEncoderOutput) -> DecoderState:
+    def first_state(self, encoder_outputs: RnnS2SEncoderOutput, sources: Sources) -> DecoderState:
         """The state before the first token, in every row; see `RnnS2SEncoderOutput.rows_per_source`."""
-        state = self.bridge(self._final_states(encoder_outputs))
-        repeats = rows_per_source(encoder_outputs)
-        if repeats == 1:
+        layers = self.bridge(self._final_states(encoder_outputs), sources.memory, sources.mask)
+        state = DecoderState(layers).repeat(rows_per_source(encoder_outputs))
+        if self.attention is None:
             return state
-        return tuple(tuple(part.repeat_interleave(repeats, dim=0) for part in layer) for layer in state)
+        return state._replace(attention=self.attention.first_state(sources.memory, state.rows))
 
-    def read(self, embedded: torch.Tensor, state: DecoderState, sources: Sources) -> tuple[Reading, DecoderState]:
-        """Reads `(batch, time, embedding)` in one call per layer. Nothing is checked here."""
+    def read(
+        self, embedded: torch.Tensor, state: DecoderState, sources: Sources
+    ) -> tuple[DecoderOutput, DecoderState]:
+        """Reads `(rows, time, embedding)`, at once or step by step as it must be. Nothing is checked here."""
+        if embedded.shape[1] == 1 or not self.needs_steps:
+            return self.read_at_once(embedded, state, sources)
+        outputs = []
+        for output, after in self._read_in_chunks(embedded, state, sources):
+            outputs.append(output)
+            state = after
+        return _joined(outputs), state
+
+    def read_at_once(
+        self, embedded: torch.Tensor, state: DecoderState, sources: Sources
+    ) -> tuple[DecoderOutput, DecoderState]:
+        """
+        Reads `(rows, time, embedding)` in one call per layer. Where `needs_steps` says so, the time is 1.
+
+        Args:
+            embedded: embedded tokens.
+            state: before the first of them.
+            sources: what is looked at.
+
+        Returns:
+            What was computed of each of them, and the state after the last one.
+        """
         context = weights = None
+        remembered = state.attention
         layer_outputs: list[torch.Tensor] = []
         states: list[LayerState] = []
         below = self.embedding_dropout(embedded)
         for index, layer in enumerate(self.layers):
-            outputs, layer_state = layer(below, state[index])
+            outputs, layer_state = layer(below, state.layers[index])
             if layer_outputs:
                 outputs = outputs + layer_outputs[-1]
             layer_outputs.append(outputs)
             states.append(layer_state)
             if index == self.query_layer and self.attention is not None:
-                context, weights = self._attend(outputs, sources)
+                context, weights, remembered = self.attend(outputs, sources, remembered)
             below = self.dropout(outputs if context is None else self.fusion.join(outputs, context))
-        return Reading(layer_outputs, weights, torch.tanh(self.output_projection(below))), tuple(states)
+        output = DecoderOutput(torch.tanh(self.output_projection(below)), weights, tuple(layer_outputs))
+        return output, DecoderState(tuple(states), remembered, state.fed_back)
 
-    def _attend(self, queries: torch.Tensor, sources: Sources) -> tuple[torch.Tensor, torch.Tensor]:
-        """Contexts `(batch, time, hidden)` and weights `(batch, time, source)` of queries `(batch, time, hidden)`."""
-        memory = sources.memory
-        rows, time = queries.shape[:2]
+    def attend(
+        self, queries: torch.Tensor, sources: Sources, remembered: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """
+        Args:
+            queries: `(rows, time, query)`.
+            sources: what is looked at.
+            remembered: the attention's part of the state.
+
+        Returns:
+            Contexts `(rows, time, memory)`, weights `(rows, heads, time, source)`, and what is remembered from now on.
+        """
+        count, (rows, time) = sources.memory.shape[0], queries.shape[:2]
         # The rows of one source ask together, as if they were positions of one target: the memory is there once.
-        queries = queries.reshape(memory.shape[0], -1, queries.shape[-1])
-        context, weights = cast(Attention, self.attention)(queries, sources.keys, memory, sources.mask)
-        return context.reshape(rows, time, -1), weights.reshape(rows, time, -1)
+        asked = queries.reshape(count, -1, queries.shape[-1])
+        context, weights, remembered = cast(Attention, self.attention)(asked, sources, remembered)
+        if weights.dim() == 3:  # of one head
+            weights = weights.reshape(rows, 1, time, -1)
+        else:
+            weights = weights.unflatten(2, (-1, time)).transpose(1, 2).flatten(0, 1)
+        return context.reshape(rows, time, -1), weights, remembered
 
     def prepare_keys(self, memory: torch.Tensor) -> torch.Tensor | None:
         """The attention's keys `(batch, source, key)`, made once of the memory; None without attention."""
         return None if self.attention is None else self.attention.prepare(memory)
-
-    def _memory_mask(
-        self, encoder_outputs: RnnS2SEncoderOutput, attention_mask: torch.Tensor | None
-    ) -> torch.Tensor | None:
-        """The mask `(batch, source)` of the memory, which is looked at, too."""
-        memory = cast(torch.Tensor, encoder_outputs.last_hidden_state)
-        if memory.dim() != 3 or memory.shape[-1] != self.config.hidden_size:
-            raise ValueError(
-                f"encoder_outputs has a last_hidden_state of the shape {tuple(memory.shape)}; this decoder reads "
-                f"(batch, source, {self.config.hidden_size}). Pass what the encoder of this model returned."
-            )
-        if attention_mask is None:
-            attention_mask = getattr(encoder_outputs, "attention_mask", None)
-        if attention_mask is None:
-            return None
-        return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
 
     @staticmethod
     def require_rows_for(encoder_outputs: RnnS2SEncoderOutput | None, rows: int) -> None:
@@ -234,70 +246,109 @@ class RnnS2SDecoder(RnnS2SPart):
             times = "" if repeats == 1 else f" times {repeats}, its rows_per_source"
             raise ValueError(f"decoder_input_ids has {rows} rows, but the source has {sources}{times}.")
 
+    def _fused_size(self) -> int:
+        """How wide the outputs of a layer are with the context."""
+        size = self.config.hidden_size
+        if self.attention is None:
+            return size
+        if self.config.context_fusion == "add" and self.memory_size != size:
+            raise ValueError(
+                f"context_fusion='add' adds contexts of {self.memory_size} numbers, as wide as the memory, to states "
+                f"of {size}, the hidden_size. Choose context_fusion='concat'."
+            )
+        return self.fusion.width(size, self.memory_size)
+
+    def _read_in_chunks(
+        self,
+        embedded: torch.Tensor,
+        state: DecoderState,
+        sources: Sources,
+        mask: torch.Tensor | None = None,
+        single: bool = False,
+    ) -> Iterator[tuple[DecoderOutput, DecoderState]]:
+        """
+        The one loop over steps: what was read, and the state after it, of everything at once or of single tokens.
+
+        Args:
+            mask: `(rows, time)`, False where a row's state stays as it is; None if it moves on everywhere.
+            single: whether tokens are to be read one by one in any case.
+        """
+        if mask is None and not single and not self.needs_steps:
+            yield self.read_at_once(embedded, state, sources)
+            return
+        for step in range(embedded.shape[1]):
+            output, after = self.read_at_once(embedded[:, step : step + 1], state, sources)
+            state = after if mask is None else after.where(mask[:, step : step + 1], state)
+            yield output, state
+
+    def _target_mask(
+        self, mask: torch.Tensor | None, embedded: torch.Tensor, keeps_cache: bool
+    ) -> torch.Tensor | None:
+        """Of the new tokens, `(rows, time)`; None where it makes no difference."""
+        if mask is None:
+            return None
+        mask = mask[:, -embedded.shape[1] :] if mask.dim() == 2 else mask
+        mask = boolean_mask(mask, embedded.shape[:2], "decoder_attention_mask", "target")
+        # Padding after a row's last token reaches no token; it matters only to a state that is kept. An exported graph
+        # cannot depend on the numbers.
+        if not torch.compiler.is_exporting() and (
+            mask.all() or (not keeps_cache and bool((mask[:, :-1] | ~mask[:, 1:]).all()))
+        ):
+            return None
+        return mask
+
+    def _memory_mask(
+        self, encoder_outputs: RnnS2SEncoderOutput, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """The mask `(batch, source)` of the memory, which is looked at, too."""
+        memory = cast(torch.Tensor, encoder_outputs.last_hidden_state)
+        if memory.dim() != 3 or memory.shape[-1] != self.memory_size:
+            raise ValueError(
+                f"encoder_outputs has a last_hidden_state of the shape {tuple(memory.shape)}; this decoder reads "
+                f"(batch, source, {self.memory_size}). Pass what the encoder of this model returned."
+            )
+        if attention_mask is None:
+            attention_mask = getattr(encoder_outputs, "attention_mask", None)
+        if attention_mask is None:
+            return None
+        return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
+
     def _require_own(self, cache: RnnS2SCache, memory: torch.Tensor, rows: int) -> None:
         require_rows(cache, rows)
-        keys = None if self.attention is None else tuple(memory.shape[1:])
+        length = None if self.attention is None else memory.shape[1]
         parts = len(CELLS[self.config.cell_type].state_names)
-        require_form(cache, self.config.decoder_layers, parts, self.config.hidden_size, keys)
+        require_form(cache, self.config.decoder_layers, parts, self.config.hidden_size, length)
 
     def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, torch.Tensor]:
+        """The encoder's final states by name; none if there are none and the bridge does without."""
         own = CELLS[self.config.cell_type].state_names
-        given = {name: getattr(encoder_outputs, f"final_{name}", None) for name in STATE_NAMES}
+        known = dict.fromkeys(name for cell in CELLS.values() for name in cell.state_names)
+        given = {name: getattr(encoder_outputs, f"final_{name}", None) for name in known}
         if not self.bridge.reads_state and all(part is None for part in given.values()):
-            memory = cast(torch.Tensor, encoder_outputs.last_hidden_state)
-            return {name: torch.zeros_like(memory[:, :1]) for name in own}
-        states = {}
+            return {}
         for name, part in given.items():
             if (part is None) == (name in own):
                 raise ValueError(
                     f"encoder_outputs has {'no' if part is None else 'a'} final_{name}, but cell_type is "
                     f"{self.config.cell_type!r}. Pass what the encoder of this model returned, whole."
                 )
-            if part is not None:
-                states[name] = part
-        return states
-
-    def _chunks(
-        self, embedded: torch.Tensor, mask: torch.Tensor | None, records_past: bool, keeps_cache: bool
-    ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-        """What is read at once, everything or single steps if it must be, and in which rows the state moves on."""
-        length = embedded.shape[1]
-        if mask is not None:
-            of_chunk = mask[:, -length:] if mask.dim() == 2 else mask
-            mask = boolean_mask(of_chunk, embedded.shape[:2], "decoder_attention_mask", "target")
-            # Padding after a row's last token reaches no token; it matters only to a state that is kept. An exported
-            # graph cannot depend on the numbers.
-            if not torch.compiler.is_exporting() and (
-                mask.all() or (not keeps_cache and bool((mask[:, :-1] | ~mask[:, 1:]).all()))
-            ):
-                mask = None
-        if mask is None and not records_past:
-            return [(embedded, None)]
-        moves_on = [None] * length if mask is None else mask.split(1, dim=1)
-        return list(zip(embedded.split(1, dim=1), moves_on, strict=True))
+        return {name: part for name, part in given.items() if part is not None}
 
 
-def rows_per_source(encoder_outputs: Any) -> int:
-    """How many rows of the target belong to one row of the source."""
-    return getattr(encoder_outputs, "rows_per_source", None) or 1
+DECODERS: dict[str, type[RnnS2SDecoder]] = {"residual": RnnS2SDecoder}
+"""`decoder_type` of the configuration, and the decoder it means."""
 
 
-def _join(readings: list[Reading]) -> Reading:
-    if len(readings) == 1:
-        return readings[0]
-    weights = [reading.weights for reading in readings if reading.weights is not None]
-    return Reading(
-        [torch.cat(parts, dim=1) for parts in zip(*(reading.layer_outputs for reading in readings), strict=True)],
-        torch.cat(weights, dim=1) if weights else None,
-        torch.cat([reading.last_hidden_state for reading in readings], dim=1),
+def _joined(outputs: list[DecoderOutput]) -> DecoderOutput:
+    """What was computed of some chunks of the target, one after another."""
+    if len(outputs) == 1:
+        return outputs[0]
+    weights = [output.weights for output in outputs if output.weights is not None]
+    return DecoderOutput(
+        torch.cat([output.last_hidden_state for output in outputs], dim=1),
+        torch.cat(weights, dim=2) if weights else None,
+        tuple(torch.cat(parts, dim=1) for parts in zip(*(one.layer_outputs for one in outputs), strict=True)),
     )
 
 
-def _where(moves_on: torch.Tensor, new: DecoderState, old: DecoderState) -> DecoderState:
-    return tuple(
-        tuple(torch.where(moves_on, after, before) for after, before in zip(new_layer, old_layer, strict=True))
-        for new_layer, old_layer in zip(new, old, strict=True)
-    )
-
-
-__all__ = ["Reading", "RnnS2SDecoder", "Sources", "rows_per_source"]
+__all__ = ["DECODERS", "RnnS2SDecoder"]

@@ -10,9 +10,12 @@ from torch import nn
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .base_rnn_s2s import RnnS2SPart, boolean_mask, embed
+from .base_rnn_s2s import RnnS2SPart
+from .cells_rnn_s2s import CELLS, SequenceDropout
 from .configuration_rnn_s2s import RnnS2SConfig
-from .recurrent_rnn_s2s import CELLS, PaddedSource, SequenceDropout, UnpaddedSource
+from .head_rnn_s2s import HEADS
+from .inputs_rnn_s2s import boolean_mask, embed
+from .padding_rnn_s2s import PaddedSource, UnpaddedSource
 
 
 @dataclass
@@ -22,13 +25,15 @@ class RnnS2SEncoderOutput(ModelOutput):
     for beams.
 
     Args:
-        last_hidden_state: the memory `(batch, source, hidden)`, zero at padding.
-        final_hidden: hidden state of each layer after a row's last token, `(batch, layers, hidden)`.
+        last_hidden_state: the memory `(batch, source, memory)`, zero at padding. Its length need not be the input's.
+        final_hidden: hidden state of each layer after a row's last token, `(batch, layers, state)`; None from encoders
+            without one.
         final_cell: the same for the cell state; None for cells without one.
         attention_mask: `(batch, source)`, 1 at tokens; None if no row is padded.
         hidden_states: embeddings and the outputs of each layer, if asked for.
         rows_per_source: how many rows of the target, one after another, belong to each row here; None means one.
             `generate()` sets it where other models get a copy of their encoder's output for every beam.
+        source_ids: token ids `(batch, source)`, for a head that copies from the source.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -37,16 +42,26 @@ class RnnS2SEncoderOutput(ModelOutput):
     attention_mask: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     rows_per_source: int | None = None
+    source_ids: torch.Tensor | None = None
 
 
 class RnnS2SEncoder(RnnS2SPart):
     """
     Reads the source: one bidirectional layer (Schuster & Paliwal 1997), then layers that run forward with residual
     connections (Wu et al. 2016, section 3.1).
+
+    Any other encoder is called as this one is, with its main input and a mask, and has the same attributes.
+
+    Attributes:
+        main_input_name: of the argument it reads, `input_ids`, or `input_features` `(batch, frames, features)`.
+        memory_size: width of the memory.
+        state_size: width of the final states; 0 if it gives none.
+        keeps_length: whether the memory has a place for every place of the input. One that does not gives a mask.
     """
 
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
+        self.memory_size = self.state_size = config.hidden_size
         cell = CELLS[config.cell_type]
         size = config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
@@ -55,6 +70,7 @@ class RnnS2SEncoder(RnnS2SPart):
         self.backward_layer = cell(config.embedding_size, size // 2)
         self.upper_layers = nn.ModuleList(cell(size, size) for _ in range(config.encoder_layers - 1))
         self.dropout = SequenceDropout(config.dropout)
+        self.keeps_ids = HEADS[config.head_type].needs_source_ids
         self.post_init()
 
     @can_return_tuple
@@ -108,6 +124,7 @@ class RnnS2SEncoder(RnnS2SPart):
             final_cell=cell[0] if cell else None,
             attention_mask=mask,
             hidden_states=None if shown is None else tuple(shown),
+            source_ids=input_ids if self.keeps_ids else None,
         )
 
     def _source_mask(
@@ -121,6 +138,15 @@ class RnnS2SEncoder(RnnS2SPart):
         # Worth a look on the CPU, where it costs nothing; elsewhere it would wait for the device.
         unpadded = mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
         return None if unpadded else mask
+
+
+ENCODERS: dict[str, type[RnnS2SPart]] = {"bidirectional": RnnS2SEncoder}
+"""`encoder_type` of the configuration, and the encoder it means."""
+
+
+def rows_per_source(encoder_outputs: Any) -> int:
+    """How many rows of the target belong to one row of the source."""
+    return getattr(encoder_outputs, "rows_per_source", None) or 1
 
 
 def whole_encoder_outputs(outputs: Any, cell_type: str) -> Any:
@@ -143,4 +169,4 @@ def whole_encoder_outputs(outputs: Any, cell_type: str) -> Any:
     return RnnS2SEncoderOutput(**named)
 
 
-__all__ = ["RnnS2SEncoder", "RnnS2SEncoderOutput", "whole_encoder_outputs"]
+__all__ = ["ENCODERS", "RnnS2SEncoder", "RnnS2SEncoderOutput", "rows_per_source", "whole_encoder_outputs"]

@@ -13,8 +13,7 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 
 from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
 from .configuration_rnn_s2s import RnnS2SConfig
-from .decoder_rnn_s2s import rows_per_source
-from .encoder_rnn_s2s import RnnS2SEncoderOutput, whole_encoder_outputs
+from .encoder_rnn_s2s import RnnS2SEncoderOutput, rows_per_source, whole_encoder_outputs
 from .limits_rnn_s2s import NEEDED, check_generation_file, check_generation_settings
 from .numbers_rnn_s2s import FirstLogits, removes_invalid_values, require_usable_weights
 

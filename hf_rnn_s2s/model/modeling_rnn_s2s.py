@@ -13,13 +13,15 @@ from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
-from .base_rnn_s2s import RnnS2SPreTrainedModel, check_ids
+from .base_rnn_s2s import RnnS2SPreTrainedModel
 from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
-from .decoder_rnn_s2s import RnnS2SDecoder
-from .encoder_rnn_s2s import RnnS2SEncoder, RnnS2SEncoderOutput, whole_encoder_outputs
+from .decoder_rnn_s2s import DECODERS
+from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, whole_encoder_outputs
 from .generation_rnn_s2s import RnnS2SGenerationMixin
-from .head_rnn_s2s import IGNORED_LABEL, VocabularyHead
+from .head_rnn_s2s import HEADS, IGNORED_LABEL
+from .inputs_rnn_s2s import check_ids
+from .state_rnn_s2s import DecoderOutput, Sources
 
 logger = logging.get_logger(__name__)
 
@@ -32,19 +34,28 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
 
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
-        self.encoder = RnnS2SEncoder(config)
-        self.decoder = RnnS2SDecoder(config)
+        encoder: Any = ENCODERS[config.encoder_type](config)
+        self.encoder = encoder
+        self.decoder = DECODERS[config.decoder_type](config, encoder.memory_size, encoder.state_size)
+        self.main_input_name = encoder.main_input_name
+        self._require_state()
         self.post_init()
 
     @property
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
-        if not self.config.share_encoder_decoder_embeddings:
+        if not self.shares_embeddings:
             return {}
         return {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
 
+    @property
+    def shares_embeddings(self) -> bool:
+        """Whether source and target have one embedding matrix, which takes an encoder that reads tokens."""
+        return bool(self.config.share_encoder_decoder_embeddings) and hasattr(self.encoder, "embed_tokens")
+
     def get_input_embeddings(self) -> nn.Module:
-        """The source embeddings, which are the target's too if the two share one matrix."""
-        return self.encoder.embed_tokens
+        """The source embeddings, which are the target's too if the two share one matrix; the target's where the source
+        has no tokens."""
+        return getattr(self.encoder, "embed_tokens", self.decoder.embed_tokens)
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """
@@ -59,8 +70,9 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
                 f"The new embeddings have {value.embedding_dim} numbers each, but embedding_size is "
                 f"{self.config.embedding_size}."
             )
-        self.encoder.embed_tokens = value
-        if self.config.share_encoder_decoder_embeddings:
+        if hasattr(self.encoder, "embed_tokens"):
+            self.encoder.embed_tokens = value
+        if self.shares_embeddings or not hasattr(self.encoder, "embed_tokens"):
             self.decoder.embed_tokens = value
 
     def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
@@ -94,6 +106,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        input_features: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
         """
@@ -110,6 +123,8 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             output_attentions: whether to return `cross_attentions`, one tensor `(batch, 1, target, source)`, or none
                 without attention, and `decoder_attentions`, which is empty: no layer attends to the target.
             output_hidden_states: whether to return the outputs of every layer.
+            input_features: source `(batch, frames, features)`, for an encoder that reads features; its mask is
+                `(batch, frames)`.
 
         Returns:
             The decoder's last hidden state `(batch, target, embedding)` and what was asked for.
@@ -124,18 +139,15 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
         if encoded is None:
-            encoded = self.encoder(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                inputs_embeds=inputs_embeds,
-                output_hidden_states=output_hidden_states,
-                return_dict=True,
-            )
+            encoded = self._encode(input_ids, inputs_embeds, input_features, attention_mask, output_hidden_states)
+            memory_mask = None  # that of the encoder's output
+        else:
+            memory_mask = self.memory_mask(attention_mask)
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
             encoder_outputs=encoded,
-            encoder_attention_mask=attention_mask,
+            encoder_attention_mask=memory_mask,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=self.config.use_cache if use_cache is None else use_cache,
@@ -153,6 +165,35 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             encoder_hidden_states=encoded.hidden_states,
         )
 
+    def memory_mask(self, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+        """What a mask of the input says of the memory: the same where the encoder keeps the length, else nothing."""
+        return attention_mask if self.encoder.keeps_length else None
+
+    def _encode(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        input_features: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        output_hidden_states: bool | None,
+    ) -> RnnS2SEncoderOutput:
+        named = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "input_features": input_features}
+        given = {name: value for name, value in named.items() if value is not None}
+        reads = ("input_ids", "inputs_embeds") if self.main_input_name == "input_ids" else (self.main_input_name,)
+        for name in given:
+            if name not in reads:
+                raise ValueError(f"{name} was passed, but the encoder of this model reads {self.main_input_name}.")
+        return self.encoder(
+            attention_mask=attention_mask, output_hidden_states=output_hidden_states, return_dict=True, **given
+        )
+
+    def _require_state(self) -> None:
+        if self.decoder.bridge.reads_state and not self.encoder.state_size:
+            raise ValueError(
+                f"bridge={self.config.bridge!r} reads the encoder's final states, but encoder_type="
+                f"{self.config.encoder_type!r} has none. Choose bridge='zero', or a bridge that reads the memory."
+            )
+
 
 class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixin):
     """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
@@ -161,14 +202,15 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         super().__init__(config)
         self.model = RnnS2SModel(config)
         self.lm_head = nn.Linear(config.embedding_size, config.target_vocab_size)
-        self.output_head = VocabularyHead()
+        self.output_head = HEADS[config.head_type](config)
+        self.main_input_name = self.model.main_input_name
         self._skips_logits = False
         self.post_init()
 
     @property
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
         source, target = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
-        shared = self.config.share_encoder_decoder_embeddings
+        shared = self.model.shares_embeddings
         tied = {target: source} if shared else {}
         if self.config.tie_word_embeddings:
             tied["lm_head.weight"] = source if shared else target
@@ -192,6 +234,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
         return_logits: bool | None = None,
+        input_features: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """
@@ -224,9 +267,13 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         """
         if labels is not None:
             use_cache = False
-            _check_labels(labels, input_ids if inputs_embeds is None else inputs_embeds, self.config.target_vocab_size)
+            given = (input_ids, inputs_embeds, input_features)
+            source = next((one for one in given if one is not None), None)
+            _check_labels(labels, source, self.config.target_vocab_size)
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -237,26 +284,28 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
-            output_attentions=output_attentions,
+            output_attentions=output_attentions or self.output_head.needs_attention,
             output_hidden_states=output_hidden_states,
+            input_features=input_features,
             return_dict=True,
         )
-        hidden = outputs.last_hidden_state
+        output = DecoderOutput(outputs.last_hidden_state, next(iter(outputs.cross_attentions or ()), None))
+        sources = self._sources(input_ids, encoder_outputs, outputs.encoder_last_hidden_state)
         keeps_all = isinstance(logits_to_keep, int) and logits_to_keep == 0
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         if return_logits is None:
             return_logits = not (self._skips_logits and self.training and labels is not None)
-        logits = self.output_head(self.lm_head, hidden[:, kept]) if return_logits else None
+        logits = self.output_head(self.lm_head, output.at(kept), sources) if return_logits else None
         loss = None
         if labels is not None:
-            loss = self._loss(hidden, labels, num_items_in_batch, logits if keeps_all else None)
+            loss = self._loss(output, sources, labels, num_items_in_batch, logits if keeps_all else None)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
             decoder_hidden_states=outputs.decoder_hidden_states,
-            decoder_attentions=outputs.decoder_attentions,
-            cross_attentions=outputs.cross_attentions,
+            decoder_attentions=outputs.decoder_attentions if output_attentions else None,
+            cross_attentions=outputs.cross_attentions if output_attentions else None,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
             encoder_hidden_states=outputs.encoder_hidden_states,
         )
@@ -336,15 +385,29 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         self.tie_weights()
         return embeddings
 
+    def _sources(self, input_ids: torch.Tensor | None, encoder_outputs: Any, memory: torch.Tensor) -> Sources:
+        """What a head may want to know of the sources."""
+        ids = None
+        if self.output_head.needs_source_ids:
+            encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
+            ids = input_ids if encoded is None else getattr(encoded, "source_ids", None)
+            if ids is None:
+                raise ValueError(
+                    f"head_type={self.config.head_type!r} copies from the source, so it needs its token ids: pass "
+                    "input_ids, or encoder_outputs that the encoder of this model made of them."
+                )
+        return Sources(memory, None, None, ids)
+
     def _loss(
         self,
-        hidden: torch.Tensor,
+        output: DecoderOutput,
+        sources: Sources,
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None,
         logits: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Of hidden states `(batch, target, embedding)`, or of their logits `(batch, target, vocabulary)` if some are
-        there already."""
+        """Of decoder outputs, or of their logits `(batch, target, vocabulary)` if some are there already."""
+        hidden = output.last_hidden_state
         if hidden.shape[:2] != labels.shape:
             raise ValueError(
                 f"labels has the shape {tuple(labels.shape)}, but the target is {tuple(hidden.shape[:2])}: "
@@ -352,7 +415,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             )
         labels = labels.to(hidden.device).long()
         smoothing = self.config.label_smoothing if self.training else 0.0
-        total = self.output_head.loss(self.lm_head, hidden, labels, smoothing, logits)
+        total = self.output_head.loss(self.lm_head, output, sources, labels, smoothing, logits)
         if num_items_in_batch is None:
             num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
         elif isinstance(num_items_in_batch, torch.Tensor):

@@ -15,8 +15,8 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils._pytree import tree_map
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, Shortlist, quantize_int8
-from hf_rnn_s2s.decoding.packing import packed
 from hf_rnn_s2s.decoding.guard import has_hooks_for_all, is_unchanged
+from hf_rnn_s2s.decoding.packing import packed
 
 from .test_search import model_that_ends, sources
 

@@ -21,7 +21,7 @@ from hf_rnn_s2s import (
 )
 from hf_rnn_s2s.decoding.int8 import Int8Linear, Int8LSTMLayer
 from hf_rnn_s2s.machine import has_fast_int8
-from hf_rnn_s2s.model.recurrent_rnn_s2s import LSTMLayer
+from hf_rnn_s2s.model.cells_rnn_s2s import LSTMLayer
 
 from .test_search import model_that_ends, sources
 

@@ -11,7 +11,7 @@ from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.decoding import packing
 from hf_rnn_s2s.decoding.packing import PackedLinear, PackedLSTMLayer, packed
 from hf_rnn_s2s.decoding.stepper import Stepper
-from hf_rnn_s2s.model.recurrent_rnn_s2s import GRULayer, LSTMLayer
+from hf_rnn_s2s.model.cells_rnn_s2s import GRULayer, LSTMLayer
 
 IS_POSSIBLE = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
 pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="the kernels that read packed weights are those of x86")

@@ -1,16 +1,19 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from hf_rnn_s2s.model.attention_rnn_s2s import ATTENTION_SCORES, CONTEXT_FUSIONS, Attention, AttentionScore
+from hf_rnn_s2s.model.attention_rnn_s2s import ATTENTIONS, CONTEXT_FUSIONS, AttentionScore, ScoredAttention
+from hf_rnn_s2s.model.state_rnn_s2s import Sources
 
 QUERY_SIZE, MEMORY_SIZE = 6, 6
+SCORES: Any = {name: kind for name, kind in ATTENTIONS.items() if kind and issubclass(kind, AttentionScore)}
 
 
 def random_score(name: str) -> AttentionScore:
     torch.manual_seed(0)
-    score = ATTENTION_SCORES[name](QUERY_SIZE, MEMORY_SIZE).double()
+    score = SCORES[name](QUERY_SIZE, MEMORY_SIZE).double()
     with torch.no_grad():
         for parameter in score.parameters():
             parameter.normal_()
@@ -32,7 +35,7 @@ def plain_score(score: AttentionScore, name: str, query: torch.Tensor, memory: t
     return float(score.score_projection.weight @ met)
 
 
-@pytest.mark.parametrize("name", ATTENTION_SCORES)
+@pytest.mark.parametrize("name", SCORES)
 @torch.no_grad()
 def test_scores_are_those_of_the_equations(name: str) -> None:
     score = random_score(name)
@@ -46,16 +49,16 @@ def test_scores_are_those_of_the_equations(name: str) -> None:
                 assert scores[row, target, source].item() == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ATTENTION_SCORES)
+@pytest.mark.parametrize("name", SCORES)
 @torch.no_grad()
 def test_padding_has_no_weight_and_does_not_change_the_rest(name: str) -> None:
-    attention = Attention(random_score(name), dropout=0.0)
+    attention = ScoredAttention(random_score(name), dropout=0.0)
     query = torch.randn(1, 3, QUERY_SIZE, dtype=torch.float64)
     memory = torch.randn(1, 5, MEMORY_SIZE, dtype=torch.float64)
     mask = torch.tensor([[True, False, True, True, False]])
-    context, weights = attention(query, attention.prepare(memory), memory, mask)
+    context, weights, _ = attention(query, Sources(memory, attention.prepare(memory), mask))
     short = memory[:, mask[0]]
-    short_context, short_weights = attention(query, attention.prepare(short), short, None)
+    short_context, short_weights, _ = attention(query, Sources(short, attention.prepare(short), None))
     assert weights[:, :, ~mask[0]].eq(0).all()
     torch.testing.assert_close(weights[:, :, mask[0]], short_weights, rtol=0, atol=1e-12)
     torch.testing.assert_close(context, short_context, rtol=0, atol=1e-12)
@@ -63,10 +66,11 @@ def test_padding_has_no_weight_and_does_not_change_the_rest(name: str) -> None:
 
 
 def test_a_row_of_only_padding_has_a_zero_context() -> None:
-    attention = Attention(random_score("general"), dropout=0.0)
+    attention = ScoredAttention(random_score("general"), dropout=0.0)
     memory = torch.zeros(1, 4, MEMORY_SIZE, dtype=torch.float64)
     query = torch.randn(1, 2, QUERY_SIZE, dtype=torch.float64, requires_grad=True)
-    context, weights = attention(query, attention.prepare(memory), memory, torch.zeros(1, 4, dtype=torch.bool))
+    nothing = torch.zeros(1, 4, dtype=torch.bool)
+    context, weights, _ = attention(query, Sources(memory, attention.prepare(memory), nothing))
     assert context.eq(0).all()
     torch.testing.assert_close(weights, torch.full_like(weights, 0.25))
     context.sum().backward()
@@ -75,19 +79,19 @@ def test_a_row_of_only_padding_has_a_zero_context() -> None:
 
 
 def test_low_precision_padding_has_no_weight_either() -> None:
-    attention = Attention(random_score("dot").bfloat16(), dropout=0.0)
+    attention = ScoredAttention(random_score("dot").bfloat16(), dropout=0.0)
     memory = torch.randn(1, 3, MEMORY_SIZE, dtype=torch.bfloat16)
     query = 100 * torch.randn(1, 2, QUERY_SIZE, dtype=torch.bfloat16)
-    _, weights = attention(query, memory, memory, torch.tensor([[True, True, False]]))
+    _, weights, _ = attention(query, Sources(memory, memory, torch.tensor([[True, True, False]])))
     assert weights[..., 2].eq(0).all()
     assert weights.isfinite().all()
 
 
 def test_dropout_acts_on_the_context_but_not_on_the_shown_weights() -> None:
-    attention = Attention(random_score("dot"), dropout=0.5).train()
+    attention = ScoredAttention(random_score("dot"), dropout=0.5).train()
     memory = torch.randn(1, 50, MEMORY_SIZE, dtype=torch.float64)
     query = torch.randn(1, 2, QUERY_SIZE, dtype=torch.float64)
-    context, weights = attention(query, memory, memory, None)
+    context, weights, _ = attention(query, Sources(memory, memory, None))
     torch.testing.assert_close(weights.sum(-1), torch.ones(1, 2, dtype=torch.float64))
     assert not torch.allclose(context, weights @ memory)
 

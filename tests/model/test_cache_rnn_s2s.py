@@ -4,17 +4,19 @@ from transformers import Cache, DynamicCache
 
 from hf_rnn_s2s import RnnS2SCache, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.model.cache_rnn_s2s import require_cache
+from hf_rnn_s2s.model.state_rnn_s2s import DecoderState
 
 
-def state_of(value: float, rows: int = 2) -> tuple[tuple[torch.Tensor, ...], ...]:
+def state_of(value: float, rows: int = 2) -> DecoderState:
     """Two layers of hidden and cell state that tell rows and values apart."""
     row = torch.arange(rows, dtype=torch.float32).unsqueeze(1)
-    return tuple(tuple(100 * layer + 10 * part + row + value for part in range(2)) for layer in range(2))
+    layers = range(2)
+    return DecoderState(tuple(tuple(100 * layer + 10 * part + row + value for part in range(2)) for layer in layers))
 
 
 def first_numbers(cache: RnnS2SCache) -> list[float]:
     assert cache.state is not None
-    return cache.state[0][0][:, 0].tolist()
+    return cache.state.layers[0][0][:, 0].tolist()
 
 
 def test_a_new_cache_is_empty() -> None:
@@ -33,7 +35,7 @@ def test_reordering_moves_states_and_leaves_keys() -> None:
     cache.reorder_cache(torch.tensor([1, 1]))
     assert first_numbers(cache) == [1.0, 1.0]
     assert cache.state is not None
-    assert cache.state[1][1][:, 0].tolist() == [111.0, 111.0]
+    assert cache.state.layers[1][1][:, 0].tolist() == [111.0, 111.0]
     assert cache.keys is keys
     assert cache.get_seq_length() == 5
     assert cache.get_mask_sizes(2) == (7, 0)

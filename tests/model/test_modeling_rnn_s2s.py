@@ -12,15 +12,11 @@ from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel
-from hf_rnn_s2s.model.configuration_rnn_s2s import (
-    ATTENTION_LAYERS,
-    ATTENTION_TYPES,
-    BRIDGES,
-    CELL_TYPES,
-    CONTEXT_FUSIONS,
-)
+from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN
 
 from ..reference_model import logits_of
+
+CORE = ("cell_type", "attention_type", "context_fusion")
 
 VOCABULARY = 40
 
@@ -33,9 +29,9 @@ def build(seed: int = 0, **values: Any) -> RnnS2SForConditionalGeneration:
 
 def combinations() -> Iterator[dict[str, Any]]:
     """Every attention type, cell, fusion, placement and bridge, each with every other once at least."""
-    for index, (cell, attention, fusion) in enumerate(product(CELL_TYPES, ATTENTION_TYPES, CONTEXT_FUSIONS)):
-        for layer in ATTENTION_LAYERS:
-            bridges = [bridge for bridge in BRIDGES if not (attention == "none" and bridge == "zero")]
+    for index, (cell, attention, fusion) in enumerate(product(*map(BUILT_IN.__getitem__, CORE))):
+        for layer in BUILT_IN["attention_layer"]:
+            bridges = [bridge for bridge in BUILT_IN["bridge"] if not (attention == "none" and bridge == "zero")]
             yield {
                 "cell_type": cell,
                 "attention_type": attention,
@@ -273,7 +269,7 @@ def test_encoder_outputs_may_be_passed_as_a_tuple_but_must_be_whole() -> None:
             model(encoder_outputs=partial, decoder_input_ids=target)
 
 
-@pytest.mark.parametrize("cell_type", CELL_TYPES)
+@pytest.mark.parametrize("cell_type", BUILT_IN["cell_type"])
 @torch.no_grad()
 def test_the_memory_is_enough_for_a_decoder_that_starts_from_zeros(cell_type: str) -> None:
     model = build(bridge="zero", cell_type=cell_type)

@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
-from hf_rnn_s2s.model.configuration_rnn_s2s import CELL_TYPES
+from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN
 from hf_rnn_s2s.training.arguments import RnnS2STrainingArguments
 from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
@@ -77,7 +77,7 @@ def require_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.fixture(params=[(cell, target) for cell in CELL_TYPES for target in TARGETS], ids="-".join)
+@pytest.fixture(params=[(cell, target) for cell in BUILT_IN["cell_type"] for target in TARGETS], ids="-".join)
 def case(request: pytest.FixtureRequest) -> tuple[RnnS2SForConditionalGeneration, PeftModel]:
     """A model, and another one that was trained from it with adapters, which do something by now."""
     cell_type, target = request.param

@@ -11,14 +11,9 @@ import pytest
 import torch
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
-from hf_rnn_s2s.model.configuration_rnn_s2s import (
-    ATTENTION_LAYERS,
-    ATTENTION_TYPES,
-    BRIDGES,
-    CELL_TYPES,
-    CONTEXT_FUSIONS,
-)
+from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN
 
+CORE = ("cell_type", "attention_type", "context_fusion")
 END, FIRST_WORD, VOCABULARY = 2, 4, 12
 STEPS = 60
 ASKED = torch.tensor([[5, 7, 9, END, 0], [11, 4, 6, 8, END]])
@@ -48,15 +43,15 @@ print(json.dumps(answers))
 def options() -> list[dict[str, str]]:
     """Every attention type with every cell and fusion; every bridge and placement with each of them once at least."""
     chosen = []
-    for index, (cell, attention, fusion) in enumerate(product(CELL_TYPES, ATTENTION_TYPES, CONTEXT_FUSIONS)):
-        bridges = [bridge for bridge in BRIDGES if (attention, bridge) != ("none", "zero")]
+    for index, (cell, attention, fusion) in enumerate(product(*map(BUILT_IN.__getitem__, CORE))):
+        bridges = [bridge for bridge in BUILT_IN["bridge"] if (attention, bridge) != ("none", "zero")]
         chosen.append(
             {
                 "cell_type": cell,
                 "attention_type": attention,
                 "context_fusion": fusion,
                 "bridge": bridges[index % len(bridges)],
-                "attention_layer": ATTENTION_LAYERS[index // 2 % 2],
+                "attention_layer": BUILT_IN["attention_layer"][index // 2 % 2],
             }
         )
     return chosen

@@ -2,14 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from hf_rnn_s2s.model import recurrent_rnn_s2s
-from hf_rnn_s2s.model.recurrent_rnn_s2s import (
-    CELLS,
-    PaddedSource,
-    RecurrentLayer,
-    SequenceDropout,
-    UnpaddedSource,
-)
+from hf_rnn_s2s.model import cells_rnn_s2s
+from hf_rnn_s2s.model.cells_rnn_s2s import CELLS, RecurrentLayer, SequenceDropout
 
 from ..reference_model import run
 
@@ -50,7 +44,7 @@ def test_a_layer_agrees_with_torch_forwards_and_backwards(cell_type: str) -> Non
         torch.testing.assert_close(parameter.grad, theirs.get_parameter(f"{name}_l0").grad)
 
 
-@pytest.mark.parametrize("rows", [1, recurrent_rnn_s2s.FEW_ROWS, recurrent_rnn_s2s.FEW_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, cells_rnn_s2s.FEW_ROWS, cells_rnn_s2s.FEW_ROWS + 1])
 @pytest.mark.parametrize("cell_type", CELLS)
 def test_step_by_step_is_the_same_for_few_rows_and_for_many(cell_type: str, rows: int) -> None:
     layer = random_layer(cell_type, torch.float64)
@@ -127,24 +121,6 @@ def test_a_loaded_parameter_is_never_drawn_again(cell_type: str, loaded: str) ->
     layer.initialize()
     for name, tensor in layer.state_dict().items():
         assert torch.equal(tensor, before[name]) == (name == loaded)
-
-
-def test_padded_source_layouts() -> None:
-    mask = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]).bool()
-    ids = torch.tensor([[1, 2, 3, 0], [0, 1, 2, 3], [1, 0, 0, 2], [1, 2, 3, 4]])
-    source = PaddedSource(mask)
-    assert source.forward_order(ids).tolist() == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 1, 2], [1, 2, 3, 4]]
-    assert source.backward_order(ids).tolist() == [[0, 3, 2, 1], [0, 3, 2, 1], [0, 0, 2, 1], [4, 3, 2, 1]]
-    assert source.padding.tolist() == [[True] + [False] * 3] * 2 + [[True] * 2 + [False] * 2, [False] * 4]
-    assert torch.equal(source.original_order(source.forward_order(ids)), ids)
-    assert torch.equal(source.backward_to_forward(source.backward_order(ids)), source.forward_order(ids))
-
-
-def test_unpadded_source_is_a_padded_one_without_padding() -> None:
-    outputs = torch.randn(2, 5, 3)
-    plain, padded = UnpaddedSource(), PaddedSource(torch.ones(2, 5, dtype=torch.bool))
-    for name in ("forward_order", "backward_order", "backward_to_forward", "original_order"):
-        assert torch.equal(getattr(plain, name)(outputs), getattr(padded, name)(outputs))
 
 
 def test_sequence_dropout_draws_one_mask_for_all_steps_of_a_row() -> None:

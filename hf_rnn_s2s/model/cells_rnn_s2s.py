@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from transformers import initialization
 
+from .state_rnn_s2s import LayerState
+
 # Beyond any pre-activation that training reaches, and still a float16 number: the sigmoid is exactly 0 or 1.
 SHUT = 1e4
 
@@ -29,13 +31,15 @@ WHY_NOT_COMPILED = (
     "or use torch.export(strict=False), which does write them out."
 )
 
-LayerState = tuple[torch.Tensor, ...]
-"""What one recurrent layer carries from step to step: `(hidden,)` or `(hidden, cell)`, each `(batch, hidden)`."""
-
 
 class RecurrentLayer(nn.Module):
     """
     One layer in one direction. Subclasses say how many gates it has and which kernel computes it.
+
+    Attributes:
+        gate_count: number of gates, whose weights stand below each other.
+        state_names: what its state consists of.
+        needs_steps: whether it can read a whole sequence only one step at a time, so that the decoder had better loop.
 
     Args:
         input_size: width of the inputs.
@@ -44,6 +48,7 @@ class RecurrentLayer(nn.Module):
 
     gate_count: int
     state_names: tuple[str, ...]
+    needs_steps = False
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -191,8 +196,6 @@ class GRULayer(RecurrentLayer):
 
 
 CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
-STATE_NAMES = tuple(dict.fromkeys(name for cell in CELLS.values() for name in cell.state_names))
-"""What the state of any cell may consist of."""
 """`cell_type` of the configuration, and the layer it means."""
 
 
@@ -220,76 +223,9 @@ class SequenceDropout(nn.Module):
         return f"probability={self.probability}"
 
 
-class UnpaddedSource:
-    """How a source without padding is laid out for the two directions; the contract is that of `PaddedSource`."""
-
-    padding = None
-
-    def forward_order(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The inputs `(batch, source, ...)` as they are."""
-        return inputs
-
-    def backward_order(self, inputs: torch.Tensor) -> torch.Tensor:
-        """`(batch, source, ...)` in reverse order."""
-        return inputs.flip(1)
-
-    def backward_to_forward(self, outputs: torch.Tensor) -> torch.Tensor:
-        """From the layout of `backward_order` to that of `forward_order`."""
-        return outputs.flip(1)
-
-    def original_order(self, outputs: torch.Tensor) -> torch.Tensor:
-        """The outputs as they are: both layouts are one."""
-        return outputs
-
-
-class PaddedSource:
-    """
-    Moves each row's tokens to the end of the row, in reading order or reversed, and the results back.
-
-    Args:
-        mask: `(batch, source)`, True at tokens. Padding may stand anywhere.
-    """
-
-    def __init__(self, mask: torch.Tensor) -> None:
-        time = mask.shape[1]
-        lengths = mask.sum(1, keepdim=True)
-        token_rank = mask.cumsum(1) - 1
-        padding_rank = (~mask).cumsum(1) - 1
-        forward_slot = torch.where(mask, time - lengths + token_rank, padding_rank)
-        backward_slot = torch.where(mask, time - 1 - token_rank, padding_rank)
-        self._forward_slot = forward_slot
-        self._forward_source = forward_slot.argsort(1)
-        self._backward_source = backward_slot.argsort(1)
-        self._backward_slot_of_forward = backward_slot.gather(1, self._forward_source)
-        self.padding = torch.arange(time, device=mask.device) < time - lengths
-
-    def forward_order(self, inputs: torch.Tensor) -> torch.Tensor:
-        """`(batch, source, ...)` in reading order, each row's tokens at its end."""
-        return _take_positions(inputs, self._forward_source)
-
-    def backward_order(self, inputs: torch.Tensor) -> torch.Tensor:
-        """`(batch, source, ...)` in reverse order, each row's tokens at its end."""
-        return _take_positions(inputs, self._backward_source)
-
-    def backward_to_forward(self, outputs: torch.Tensor) -> torch.Tensor:
-        """From the layout of `backward_order` to that of `forward_order`."""
-        return _take_positions(outputs, self._backward_slot_of_forward)
-
-    def original_order(self, outputs: torch.Tensor) -> torch.Tensor:
-        """From the layout of `forward_order` to that of the input."""
-        return _take_positions(outputs, self._forward_slot)
-
-
 def is_loaded(parameter: torch.Tensor) -> bool:
     """Whether transformers has filled the parameter from a checkpoint, so that it must not be drawn again."""
     return getattr(parameter, "_is_hf_initialized", False)
-
-
-def _take_positions(tensor: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    # Whole rows of the flattened tensor move in one copy each; torch.gather would move single numbers.
-    batch, time = positions.shape
-    first_of_row = torch.arange(batch, device=positions.device).unsqueeze(1) * time
-    return tensor.flatten(0, 1).index_select(0, (positions + first_of_row).flatten()).view_as(tensor)
 
 
 def _kernel_arguments() -> tuple[bool, int, float, bool, bool, bool]:
@@ -298,13 +234,4 @@ def _kernel_arguments() -> tuple[bool, int, float, bool, bool, bool]:
     return True, 1, 0.0, torch.is_grad_enabled(), False, True
 
 
-__all__ = [
-    "CELLS",
-    "STATE_NAMES",
-    "GRULayer",
-    "LSTMLayer",
-    "LayerState",
-    "PaddedSource",
-    "RecurrentLayer",
-    "SequenceDropout",
-]
+__all__ = ["CELLS", "GRULayer", "LSTMLayer", "RecurrentLayer", "SequenceDropout", "is_loaded"]

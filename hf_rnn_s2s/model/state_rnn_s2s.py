@@ -1,0 +1,125 @@
+"""What the decoder looks at, what it computes, and what it carries from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+LayerState = tuple[torch.Tensor, ...]
+"""What one recurrent layer carries from step to step: `(hidden,)` or `(hidden, cell)`, each `(batch, hidden)`."""
+
+
+class Sources(NamedTuple):
+    """
+    What the decoder looks at while it writes, made once per source sentence. Several rows of the target may belong to
+    one source, such as its beams; they stand next to each other.
+
+    Attributes:
+        memory: `(sources, source, memory)`.
+        keys: what the attention prepared of it, `(sources, source, key)`; None without attention.
+        mask: `(sources, source)`, True at tokens; None if there is no padding.
+        ids: token ids `(sources, source)`, for a head that copies; None for others.
+    """
+
+    memory: torch.Tensor
+    keys: torch.Tensor | None
+    mask: torch.Tensor | None
+    ids: torch.Tensor | None = None
+
+    def select(self, indices: torch.Tensor) -> Sources:
+        """The sources with these indices, in this order."""
+        return self.map(lambda part: part.index_select(0, indices))
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Sources:
+        """The sources with every part changed."""
+        return Sources(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
+
+
+class DecoderOutput(NamedTuple):
+    """
+    What the decoder computed of some target positions.
+
+    Attributes:
+        last_hidden_state: `(rows, time, embedding)`, which the output layer turns into logits.
+        weights: of the attention, `(rows, heads, time, source)`; None without attention.
+        layer_outputs: of each layer, `(rows, time, hidden)`.
+    """
+
+    last_hidden_state: torch.Tensor
+    weights: torch.Tensor | None = None
+    layer_outputs: tuple[torch.Tensor, ...] = ()
+
+    def at(self, positions: slice | torch.Tensor) -> DecoderOutput:
+        """What was computed of some of these positions."""
+        weights = None if self.weights is None else self.weights[:, :, positions]
+        return DecoderOutput(
+            self.last_hidden_state[:, positions], weights, tuple(one[:, positions] for one in self.layer_outputs)
+        )
+
+
+class DecoderState(NamedTuple):
+    """
+    The decoder's state in every row. Each part is None, a tensor `(rows, ...)`, or any nesting of tuples, lists and
+    dictionaries of them.
+
+    Attributes:
+        layers: the states of all recurrent layers, the bottom layer first.
+        attention: what the attention remembers of earlier steps, such as a coverage vector.
+        fed_back: what the next step reads of this one beside the token, such as the attentional vector of input
+            feeding (Luong et al. 2015, section 3.3).
+    """
+
+    layers: tuple[LayerState, ...]
+    attention: Any = None
+    fed_back: Any = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.layers[0][0].shape[0]
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> DecoderState:
+        """The state with every tensor changed."""
+        return DecoderState(*(map_tensors(change, part) for part in self))
+
+    def select(self, rows: torch.Tensor) -> DecoderState:
+        """The rows with these indices, in this order."""
+        return self.map(lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
+
+    def repeat(self, count: int) -> DecoderState:
+        """Every row so many times, one after another."""
+        return self if count == 1 else self.map(lambda tensor: tensor.repeat_interleave(count, dim=0))
+
+    def where(self, mask: torch.Tensor, old: DecoderState) -> DecoderState:
+        """
+        This state in the rows of the mask `(rows, 1)` that are True, and the old one in the others.
+
+        A tensor that has grown since, such as one with a place for every step, is padded with zeros in the rows of the
+        old state. So what grows keeps its lengths beside it, `(rows,)`, which tell a row's places from padding.
+        """
+
+        def chosen(new: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+            if new.shape != before.shape:
+                growth = [now - then for now, then in zip(new.shape, before.shape, strict=True)]
+                before = functional.pad(before, [size for one in reversed(growth) for size in (0, one)])
+            return torch.where(mask.view(-1, *[1] * (new.dim() - 1)), new, before)
+
+        return DecoderState(*(map_tensors(chosen, *parts) for parts in zip(self, old, strict=True)))
+
+
+def map_tensors(change: Callable[..., torch.Tensor], part: Any, *others: Any) -> Any:
+    """What `change` makes of each tensor of a nesting, and of those in the same place of the others."""
+    if part is None:
+        return None
+    if isinstance(part, torch.Tensor):
+        return change(part, *others)
+    if isinstance(part, dict):
+        return {name: map_tensors(change, one, *(other[name] for other in others)) for name, one in part.items()}
+    changed = [map_tensors(change, *ones) for ones in zip(part, *others, strict=True)]
+    return type(part)(*changed) if hasattr(part, "_fields") else type(part)(changed)
+
+
+__all__ = ["DecoderOutput", "DecoderState", "LayerState", "Sources", "map_tensors"]

@@ -1,0 +1,56 @@
+"""Parts of a model by name: what there is, and how a class of one's own joins it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .model.attention_rnn_s2s import ATTENTIONS, CONTEXT_FUSIONS
+from .model.bridge_rnn_s2s import BRIDGES
+from .model.cells_rnn_s2s import CELLS
+from .model.configuration_rnn_s2s import CHOICES
+from .model.decoder_rnn_s2s import DECODERS
+from .model.encoder_rnn_s2s import ENCODERS
+from .model.head_rnn_s2s import HEADS
+
+REGISTRIES: dict[str, dict[str, Any]] = {
+    "encoder_type": ENCODERS,
+    "decoder_type": DECODERS,
+    "head_type": HEADS,
+    "cell_type": CELLS,
+    "attention_type": ATTENTIONS,
+    "context_fusion": CONTEXT_FUSIONS,
+    "bridge": BRIDGES,
+}
+"""Fields of the configuration that name a class, and the classes by these names."""
+
+
+def register(kind: str, name: str, the_class: type) -> None:
+    """
+    Makes a class of your own a part that a configuration can name. Call it before a model with it is built or loaded,
+    in every process.
+
+    Args:
+        kind: a field of `RnnS2SConfig` that names a class, such as `"attention_type"`.
+        name: the value of the field that means the class.
+        the_class: takes the place of those in `REGISTRIES[kind]`, whose contract it keeps. Derive it from one of them.
+
+    Raises:
+        ValueError: for another kind, or a name that means another class already.
+
+    Example:
+
+    ```python
+    >>> register("attention_type", "coverage", CoverageAttention)
+    >>> config = RnnS2SConfig(attention_type="coverage")
+    ```
+    """
+    if kind not in REGISTRIES:
+        raise ValueError(f"kind={kind!r} is not known; allowed are {', '.join(REGISTRIES)}.")
+    registry = REGISTRIES[kind]
+    if registry.get(name, the_class) is not the_class or (name in registry and registry[name] is None):
+        raise ValueError(f"{kind}={name!r} means another class already; choose another name.")
+    registry[name] = the_class
+    CHOICES[kind] = tuple(registry)
+
+
+__all__ = ["REGISTRIES", "register"]
