@@ -267,7 +267,7 @@ class RnnS2SConfig(CodeCarryingConfig):
         return self.dropout if self.embedding_dropout is None else self.embedding_dropout
 
     def _check_values(self) -> None:
-        for option in fields(self):  # type: ignore[arg-type]
+        for option in fields(self):
             name, rule, value = option.name, option.metadata, getattr(self, option.name)
             if name in CHOICES and value not in CHOICES[name]:
                 raise ValueError(f"{name}={value!r} is not known; allowed are {', '.join(CHOICES[name])}.")
@@ -386,7 +386,7 @@ def _require_quantization(quantization: Any) -> None:
         )
 
 
-OPTIONS = {option.name: option for option in fields(RnnS2SConfig) if "help" in option.metadata}  # type: ignore[arg-type]
+OPTIONS = {option.name: option for option in fields(RnnS2SConfig) if "help" in option.metadata}
 """The fields of the architecture."""
 CHOICES: dict[str, tuple[str, ...]] = {
     name: option.metadata["choices"] for name, option in OPTIONS.items() if "choices" in option.metadata
