@@ -7,7 +7,35 @@ from typing import Any
 import pytest
 from peft import PeftModel
 
+from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN, OPTIONS
+from hf_rnn_s2s.options import REGISTRIES
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def table_of_options() -> str:
+    """What the configuration says of its options, the names of classes first."""
+    rows = ["| Option | Values | |", "|---|---|---|"]
+    for name, option in sorted(OPTIONS.items(), key=lambda item: item[0] not in BUILT_IN):
+        values = ", ".join(f"`{choice}`" for choice in BUILT_IN.get(name, ()))
+        others = "yes or no" if str(option.type).startswith("bool") else "a number"
+        rows.append(f"| `{name}` | {values or others} | {first_sentence(option)} |")
+    return "\n".join(rows)
+
+
+def first_sentence(option: Any) -> str:
+    return re.split(r"(?<=[.;])\s", option.metadata["help"])[0].rstrip(";.")
+
+
+def test_the_table_of_options_is_that_of_the_configuration() -> None:
+    assert table_of_options() in README
+
+
+def test_there_is_a_class_for_every_name() -> None:
+    """Also after others have registered classes of their own."""
+    for kind, registry in REGISTRIES.items():
+        assert list(registry)[: len(BUILT_IN[kind])] == list(BUILT_IN[kind])
+    assert set(BUILT_IN) - set(REGISTRIES) == {"attention_layer"}  # which is no class
 
 
 def test_begin_in_python(capsys: pytest.CaptureFixture[str]) -> None:

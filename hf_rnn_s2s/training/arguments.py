@@ -1,7 +1,7 @@
 """What `train.py` can be told of the model and of the training run."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ..errors import UsageError
 from ..machine import has_fast_bfloat16
-from ..model.configuration_rnn_s2s import CHOICES, RnnS2SConfig
+from ..model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig
 from .tokenizer_training import SMALLEST_VOCABULARY
 
 logger = logging.get_logger(__name__)
@@ -36,12 +36,23 @@ BEST_MODEL_METRICS = {
 }
 
 
-def _switch(name: str, help: str) -> Any:
-    """A field for an argument of `RnnS2SConfig`: None, unless somebody asks for a value."""
-    metadata: dict[str, Any] = {"help": f"{help}; {getattr(RnnS2SConfig, name)} in a new model."}
-    if name in CHOICES:
-        metadata["choices"] = CHOICES[name]
-    return field(default=None, metadata=metadata)
+# Options of the model that a run says in another way: by its tokenizer, and by `label_smoothing_factor`
+OF_THE_RUN = {"vocab_size", "decoder_vocab_size", "label_smoothing"}
+
+
+def _options() -> list[tuple[str, Any, Any]]:
+    """An argument for every option of `RnnS2SConfig`: None, unless somebody asks for a value."""
+    types = {kind.__name__: kind for kind in (int, float, bool, str)}
+    arguments = []
+    for name, option in OPTIONS.items():
+        if name not in OF_THE_RUN:
+            text = option.metadata["help"].replace("`", "").removesuffix(".")
+            metadata: dict[str, Any] = {"help": f"{text}; {option.default} in a new model."}
+            if name in CHOICES:
+                metadata["choices"] = CHOICES[name]
+            kind = types[str(option.type).removesuffix(" | None")]
+            arguments.append((name, kind | None, field(default=None, metadata=metadata)))
+    return arguments
 
 
 def _preset(name: str, value: Any) -> Any:
@@ -49,9 +60,12 @@ def _preset(name: str, value: Any) -> Any:
     return field(default=value, metadata=Seq2SeqTrainingArguments.__dataclass_fields__[name].metadata)
 
 
+_Options: Any = make_dataclass("_Options", _options())
+
+
 @dataclass
-class ModelArguments:
-    """Which model is trained, with which vocabulary, and how it writes. `RnnS2SConfig` says more on each switch."""
+class ModelArguments(_Options):
+    """Which model is trained, with which vocabulary, and how it writes. The options are those of `RnnS2SConfig`."""
 
     _argument_group_name: ClassVar[str] = "model"
 
@@ -71,23 +85,6 @@ class ModelArguments:
         default=None,
         metadata={"help": "Tokens of a separate target vocabulary, at most. None: one vocabulary for both sides."},
     )
-    embedding_size: int | None = _switch("embedding_size", "Width of the token embeddings")
-    hidden_size: int | None = _switch("hidden_size", "Width of every recurrent layer, both directions together")
-    encoder_layers: int | None = _switch("encoder_layers", "Encoder layers; the first one reads in both directions")
-    decoder_layers: int | None = _switch("decoder_layers", "Decoder layers")
-    cell_type: str | None = _switch("cell_type", "Recurrent cell")
-    attention_type: str | None = _switch("attention_type", "How a query is compared with the encoder outputs")
-    attention_layer: str | None = _switch("attention_layer", "Decoder layer whose outputs are the queries")
-    context_fusion: str | None = _switch("context_fusion", "How a context joins a layer's input")
-    bridge: str | None = _switch("bridge", "How the final encoder state becomes the first decoder state")
-    dropout: float | None = _switch("dropout", "Dropout between recurrent layers, as a probability")
-    embedding_dropout: float | None = _switch("embedding_dropout", "Dropout of the embedded tokens (None: as dropout)")
-    attention_dropout: float | None = _switch("attention_dropout", "Dropout of the attention weights")
-    share_encoder_decoder_embeddings: bool | None = _switch(
-        "share_encoder_decoder_embeddings", "One embedding matrix for both sides (None: if the vocabulary is joint)"
-    )
-    tie_word_embeddings: bool | None = _switch("tie_word_embeddings", "The output layer uses the target embeddings")
-    initializer_range: float | None = _switch("initializer_range", "Standard deviation of the initial embeddings")
     num_beams: int | None = field(
         default=None,
         metadata={
@@ -126,8 +123,7 @@ class ModelArguments:
 
     def architecture(self) -> dict[str, Any]:
         """The arguments of `RnnS2SConfig` that somebody asked for."""
-        names = {switch.name for switch in fields(RnnS2SConfig)} - {"vocab_size", "decoder_vocab_size"}
-        given = {name: value for name, value in vars(self).items() if name in names}
+        given = {name: getattr(self, name) for name in OPTIONS if name not in OF_THE_RUN}
         return {name: value for name, value in given.items() if value is not None}
 
 
