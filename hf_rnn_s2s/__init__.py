@@ -5,12 +5,12 @@ Importing the package registers it: `AutoModelForSeq2SeqLM` and its kin load its
 """
 
 from .decoding.int8 import quantize_int8
+from .decoding.pipeline import RnnTranslationPipeline
 from .decoding.shortlist import Shortlist
 from .decoding.step_graphs import StepGraphs
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
 from .model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
-from .model.pipeline_rnn_s2s import RnnTranslationPipeline
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
 from .options import register
 from .registration import register_everything

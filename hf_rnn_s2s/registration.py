@@ -1,6 +1,6 @@
 """
 Makes others know this package: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`. And gives
-the model classes, which travel with checkpoints, what does not travel: the fast search and the fast loss.
+the model class, which travels with checkpoints, what does not travel (`runtime`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import torch
 import transformers.pipelines
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from .decoding.fast_search import FastSearch
+from .decoding.pipeline import RnnTranslationPipeline
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
-from .model.head_rnn_s2s import VocabularyHead
 from .model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
-from .model.pipeline_rnn_s2s import RnnTranslationPipeline
 from .model.state_rnn_s2s import DecoderState
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
-from .training.blocked_loss import fast_loss
+from .runtime import Runtime
 
 TASK = "translation"
 TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")
@@ -31,8 +29,7 @@ def register_everything() -> None:
     register_auto_classes()
     register_pipeline()
     register_cache()
-    RnnS2SForConditionalGeneration.fast_search = FastSearch()
-    VocabularyHead.fast_loss = fast_loss
+    RnnS2SForConditionalGeneration.runtime = Runtime()
 
 
 def register_auto_classes() -> None:

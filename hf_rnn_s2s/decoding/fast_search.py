@@ -24,8 +24,8 @@ from transformers.utils import logging
 
 from ..model.inputs_rnn_s2s import check_ids
 from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
-from ..model.numbers_rnn_s2s import removes_invalid_values, require_numbers
 from .guard import changes_forward
+from .numbers import removes_invalid_values, require_numbers
 from .search import beam_search, greedy_search
 from .shortlist import Shortlist, load_shortlist
 from .step_graphs import GraphStepper, StepGraphs
@@ -107,54 +107,51 @@ UNUSED = {
 }
 
 
-class FastSearch:
+def load_options(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     """
-    The search that `registration` gives to the model class.
+    The arguments of `generate()` with the shortlist itself in the place of its name.
 
-    Its options are two more arguments of `generate()`, for greedy and beam search that return token ids alone:
+    Raises:
+        OSError, TypeError, ValueError: as `load_shortlist`.
+    """
+    if "shortlist" not in arguments:
+        return arguments
+    return {**arguments, "shortlist": load_shortlist(arguments["shortlist"], model)}
+
+
+def with_fast_search(
+    model: RnnS2SForConditionalGeneration, inputs: Any, setting: Setting, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """
+    The keyword arguments of a call of `generate()`, with `custom_generate` where this search can do the work.
+
+    It has two options, which are two more arguments of `generate()`, for greedy and beam search that return token ids
+    alone:
 
     - `shortlist`: which target tokens to look at, by the tokens of the batch's sources: a `Shortlist`, a folder or a
       name on the Hub to read it from at every call, or True for the one beside the model. If a logits processor (a
       forced token, a repetition penalty, ...) wants scores of the whole vocabulary, or in other kinds of generation,
       the whole vocabulary is looked at, with a warning.
     - `step_graphs`: `StepGraphs`, which replay the steps of the search as CUDA graphs and keep them from call to call.
+
+    Raises:
+        OSError: if there is no shortlist where it is looked for.
+        ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
+            shortlist and graphs together, since the former changes the size of every step.
     """
-
-    def load_options(self, model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-        """
-        The arguments of `generate()` with the shortlist itself in the place of its name.
-
-        Raises:
-            OSError, TypeError, ValueError: as `load_shortlist`.
-        """
-        if "shortlist" not in arguments:
-            return arguments
-        return {**arguments, "shortlist": load_shortlist(arguments["shortlist"], model)}
-
-    def arguments(
-        self, model: RnnS2SForConditionalGeneration, inputs: Any, setting: Setting, arguments: dict[str, Any]
-    ) -> dict[str, Any]:
-        """
-        The keyword arguments of a call of `generate()`, with `custom_generate` where this search can do the work.
-
-        Raises:
-            OSError: if there is no shortlist where it is looked for.
-            ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
-                shortlist and graphs together, since the former changes the size of every step.
-        """
-        arguments = self.load_options(model, arguments)
-        options = {name: arguments.pop(name, None) for name in OPTIONS}
-        options = {name: value for name, value in options.items() if value is not None}
-        if "shortlist" in options:
-            options["source_ids"] = arguments.get("input_ids") if inputs is None else inputs
-            if options["source_ids"] is None:
-                raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
-            if "step_graphs" in options:
-                raise ValueError("step_graphs have a fixed size, which a shortlist changes every time; leave one out.")
-        if _can_search(model, setting, arguments):
-            return {**arguments, **options, "custom_generate": search}
-        _warn_of_unused(options)
-        return arguments
+    arguments = load_options(model, arguments)
+    options = {name: arguments.pop(name, None) for name in OPTIONS}
+    options = {name: value for name, value in options.items() if value is not None}
+    if "shortlist" in options:
+        options["source_ids"] = arguments.get("input_ids") if inputs is None else inputs
+        if options["source_ids"] is None:
+            raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
+        if "step_graphs" in options:
+            raise ValueError("step_graphs have a fixed size, which a shortlist changes every time; leave one out.")
+    if _can_search(model, setting, arguments):
+        return {**arguments, **options, "custom_generate": search}
+    _warn_of_unused(options)
+    return arguments
 
 
 def search(
@@ -261,4 +258,4 @@ def _warn_of_unused(options: dict[str, Any]) -> None:
         logger.warning_once(UNUSED[name])
 
 
-__all__ = ["FastSearch", "search"]
+__all__ = ["Setting", "load_options", "search", "with_fast_search"]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
+from transformers import GenerationConfig, GenerationMixin
 
 from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, rows_per_source, whole_encoder_outputs
-from .limits_rnn_s2s import NEEDED, check_generation_file, check_generation_settings
-from .numbers_rnn_s2s import FirstLogits, removes_invalid_values, require_usable_weights
 
 
 class RnnS2SGenerationMixin(GenerationMixin):
@@ -28,8 +25,8 @@ class RnnS2SGenerationMixin(GenerationMixin):
     generation_config: GenerationConfig
     training: bool
 
-    # What the package puts in here where it is imported (`fast_search.FastSearch`). Checkpoints do not carry it.
-    fast_search: ClassVar[Any] = None
+    # What the package puts in here where it is imported: `hf_rnn_s2s.runtime.Runtime`. Checkpoints do not carry it.
+    runtime: ClassVar[Any] = None
 
     def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """
@@ -37,39 +34,17 @@ class RnnS2SGenerationMixin(GenerationMixin):
         ids alone are faster, with the same result, and take two more arguments, `shortlist` and `step_graphs`.
 
         Raises:
-            ValueError: for a setting that is no number where it must be one, or beyond all sense (`limits_rnn_s2s`);
-                for weights that are no finite numbers; for a shortlist or graphs without the package.
+            ValueError: for a shortlist or graphs without the package; with it, for settings that make no sense and for
+                weights that are no finite numbers.
         """
         if args:
             names = list(inspect.signature(GenerationMixin.generate).parameters)[2:]  # behind self and inputs
             kwargs = dict(**dict(zip(names, args, strict=False)), **kwargs)  # which refuses what is given twice
-        kwargs = {name: value for name, value in kwargs.items() if value is not None or name not in NEEDED}
-        config = kwargs.get("generation_config")
-
-        def setting(name: str) -> Any:
-            """As `generate()` goes by it: what the caller says, before what the model has."""
-            found = (kwargs.get(name), getattr(config, name, None), getattr(self.generation_config, name, None))
-            return next((value for value in found if value is not None), None)
-
-        check_generation_settings(setting, "Pass another one to generate(), or set it in model.generation_config.")
-        if self.fast_search is not None:
-            kwargs = self.fast_search.arguments(self, inputs, setting, kwargs)
+        if self.runtime is not None:
+            kwargs = self.runtime.generate_arguments(self, inputs, kwargs)
         elif any(kwargs.get(name) is not None for name in ("shortlist", "step_graphs")):
             raise ValueError("shortlist and step_graphs need the package hf_rnn_s2s: import it, or leave them out.")
-        if kwargs.get("custom_generate") is None and not setting("remove_invalid_values"):
-            kwargs = self._with_a_look_at_numbers(setting, kwargs)
         return super().generate(inputs, **kwargs)  # type: ignore[misc]
-
-    def _with_a_look_at_numbers(self, setting: Callable[[str], Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of `generate()` so that weights or logits that are no numbers are answered by an error."""
-        model, given = cast(nn.Module, self), kwargs.get("logits_processor") or []
-        if kwargs.get("assistant_model") is not None or setting("prompt_lookup_num_tokens") is not None:
-            # Processors are shown drafts as well, so they cannot tell which logits are those of this model.
-            require_usable_weights(model)
-            return kwargs
-        if removes_invalid_values(given):
-            return kwargs
-        return {**kwargs, "logits_processor": LogitsProcessorList([FirstLogits(model), *given])}
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
@@ -107,10 +82,8 @@ class RnnS2SGenerationMixin(GenerationMixin):
         try:
             super().adjust_generation_fn(*args, **kwargs)  # type: ignore[misc]
         except (AttributeError, TypeError):  # of a comparison of a text and a number, which does not tell of what
-            name = kwargs.get("pretrained_model_name_or_path", args[3] if len(args) > 3 else None)
-            places = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
-            if name is not None:
-                check_generation_file(name, **{place: kwargs[place] for place in places if place in kwargs})
+            if self.runtime is not None:
+                self.runtime.check_generation_file(*args, **kwargs)
             raise
 
     def _prepare_generated_length(

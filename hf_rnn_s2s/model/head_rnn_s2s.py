@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,14 +25,10 @@ class VocabularyHead(nn.Module):
     Attributes:
         needs_attention: whether it reads the weights of the attention.
         needs_source_ids: whether it reads the token ids of the source.
-        fast_loss: what the package puts in here where it is imported (`training.blocked_loss.fast_loss`): computes
-            the same as `loss` with less time and memory, or returns None where it cannot. Checkpoints do not carry it,
-            and other heads have none.
     """
 
     needs_attention = False
     needs_source_ids = False
-    fast_loss: ClassVar[Callable[..., torch.Tensor | None] | None] = None
 
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__()
@@ -72,15 +67,8 @@ class VocabularyHead(nn.Module):
         Returns:
             A float32 number, or a float64 one for float64 inputs.
         """
-        labels = labels.flatten()
-        if type(self) is VocabularyHead and VocabularyHead.fast_loss is not None:
-            rows = output.last_hidden_state.flatten(0, 1)
-            of_rows = None if logits is None else logits.flatten(0, 1)
-            total = VocabularyHead.fast_loss(lm_head, rows, labels, label_smoothing, of_rows)
-            if total is not None:
-                return total
         logits = self(lm_head, output, sources) if logits is None else logits
-        return summed_cross_entropy(logits.flatten(0, 1), labels, label_smoothing)
+        return summed_cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing)
 
 
 def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:

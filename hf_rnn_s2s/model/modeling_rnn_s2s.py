@@ -415,7 +415,11 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             )
         labels = labels.to(hidden.device).long()
         smoothing = self.config.label_smoothing if self.training else 0.0
-        total = self.output_head.loss(self.lm_head, output, sources, labels, smoothing, logits)
+        total = None
+        if self.runtime is not None:
+            total = self.runtime.loss(self.output_head, self.lm_head, output, labels, smoothing, logits)
+        if total is None:
+            total = self.output_head.loss(self.lm_head, output, sources, labels, smoothing, logits)
         if num_items_in_batch is None:
             num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
         elif isinstance(num_items_in_batch, torch.Tensor):

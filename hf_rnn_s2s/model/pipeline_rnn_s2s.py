@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import copy
-import functools
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Pipeline, PreTrainedModel
 
-from .batching_rnn_s2s import Stream, batches_in_order, batches_of_like_length, collate
-from .evaluation_rnn_s2s import EvaluationView
 from .generated_rnn_s2s import attention_of_sequences, blank_outputs, lengths_of_sequences, put_back
-from .limits_rnn_s2s import require_whole_numbers
-from .numbers_rnn_s2s import require_usable_weights
-from .out_of_memory_rnn_s2s import naming_the_batch
 from .sharing_rnn_s2s import CardPushingMixin, add_shortlist, model_to_share
 from .text_rnn_s2s import encode, list_or_iterator, require_text, task_prefix
 from .text_rnn_s2s import squeeze_whitespace as squeezed
@@ -25,10 +18,6 @@ from .text_rnn_s2s import squeeze_whitespace as squeezed
 # What `generate()` would use where nobody has set a limit is 20 tokens, which cuts ordinary sentences without a word.
 DEFAULT_MAX_NEW_TOKENS = 256
 LENGTH_LIMITS = ("max_new_tokens", "max_length")
-DEFAULT_BATCH_SIZE = 32
-DEFAULT_BATCH_TOKENS = 4096
-# Functions of the caller's own among the arguments of generate(), which may go by the place of a text in its batch.
-MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 
 
 class RnnTranslationPipeline(CardPushingMixin, Pipeline):
@@ -37,16 +26,8 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
 
     It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
     `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
-    The model may be in any mode, and change it at any time: others with its weights stand for its modules, in
-    evaluation mode. Hooks are called with these, and what a forward pass sets on its module is set on one of these.
-
-    Example:
-
-    ```python
-    >>> translator = pipeline("translation", model="path/or/name", batch_size=16)
-    >>> translator("How are you?", num_beams=5)
-    [{'translation_text': 'Wie geht es dir?'}]
-    ```
+    Where the package `hf_rnn_s2s` is imported, the pipeline of the same name there stands for this one: it translates
+    the same, faster, and says more of what goes wrong.
 
     Raises:
         ValueError: if the model is no encoder-decoder that generates text, there is no tokenizer, or the tokenizer
@@ -63,12 +44,10 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
     _load_video_processor: Any = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        require_whole_numbers(kwargs, "batch_size")
         super().__init__(*args, **kwargs)
         if self.tokenizer is None:
             raise ValueError("The translation pipeline needs a tokenizer: pass tokenizer= beside model=.")
         _require_translation_model(self.model, self.tokenizer)
-        self._in_evaluation_mode = EvaluationView()
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """
@@ -78,21 +57,12 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         Args:
             inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
                 (`KeyDataset(dataset, "column")`).
-            batch_size: the most texts that go through the model together, 32 if nothing is said, and 1 of an iterator;
-                the translations do not depend on it, but for those with a shortlist or in int8. The texts of a batch
-                are of like length. Beside tensors for `generate()`, which have a row for each text of a batch, it is 1
-                if nothing is said; beside these, and functions that `generate()` calls, texts stay in order, in
-                batches of this size.
-            batch_tokens: the most source tokens that go through the model together, padding included; 4096 if nothing
-                is said. A quarter of it may be padding, so that a long text costs the others neither time nor memory.
-                A text of more tokens is alone.
+            batch_size: the most texts that go through the model together; the translations do not depend on it.
             squeeze_whitespace: whether to put one space in the place of every run of white space, line breaks and
                 tabs among it, and none at the ends of a text; by default yes. The model knows little else from
                 training. A single no-break space, thin space or ideographic space stays.
             truncation: whether to cut a text to the tokenizer's `model_max_length`, with a warning that names it; by
                 default yes. Where the tokenizer has no limit, nothing is cut.
-            shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
-                True for the one beside the model. It may change a translation.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
             return_tensors: whether to give `translation_token_ids`, the generated ids `(target,)` from the start token
                 to the end token.
@@ -112,21 +82,15 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
 
         Raises:
             TypeError: for an input that is not text.
-            ValueError: for text that is not valid Unicode; a batch size, a number of beams or sequences, or a length
-                that is no whole number, or beyond all reason; if nothing is to be returned; if attention is asked of a
-                model that has none; for a model whose weights are no numbers.
+            ValueError: for text that is not valid Unicode, if nothing is to be returned, or if attention is asked of a
+                model that has none.
         """
-        require_whole_numbers(kwargs, "batch_size")
         inputs = list_or_iterator(inputs)
         if isinstance(inputs, list):
             for position, text in enumerate(inputs):
                 require_text(text, f"input {position}")
             if not inputs:
                 return []
-            is_told = kwargs.get("batch_size") is not None or self._batch_size is not None
-            has_tensors = _any_tensor({**self._forward_params, **kwargs})
-            if not is_told and not has_tensors and self.tokenizer.pad_token_id is not None:
-                kwargs["batch_size"] = DEFAULT_BATCH_SIZE
         records = super().__call__(inputs, *args, **kwargs)
         if isinstance(inputs, list) and all(len(sequences) == 1 for sequences in records):
             return [sequences[0] for sequences in records]
@@ -187,17 +151,12 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         clean_up_tokenization_spaces: bool | None = None,
         truncation: bool | str | None = None,
         squeeze_whitespace: bool | None = None,
-        batch_tokens: int | None = None,
         stop_sequence: str | None = None,
         **generate_kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        given = {"truncation": truncation, "squeeze_whitespace": squeeze_whitespace, "batch_tokens": batch_tokens}
+        given = {"truncation": truncation, "squeeze_whitespace": squeeze_whitespace}
         preprocess = {name: value for name, value in given.items() if value is not None}
         forward = generate_kwargs
-        require_whole_numbers({**preprocess, **forward})
-        search = getattr(self.model, "fast_search", None)
-        if search is not None:
-            forward = search.load_options(self.model, forward)
         postprocess: dict[str, Any] = {}
         if stop_sequence is not None:
             forward["stop_strings"] = stop_sequence
@@ -213,72 +172,22 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
             postprocess["clean_up_tokenization_spaces"] = clean_up_tokenization_spaces
         return preprocess, forward, postprocess
 
-    def get_iterator(
-        self,
-        inputs: Any,
-        num_workers: int,
-        batch_size: int,
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
-    ) -> Iterable[Any]:
-        """As in `Pipeline`; but texts are encoded together, and those of like length share a batch."""
-        translate = functools.partial(
-            self._translate, batch_size, preprocess_params, forward_params, postprocess_params
-        )
-        return translate(inputs, 0) if isinstance(inputs, list) else Stream(inputs, translate, batch_size, num_workers)
-
-    def _translate(
-        self,
-        batch_size: int,
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
-        texts: list[str],
-        first: int,
-    ) -> list[Any]:
-        """The records of some texts; `first` is the number of the first one among all inputs."""
-        for number, text in enumerate(texts, start=first):
-            require_text(text, f"input {number}")
-        texts, ids = self._encode(texts, first, **preprocess_params)
-        if _may_count_rows(forward_params):
-            batches = batches_in_order(len(texts), batch_size)
-        else:
-            tokens = preprocess_params.get("batch_tokens", DEFAULT_BATCH_TOKENS)
-            batches = batches_of_like_length([len(row) for row in ids], batch_size, tokens)
-        records: list[Any] = [None] * len(texts)
-        for rows in batches:
-            model_inputs = self._collate([ids[row] for row in rows], [texts[row] for row in rows])
-            model_outputs = self.forward(model_inputs, **forward_params)
-            for number, row in enumerate(rows):
-                of_row = {name: value[number : number + 1] for name, value in model_outputs.items()}
-                records[row] = self.postprocess(of_row, **postprocess_params)
-        return records
-
     def preprocess(self, input_: Any, **preprocess_params: Any) -> dict[str, Any]:
         """One text to `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
         require_text(input_, "the input")
-        texts, ids = self._encode([input_], None, **preprocess_params)
-        return self._collate(ids, texts)
+        [text], [ids] = self._encode([input_], None, **preprocess_params)
+        input_ids = torch.tensor([ids])
+        is_blank = torch.tensor([not text.strip()])
+        return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "is_blank": is_blank}
 
     def _encode(
-        self,
-        texts: list[str],
-        first: int | None,
-        truncation: bool | str = True,
-        squeeze_whitespace: bool = True,
-        batch_tokens: int | None = None,
+        self, texts: list[str], first: int | None, truncation: bool | str = True, squeeze_whitespace: bool = True
     ) -> tuple[list[str], list[list[int]]]:
-        """The texts as they are read, and their token ids. How many tokens share a batch does not matter here."""
+        """The texts as they are read, and their token ids; `first` is the number of the first one, for warnings."""
         if squeeze_whitespace:
             texts = [squeezed(text) for text in texts]
         prefix = task_prefix(self.model.config, self.task)
         return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
-
-    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, torch.Tensor]:
-        pad_id = self.tokenizer.pad_token_id or 0  # one row, as it may be without an id for padding, has none
-        is_blank = torch.tensor([not text.strip() for text in texts])
-        return {**collate(ids, pad_id, self.tokenizer.padding_side), "is_blank": is_blank}
 
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, torch.Tensor], return_attentions: bool = False, **generate_kwargs: Any
@@ -293,23 +202,17 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         is_blank = input_tensors["is_blank"]
         rows = (~is_blank).nonzero().squeeze(1)
         settings = self._settings(generate_kwargs)
-        require_whole_numbers(settings)
         if not len(rows):
             return {**input_tensors, **blank_outputs(input_tensors, settings.get("num_return_sequences") or 1)}
-        input_ids, attention_mask = input_tensors["input_ids"][rows], input_tensors["attention_mask"][rows]
-        beams = settings.get("num_beams") or 1
-        batch = f"a batch of {len(rows)} texts of up to {input_ids.shape[1]} tokens, with {beams} beams each"
-        with naming_the_batch(batch, "lower batch_size, batch_tokens or num_beams, or split long texts"):
-            generated = self._generate(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                **self._generate_arguments(generate_kwargs, settings, return_attentions),
-            )
+        generated = self._generate(
+            settings,
+            input_ids=input_tensors["input_ids"][rows],
+            attention_mask=input_tensors["attention_mask"][rows],
+            **self._generate_arguments(generate_kwargs, settings, return_attentions),
+        )
         sequences = generated if isinstance(generated, torch.Tensor) else generated.sequences
         sequences = sequences.unflatten(0, (len(rows), -1))
         lengths = lengths_of_sequences(sequences, settings)
-        if (lengths <= 2).any():  # the start token, and perhaps the end token
-            require_usable_weights(self.model)
         outputs = {
             **input_tensors,
             "output_ids": put_back(sequences, rows, is_blank),
@@ -319,6 +222,10 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
             attention = attention_of_sequences(generated).unflatten(0, (len(rows), -1))
             outputs["attention"] = put_back(attention, rows, is_blank)
         return outputs
+
+    def _generate(self, settings: dict[str, Any], **arguments: Any) -> Any:
+        """As `generate()` of the model; the settings are all that somebody made."""
+        return self.model.generate(**arguments)
 
     def postprocess(  # type: ignore[override]
         self,
@@ -344,15 +251,6 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
                 )
             records.append(record)
         return records
-
-    def _generate(self, **arguments: Any) -> Any:
-        """As `generate()` of the model, in evaluation mode."""
-        try:
-            return self._in_evaluation_mode.of(self.model).generate(**arguments)
-        except RuntimeError as error:
-            if "probability tensor" in str(error):  # from sampling
-                require_usable_weights(self.model)
-            raise
 
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """Every generation setting that somebody made: in the model, in a given `generation_config`, or by name."""
@@ -399,16 +297,6 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         }
 
 
-def _any_tensor(arguments: Mapping[str, Any]) -> bool:
-    """Whether there is a tensor among the arguments of `generate()`, such as a prompt for the decoder."""
-    return any(isinstance(value, torch.Tensor) for value in arguments.values())
-
-
-def _may_count_rows(arguments: Mapping[str, Any]) -> bool:
-    """Whether something among the arguments of `generate()` may go by the place of a text in its batch."""
-    return any(arguments.get(name) is not None for name in MAY_COUNT_ROWS) or _any_tensor(arguments)
-
-
 def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
     if not (model.can_generate() and model.config.is_encoder_decoder):
         raise ValueError(
@@ -428,4 +316,4 @@ def _require_attention(model: PreTrainedModel, asked: bool) -> None:
         raise ValueError("return_attentions=True, but this model has no attention (attention_type='none').")
 
 
-__all__ = ["RnnTranslationPipeline"]
+__all__ = ["DEFAULT_MAX_NEW_TOKENS", "RnnTranslationPipeline"]

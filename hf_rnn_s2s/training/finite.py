@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from ..decoding.numbers import names_of_nonfinite_weights
 from ..errors import RunError
-from ..model.numbers_rnn_s2s import names_of_nonfinite_weights
 from .checkpoints import last_whole_checkpoint
 
 __all__ = ["NotFiniteError", "describe_rows", "not_finite", "require_finite_weights"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
-from ..model.pipeline_rnn_s2s import RnnTranslationPipeline
+from ..decoding.pipeline import RnnTranslationPipeline
 from .plots import has_training_curves, plot_attention, plot_training_curves
 
 # Everything that some reader of text files takes for the end of a line or of a field.

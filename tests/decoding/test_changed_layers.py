@@ -92,7 +92,7 @@ def test_a_changed_layer_has_its_effect(
     found = [model.generate(sources(), max_new_tokens=8, **search) for search in searches]
     everything = Shortlist([list(range(40))] * 40)
     short = [model.generate(sources(), max_new_tokens=8, shortlist=everything, **search) for search in searches]
-    monkeypatch.setattr(RnnS2SForConditionalGeneration, "fast_search", None)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
     expected = [model.generate(sources(), max_new_tokens=8, **search) for search in searches]
     assert all(map(torch.equal, found, expected))
     assert all(map(torch.equal, short, expected))

@@ -105,7 +105,7 @@ def test_searches_find_what_those_of_transformers_find(
     for source in sources().split(1):
         translations.append(quantized.generate(source, **arguments))
         with monkeypatch.context() as patch:
-            patch.setattr(RnnS2SForConditionalGeneration, "fast_search", None)
+            patch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
             assert torch.equal(translations[-1], quantized.generate(source, **arguments))
     assert len({tuple(translation[0].tolist()) for translation in translations}) > 5
 

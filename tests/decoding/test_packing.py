@@ -65,7 +65,8 @@ def test_an_lstm_layer(batch: int, time: int, dtype: torch.dtype) -> None:
 @torch.no_grad()
 def test_the_rest_is_shared_and_left_as_it_is() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 2)}))
-    other = packed(module, keep=["b"])
+    module[2].once = ("b",)
+    other = packed(module)
     assert type(other) is nn.Sequential
     assert isinstance(other[0], PackedLinear)
     assert isinstance(other[2]["a"], PackedLinear)
@@ -159,14 +160,14 @@ def test_a_search_packs_what_it_steps() -> None:
     model = RnnS2SForConditionalGeneration(config).eval()
     memory = model.get_encoder()(torch.tensor([[5, 6, 7]]))
     decoder = model.model.decoder
-    stepper = Stepper(decoder, model.lm_head, memory, None)
+    stepper = Stepper(decoder, model.output_head, model.lm_head, memory, None)
     assert isinstance(stepper._decoder.layers[0], PackedLSTMLayer)
     assert isinstance(stepper._decoder.output_projection, PackedLinear)
     assert isinstance(stepper._decoder.attention.score.query_projection, PackedLinear)
-    assert isinstance(stepper._head, PackedLinear)
+    assert isinstance(stepper._lm_head, PackedLinear)
     assert stepper._decoder.attention.score.key_projection is decoder.attention.score.key_projection
     assert stepper._decoder.bridge is decoder.bridge
-    assert Stepper(decoder, model.lm_head, memory, None, rows=1)._decoder is decoder
+    assert Stepper(decoder, model.output_head, model.lm_head, memory, None, rows=1)._decoder is decoder
 
 
 def test_a_search_sees_weights_that_changed_since_the_last_one() -> None:

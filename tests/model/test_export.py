@@ -11,6 +11,7 @@ from torch import nn
 
 from hf_rnn_s2s import RnnS2SCache, RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.model.encoder_rnn_s2s import RnnS2SEncoderOutput
+from hf_rnn_s2s.model.state_rnn_s2s import DecoderState
 
 
 def build(cell_type: str, **values: Any) -> RnnS2SForConditionalGeneration:
@@ -48,13 +49,13 @@ class DecoderStep(nn.Module):
         state: list[list[torch.Tensor]],
     ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
         cache = RnnS2SCache()
-        cache.advance(tuple(tuple(layer) for layer in state), keys, 1)
+        cache.advance(DecoderState(tuple(tuple(layer) for layer in state)), keys, 1)
         output = self.model(
             encoder_outputs=RnnS2SEncoderOutput(last_hidden_state=memory, attention_mask=mask),
             decoder_input_ids=token,
             past_key_values=cache,
         )
-        return output.logits, [list(layer) for layer in output.past_key_values.state]
+        return output.logits, [list(layer) for layer in output.past_key_values.state.layers]
 
 
 @pytest.mark.parametrize("cell_type", ["lstm", "gru"])
@@ -87,7 +88,7 @@ def test_export_of_a_decoder_step_takes_any_batch_and_length(cell_type: str) -> 
         mask = torch.arange(length) < torch.randint(1, length + 1, (rows, 1))
         encoded = model.get_encoder()(ids, attention_mask=mask)
         cache = model(encoder_outputs=encoded, decoder_input_ids=torch.ones(rows, 1).long()).past_key_values
-        state = [list(layer) for layer in cache.state]
+        state = [list(layer) for layer in cache.state.layers]
         return torch.randint(4, 40, (rows, 1)), encoded.last_hidden_state, mask, cache.keys, state
 
     example = arguments(2, 5)

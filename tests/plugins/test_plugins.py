@@ -115,7 +115,7 @@ def stripped(sequence: torch.Tensor) -> list[int]:
 def test_searches_are_those_of_brute_force(name: str, is_fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = build(name), inputs_of(name)
     if not is_fast:
-        monkeypatch.setattr(RnnS2SForConditionalGeneration, "fast_search", None)
+        monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
     greedy = model.generate(**inputs, max_new_tokens=LENGTH)
     beams = model.generate(
         **inputs,

@@ -265,7 +265,7 @@ def test_a_lack_of_memory_names_the_batch_and_what_to_lower(
 
     by_size = make_trainer(tiny_model, tiny_tokenizer, dataset, tmp_path, per_device_train_batch_size=150)
     by_tokens = make_trainer(tiny_model, tiny_tokenizer, dataset, tmp_path, per_device_train_batch_tokens=BUDGET)
-    monkeypatch.setattr(tiny_model.model.decoder, "read", fail)
+    monkeypatch.setattr(tiny_model.model.decoder, "read_at_once", fail)
     batch = "memory for a batch of 150 pairs with 20 source and 23 target tokens each"
     with pytest.raises(torch.OutOfMemoryError, match=f"{batch}.*: lower per_device_train_batch_size ") as raised:
         by_size.train()
@@ -293,6 +293,6 @@ def test_another_error_stays_what_it_is(
         raise RuntimeError("something else")
 
     made = make_trainer(tiny_model, tiny_tokenizer, dataset, tmp_path)
-    monkeypatch.setattr(tiny_model.model.decoder, "read", fail)
+    monkeypatch.setattr(tiny_model.model.decoder, "read_at_once", fail)
     with pytest.raises(RuntimeError, match="^something else$"):
         made.train()

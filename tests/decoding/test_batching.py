@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from hf_rnn_s2s.model.batching_rnn_s2s import Stream, batches_in_order, batches_of_like_length, collate
+from hf_rnn_s2s.decoding.batching import Stream, batches_in_order, batches_of_like_length, collate
 
 
 @pytest.mark.parametrize("seed", range(5))

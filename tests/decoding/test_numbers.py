@@ -10,7 +10,7 @@ import torch
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist
-from hf_rnn_s2s.model.numbers_rnn_s2s import names_of_nonfinite_weights, require_numbers, require_usable_weights
+from hf_rnn_s2s.decoding.numbers import names_of_nonfinite_weights, require_numbers, require_usable_weights
 from hf_rnn_s2s.training.finite import NotFiniteError, require_finite_weights
 
 IDS = torch.tensor([[5, 6, 7, 2], [8, 9, 10, 2]])

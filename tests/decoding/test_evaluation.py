@@ -18,7 +18,7 @@ from torch import nn
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, StepGraphs
-from hf_rnn_s2s.model.evaluation_rnn_s2s import EvaluationView
+from hf_rnn_s2s.decoding.evaluation import EvaluationView
 
 IDS = torch.tensor([[5, 6, 7, 8, 2], [9, 8, 2, 0, 0]])
 TEXTS = ["the dog runs", "one red cat sleeps on the big mat", "我们见面"]

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline
-from hf_rnn_s2s.model.limits_rnn_s2s import LIMITS
+from hf_rnn_s2s.decoding.limits import LIMITS
 
 NUMBERS: list[Any] = [-1, 2.5, "5", True, float("nan"), [3], 10**12]
 

@@ -1,0 +1,185 @@
+"""The translation pipeline with what does not travel: batches of like length, a view of the model, and more checks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ..model import pipeline_rnn_s2s
+from ..model.text_rnn_s2s import list_or_iterator, require_text
+from .batching import Stream, batches_in_order, batches_of_like_length, collate
+from .evaluation import EvaluationView
+from .limits import require_whole_numbers
+from .numbers import require_usable_weights
+from .out_of_memory import naming_the_batch
+
+DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCH_TOKENS = 4096
+# Functions of the caller's own among the arguments of generate(), which may go by the place of a text in its batch.
+MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
+
+
+class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
+    """
+    Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
+
+    It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
+    `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
+    The model may be in any mode, and change it at any time: others with its weights stand for its modules, in
+    evaluation mode. Hooks are called with these, and what a forward pass sets on its module is set on one of these.
+
+    Example:
+
+    ```python
+    >>> translator = pipeline("translation", model="path/or/name", batch_size=16)
+    >>> translator("How are you?", num_beams=5)
+    [{'translation_text': 'Wie geht es dir?'}]
+    ```
+
+    Raises:
+        ValueError: if the model is no encoder-decoder that generates text, there is no tokenizer, or the tokenizer
+            wants to be told a language with each text, which this pipeline does not do.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        require_whole_numbers(kwargs, "batch_size")
+        super().__init__(*args, **kwargs)
+        self._in_evaluation_mode = EvaluationView()
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """
+        Translates one text or many, as the class that travels does; it has more to choose, and more to refuse.
+
+        Args:
+            inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
+                (`KeyDataset(dataset, "column")`).
+            batch_size: the most texts that go through the model together, 32 if nothing is said, and 1 of an iterator;
+                the translations do not depend on it, but for those with a shortlist or in int8. The texts of a batch
+                are of like length. Beside tensors for `generate()`, which have a row for each text of a batch, it is 1
+                if nothing is said; beside these, and functions that `generate()` calls, texts stay in order, in
+                batches of this size.
+            batch_tokens: the most source tokens that go through the model together, padding included; 4096 if nothing
+                is said. A quarter of it may be padding, so that a long text costs the others neither time nor memory.
+                A text of more tokens is alone.
+            shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
+                True for the one beside the model. It may change a translation.
+            kwargs: everything else that the class that travels takes, and `generate()`.
+
+        Raises:
+            TypeError: for an input that is not text.
+            ValueError: for text that is not valid Unicode; a batch size, a number of beams or sequences, or a length
+                that is no whole number, or beyond all reason; if nothing is to be returned; if attention is asked of a
+                model that has none; for a model whose weights are no numbers.
+        """
+        inputs = list_or_iterator(inputs)
+        require_whole_numbers(kwargs, "batch_size")
+        if isinstance(inputs, list):
+            is_told = kwargs.get("batch_size") is not None or self._batch_size is not None
+            has_tensors = _any_tensor({**self._forward_params, **kwargs})
+            if not is_told and not has_tensors and self.tokenizer.pad_token_id is not None:
+                kwargs["batch_size"] = DEFAULT_BATCH_SIZE
+        return super().__call__(inputs, *args, **kwargs)
+
+    def _sanitize_parameters(  # type: ignore[override]
+        self, batch_tokens: int | None = None, **parameters: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        require_whole_numbers({"batch_tokens": batch_tokens, **parameters})
+        preprocess, forward, postprocess = super()._sanitize_parameters(**parameters)
+        if batch_tokens is not None:
+            preprocess["batch_tokens"] = batch_tokens
+        runtime = getattr(self.model, "runtime", None)
+        return preprocess, forward if runtime is None else runtime.load_options(self.model, forward), postprocess
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterable[Any]:
+        """As in `Pipeline`; but texts are encoded together, and those of like length share a batch."""
+        translate = functools.partial(
+            self._translate, batch_size, preprocess_params, forward_params, postprocess_params
+        )
+        return translate(inputs, 0) if isinstance(inputs, list) else Stream(inputs, translate, batch_size, num_workers)
+
+    def _translate(
+        self,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+        texts: list[str],
+        first: int,
+    ) -> list[Any]:
+        """The records of some texts; `first` is the number of the first one among all inputs."""
+        for number, text in enumerate(texts, start=first):
+            require_text(text, f"input {number}")
+        texts, ids = self._encode(texts, first, **preprocess_params)
+        if _may_count_rows(forward_params):
+            batches = batches_in_order(len(texts), batch_size)
+        else:
+            tokens = preprocess_params.get("batch_tokens", DEFAULT_BATCH_TOKENS)
+            batches = batches_of_like_length([len(row) for row in ids], batch_size, tokens)
+        records: list[Any] = [None] * len(texts)
+        for rows in batches:
+            model_inputs = self._collate([ids[row] for row in rows], [texts[row] for row in rows])
+            model_outputs = self.forward(model_inputs, **forward_params)
+            for number, row in enumerate(rows):
+                of_row = {name: value[number : number + 1] for name, value in model_outputs.items()}
+                records[row] = self.postprocess(of_row, **postprocess_params)
+        return records
+
+    def _encode(  # type: ignore[override]
+        self, texts: list[str], first: int | None, batch_tokens: int | None = None, **parameters: Any
+    ) -> tuple[list[str], list[list[int]]]:
+        return super()._encode(texts, first, **parameters)  # how many tokens share a batch does not matter here
+
+    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, torch.Tensor]:
+        pad_id = self.tokenizer.pad_token_id or 0  # one row, as it may be without an id for padding, has none
+        is_blank = torch.tensor([not text.strip() for text in texts])
+        return {**collate(ids, pad_id, self.tokenizer.padding_side), "is_blank": is_blank}
+
+    def _forward(  # type: ignore[override]
+        self, input_tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        outputs = super()._forward(input_tensors, *args, **kwargs)
+        written = outputs["lengths"][~input_tensors["is_blank"]]
+        if (written <= 2).any():  # the start token, and perhaps the end token
+            require_usable_weights(self.model)
+        return outputs
+
+    def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        settings = super()._settings(given)
+        require_whole_numbers(settings)
+        return settings
+
+    def _generate(self, settings: dict[str, Any], **arguments: Any) -> Any:
+        """As `generate()` of the model, in evaluation mode."""
+        rows, longest = arguments["input_ids"].shape
+        batch = f"a batch of {rows} texts of up to {longest} tokens, with {settings.get('num_beams') or 1} beams each"
+        with naming_the_batch(batch, "lower batch_size, batch_tokens or num_beams, or split long texts"):
+            try:
+                return self._in_evaluation_mode.of(self.model).generate(**arguments)
+            except RuntimeError as error:
+                if "probability tensor" in str(error):  # from sampling
+                    require_usable_weights(self.model)
+                raise
+
+
+def _any_tensor(arguments: Mapping[str, Any]) -> bool:
+    """Whether there is a tensor among the arguments of `generate()`, such as a prompt for the decoder."""
+    return any(isinstance(value, torch.Tensor) for value in arguments.values())
+
+
+def _may_count_rows(arguments: Mapping[str, Any]) -> bool:
+    """Whether something among the arguments of `generate()` may go by the place of a text in its batch."""
+    return any(arguments.get(name) is not None for name in MAY_COUNT_ROWS) or _any_tensor(arguments)
+
+
+__all__ = ["DEFAULT_BATCH_TOKENS", "RnnTranslationPipeline"]

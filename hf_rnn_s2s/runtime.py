@@ -1,0 +1,98 @@
+"""What the package adds to the models that travel, where it is imported: speed, and messages for what goes wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import LogitsProcessorList
+
+from .decoding.fast_search import Setting, load_options, with_fast_search
+from .decoding.limits import NEEDED, check_generation_file, check_generation_settings
+from .decoding.numbers import FirstLogits, removes_invalid_values, require_usable_weights
+from .model.head_rnn_s2s import VocabularyHead
+from .model.state_rnn_s2s import DecoderOutput
+from .training.blocked_loss import fast_loss
+
+# How `from_pretrained` is told where a file lies
+PLACES = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
+
+
+class Runtime:
+    """
+    The attribute `runtime` of the model class, which `registration` sets. A model computes the same with and without.
+    """
+
+    def load_options(self, model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of `generate()` with files that are named in them read."""
+        return load_options(model, arguments)
+
+    def generate_arguments(self, model: Any, inputs: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        """
+        The keyword arguments of a call of `generate()`, as transformers is to get them.
+
+        Args:
+            model: which is called.
+            inputs: the positional argument, if there is one.
+            arguments: all others.
+
+        Raises:
+            OSError, TypeError: as `with_fast_search`.
+            ValueError: for a setting that is no number where it must be one, or beyond all sense; for weights that are
+                no finite numbers, before assisted decoding or at the first step of others; and as `with_fast_search`.
+        """
+        arguments = {name: value for name, value in arguments.items() if value is not None or name not in NEEDED}
+        config, own = arguments.get("generation_config"), model.generation_config
+
+        def setting(name: str) -> Any:
+            """As `generate()` goes by it: what the caller says, before what the model has."""
+            found = (arguments.get(name), getattr(config, name, None), getattr(own, name, None))
+            return next((value for value in found if value is not None), None)
+
+        check_generation_settings(setting, "Pass another one to generate(), or set it in model.generation_config.")
+        arguments = with_fast_search(model, inputs, setting, arguments)
+        if arguments.get("custom_generate") is None and not setting("remove_invalid_values"):
+            return _with_a_look_at_numbers(model, setting, arguments)
+        return arguments
+
+    def check_generation_file(self, *args: Any, **kwargs: Any) -> None:
+        """
+        Looks at the `generation_config.json` of a checkpoint, with the arguments of `adjust_generation_fn`.
+
+        Raises:
+            ValueError: for a setting of another kind than it must be, or a file without settings.
+        """
+        name = kwargs.get("pretrained_model_name_or_path", args[3] if len(args) > 3 else None)
+        if name is not None:
+            check_generation_file(name, **{place: kwargs[place] for place in PLACES if place in kwargs})
+
+    def loss(
+        self,
+        head: VocabularyHead,
+        lm_head: torch.nn.Module,
+        output: DecoderOutput,
+        labels: torch.Tensor,
+        label_smoothing: float,
+        logits: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """As `VocabularyHead.loss`, with less time and memory; None of another head, or a changed output layer."""
+        if type(head) is not VocabularyHead:
+            return None
+        rows = output.last_hidden_state.flatten(0, 1)
+        logits = None if logits is None else logits.flatten(0, 1)
+        return fast_loss(lm_head, rows, labels.flatten(), label_smoothing, logits)
+
+
+def _with_a_look_at_numbers(model: Any, setting: Setting, arguments: dict[str, Any]) -> dict[str, Any]:
+    """With a look at the first logits, so that weights or logits that are no numbers are answered by an error."""
+    given = arguments.get("logits_processor") or []
+    if arguments.get("assistant_model") is not None or setting("prompt_lookup_num_tokens") is not None:
+        # Processors are shown drafts as well, so they cannot tell which logits are those of this model.
+        require_usable_weights(model)
+        return arguments
+    if removes_invalid_values(given):
+        return arguments
+    return {**arguments, "logits_processor": LogitsProcessorList([FirstLogits(model), *given])}
+
+
+__all__ = ["Runtime"]
