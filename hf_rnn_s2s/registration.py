@@ -1,6 +1,6 @@
 """
 Makes others know this package: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`. And gives
-the model class, which travels with checkpoints, what does not travel (`runtime`).
+the model classes, which travel with checkpoints, what does not travel (`runtime`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoToken
 from .decoding.pipeline import RnnTranslationPipeline
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
-from .model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
+from .model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
 from .model.state_rnn_s2s import DecoderState
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
 from .runtime import Runtime
@@ -29,7 +29,7 @@ def register_everything() -> None:
     register_auto_classes()
     register_pipeline()
     register_cache()
-    RnnS2SForConditionalGeneration.runtime = Runtime()
+    RnnS2SPreTrainedModel.runtime = Runtime()
 
 
 def register_auto_classes() -> None:

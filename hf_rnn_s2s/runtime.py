@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from transformers import LogitsProcessorList
 from .decoding.fast_search import Setting, load_options, with_fast_search
 from .decoding.limits import NEEDED, check_generation_file, check_generation_settings
 from .decoding.numbers import FirstLogits, removes_invalid_values, require_usable_weights
+from .decoding.sharing import add_card
 from .model.head_rnn_s2s import VocabularyHead
 from .model.state_rnn_s2s import DecoderOutput
 from .training.blocked_loss import fast_loss
@@ -65,6 +68,11 @@ class Runtime:
         name = kwargs.get("pretrained_model_name_or_path", args[3] if len(args) > 3 else None)
         if name is not None:
             check_generation_file(name, **{place: kwargs[place] for place in PLACES if place in kwargs})
+
+    def add_card(self, folder: str | None, target: str | os.PathLike) -> None:
+        """Puts the card, its pictures and the shortlist of a model's folder, if it has them, into another folder."""
+        if folder and os.path.isdir(folder):
+            add_card(Path(folder), Path(target))
 
     def loss(
         self,

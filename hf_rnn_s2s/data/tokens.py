@@ -15,7 +15,7 @@ from functools import partial
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from ..model.text_rnn_s2s import squeeze_whitespace
+from ..model.pipeline_rnn_s2s import squeezed
 from .arguments import DataArguments, DataError
 from .columns import Examples, filter_examples, map_examples
 
@@ -76,7 +76,7 @@ def _encode(
     batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, squeezes: bool
 ) -> dict[str, list[list[int]]]:
     if squeezes:
-        batch = {side: [squeeze_whitespace(text) for text in batch[side]] for side in ("source", "target")}
+        batch = {side: [squeezed(text) for text in batch[side]] for side in ("source", "target")}
     encodings = tokenizer(batch["source"], text_target=batch["target"], return_attention_mask=False, verbose=False)
     return {"input_ids": encodings["input_ids"], "labels": encodings["labels"]}
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..model import pipeline_rnn_s2s
-from ..model.text_rnn_s2s import list_or_iterator, require_text
+from ..model.remote_code_rnn_s2s import model_to_share
 from .batching import Stream, batches_in_order, batches_of_like_length, collate
 from .evaluation import EvaluationView
 from .limits import require_whole_numbers
 from .numbers import require_usable_weights
 from .out_of_memory import naming_the_batch
+from .sharing import add_card, add_shortlist
+from .text import encode, list_or_iterator, require_text
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCH_TOKENS = 4096
@@ -75,6 +80,8 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
                 model that has none; for a model whose weights are no numbers.
         """
         inputs = list_or_iterator(inputs)
+        for position, text in enumerate(inputs if isinstance(inputs, list) else []):
+            require_text(text, f"input {position}")
         require_whole_numbers(kwargs, "batch_size")
         if isinstance(inputs, list):
             is_told = kwargs.get("batch_size") is not None or self._batch_size is not None
@@ -82,6 +89,52 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             if not is_told and not has_tensors and self.tokenizer.pad_token_id is not None:
                 kwargs["batch_size"] = DEFAULT_BATCH_SIZE
         return super().__call__(inputs, *args, **kwargs)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, carry_code: bool | None = None, **kwargs: Any
+    ) -> None:
+        """
+        Saves model and tokenizer with the code they need, so that `pipeline("translation", model=save_directory,
+        trust_remote_code=True)` works where this package is not installed, and the shortlist: the one that was given
+        when the pipeline was built, else the one in the folder that the model was loaded from. The model itself does
+        not change. A model of another kind is saved without code.
+
+        Args:
+            save_directory: the folder.
+            carry_code: whether the code is saved. None means yes, unless `model.config.drop_code()` was called.
+            kwargs: everything else that `save_pretrained` of model and tokenizer takes.
+
+        Raises:
+            NotADirectoryError: if `save_directory` is a file.
+        """
+        super().save_pretrained(save_directory, carry_code, **kwargs)
+        if self._forward_params.get("shortlist") is not None:
+            self._forward_params["shortlist"].save_pretrained(save_directory)
+        elif self.model.name_or_path:  # of a model from nowhere this is empty, and not the folder we are in
+            add_shortlist(Path(self.model.name_or_path), Path(save_directory))
+
+    def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:
+        """
+        Uploads what `save_pretrained` saves, as every `push_to_hub` of transformers does, and takes its arguments. If
+        the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows. The
+        card on the Hub is tagged with the task.
+
+        Args:
+            repo_id: the repository, such as `"your-name/your-model"`.
+            carry_code: as in `save_pretrained`.
+            kwargs: everything else that `push_to_hub` of transformers takes.
+        """
+        shared = copy.copy(self)
+        shared.model = model_to_share(self.model, carry_code)
+        tags = kwargs.pop("tags", None) or []
+        tags = [*([tags] if isinstance(tags, str) else tags), self.task]
+        return super(RnnTranslationPipeline, shared).push_to_hub(repo_id, tags=list(dict.fromkeys(tags)), **kwargs)
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        # By now the folder has all that will be uploaded, with the card of the repository or an empty draft.
+        if self.model.name_or_path and os.path.isdir(self.model.name_or_path):
+            add_card(Path(self.model.name_or_path), Path(working_dir))
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _sanitize_parameters(  # type: ignore[override]
         self, batch_tokens: int | None = None, **parameters: Any
@@ -135,10 +188,27 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
                 records[row] = self.postprocess(of_row, **postprocess_params)
         return records
 
-    def _encode(  # type: ignore[override]
-        self, texts: list[str], first: int | None, batch_tokens: int | None = None, **parameters: Any
+    def preprocess(  # type: ignore[override]
+        self, input_: Any, **preprocess_params: Any
+    ) -> dict[str, Any]:
+        """One text to `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
+        require_text(input_, "the input")
+        texts, ids = self._encode([input_], None, **preprocess_params)
+        return self._collate(ids, texts)
+
+    def _encode(
+        self,
+        texts: list[str],
+        first: int | None,
+        truncation: bool | str = True,
+        squeeze_whitespace: bool = True,
+        batch_tokens: int | None = None,
     ) -> tuple[list[str], list[list[int]]]:
-        return super()._encode(texts, first, **parameters)  # how many tokens share a batch does not matter here
+        """The texts as they are read, and their token ids. How many tokens share a batch does not matter here."""
+        if squeeze_whitespace:
+            texts = [pipeline_rnn_s2s.squeezed(text) for text in texts]
+        prefix = pipeline_rnn_s2s.task_prefix(self.model.config, self.task)
+        return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
 
     def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, torch.Tensor]:
         pad_id = self.tokenizer.pad_token_id or 0  # one row, as it may be without an id for padding, has none

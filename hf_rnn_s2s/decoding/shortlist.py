@@ -19,7 +19,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import cached_file
 
-from ..model.sharing_rnn_s2s import SHORTLIST as FILE_NAME
+from .sharing import SHORTLIST as FILE_NAME
 
 # Of a corpus with more pairs of a source and a target token than these, sentences are left out evenly.
 MOST_TOKEN_PAIRS = 2**25

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -12,15 +12,23 @@ from transformers import PreTrainedModel, initialization
 
 from .cells_rnn_s2s import is_loaded
 from .configuration_rnn_s2s import BUILT_IN, RnnS2SConfig
-from .sharing_rnn_s2s import CardPushingMixin, model_to_share
+from .remote_code_rnn_s2s import model_to_share
 
 # Arguments of push_to_hub, which save_pretrained takes beside push_to_hub=True; some mean something to itself, too
 FOR_HUB_ONLY = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 FOR_HUB_TOO = ("token", "max_shard_size")
 
 
-class RnnS2SPreTrainedModel(CardPushingMixin, PreTrainedModel):
-    """Weight initialisation, tied weights, loading and sharing for all models of this package."""
+class RnnS2SPreTrainedModel(PreTrainedModel):
+    """
+    Weight initialisation, tied weights, loading and sharing for all models of this package.
+
+    Attributes:
+        runtime: what the package puts in here where it is imported: `hf_rnn_s2s.runtime.Runtime`. Checkpoints do not
+            carry it.
+    """
+
+    runtime: ClassVar[Any] = None
 
     config: RnnS2SConfig
     config_class = RnnS2SConfig
@@ -96,9 +104,9 @@ class RnnS2SPreTrainedModel(CardPushingMixin, PreTrainedModel):
 
     def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:  # type: ignore[override]
         """
-        As `PreTrainedModel.push_to_hub`, with the code that loads the model where this package is not installed. If
-        the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows, and
-        so does the shortlist. The model and its configuration stay as they are.
+        As `PreTrainedModel.push_to_hub`, with the code that loads the model where this package is not installed. Where
+        it is imported, and the model was loaded from a folder with a card (`README.md`), that card goes up with the
+        pictures it shows, and so does the shortlist. The model and its configuration stay as they are.
 
         Args:
             repo_id: the repository, such as `"your-name/your-model"`.
@@ -111,8 +119,11 @@ class RnnS2SPreTrainedModel(CardPushingMixin, PreTrainedModel):
         shared: Any = super(RnnS2SPreTrainedModel, model_to_share(self, carry_code))
         return shared.push_to_hub(repo_id, **kwargs)
 
-    def _card_folder(self) -> str | None:
-        return self.name_or_path
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        # By now the folder has all that will be uploaded, with the card of the repository or an empty draft.
+        if self.runtime is not None:
+            self.runtime.add_card(self.name_or_path, working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _require_code_of_this_package(self) -> None:
         for name, choices in BUILT_IN.items():

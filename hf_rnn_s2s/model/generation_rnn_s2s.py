@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,9 +24,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
     lm_head: nn.Module
     generation_config: GenerationConfig
     training: bool
-
-    # What the package puts in here where it is imported: `hf_rnn_s2s.runtime.Runtime`. Checkpoints do not carry it.
-    runtime: ClassVar[Any] = None
+    runtime: Any
 
     def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import copy
 import os
-from pathlib import Path
+import re
 from typing import Any
 
 import torch
 from transformers import Pipeline, PreTrainedModel
+from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from .generated_rnn_s2s import attention_of_sequences, blank_outputs, lengths_of_sequences, put_back
-from .sharing_rnn_s2s import CardPushingMixin, add_shortlist, model_to_share
-from .text_rnn_s2s import encode, list_or_iterator, require_text, task_prefix
-from .text_rnn_s2s import squeeze_whitespace as squeezed
+from .remote_code_rnn_s2s import model_to_share
 
 # What `generate()` would use where nobody has set a limit is 20 tokens, which cuts ordinary sentences without a word.
 DEFAULT_MAX_NEW_TOKENS = 256
 LENGTH_LIMITS = ("max_new_tokens", "max_length")
+# Two white-space characters or more, or one that is no kind of space: a tab, a line break, a separator of control.
+NOT_ONE_SPACE = re.compile(r"\s{2,}|[\t-\r\x1c-\x1f\x85\u2028\u2029]")
 
 
-class RnnTranslationPipeline(CardPushingMixin, Pipeline):
+class RnnTranslationPipeline(Pipeline):
     """
     Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
 
@@ -55,14 +56,13 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         also be given when the pipeline is built.
 
         Args:
-            inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
-                (`KeyDataset(dataset, "column")`).
+            inputs: a text, a list of texts, or a generator or dataset of texts (`KeyDataset(dataset, "column")`).
             batch_size: the most texts that go through the model together; the translations do not depend on it.
             squeeze_whitespace: whether to put one space in the place of every run of white space, line breaks and
                 tabs among it, and none at the ends of a text; by default yes. The model knows little else from
                 training. A single no-break space, thin space or ideographic space stays.
-            truncation: whether to cut a text to the tokenizer's `model_max_length`, with a warning that names it; by
-                default yes. Where the tokenizer has no limit, nothing is cut.
+            truncation: whether to cut a text to the tokenizer's `model_max_length`; by default yes. Where the
+                tokenizer has no limit, nothing is cut.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
             return_tensors: whether to give `translation_token_ids`, the generated ids `(target,)` from the start token
                 to the end token.
@@ -76,22 +76,14 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
 
         Returns:
             For one text, a list with one dictionary for each returned sequence. For a list of texts, a list of
-            dictionaries, or, with `num_return_sequences` above 1, of such lists. For an iterator, a generator or a
-            dataset, an iterable of such lists, which translates as it is read. A text that is empty or only white
-            space is translated by the empty text, and has no target tokens.
+            dictionaries, or, with `num_return_sequences` above 1, of such lists. For a generator or a dataset, an
+            iterable of such lists, which translates as it is read. A text that is empty or only white space is
+            translated by the empty text, and has no target tokens.
 
         Raises:
-            TypeError: for an input that is not text.
-            ValueError: for text that is not valid Unicode, if nothing is to be returned, or if attention is asked of a
-                model that has none.
+            ValueError: if nothing is to be returned, or if attention is asked of a model that has none.
         """
-        inputs = list_or_iterator(inputs)
-        if isinstance(inputs, list):
-            for position, text in enumerate(inputs):
-                require_text(text, f"input {position}")
-            if not inputs:
-                return []
-        records = super().__call__(inputs, *args, **kwargs)
+        records = super().__call__(inputs, *args, **kwargs) if not isinstance(inputs, list) or inputs else []
         if isinstance(inputs, list) and all(len(sequences) == 1 for sequences in records):
             return [sequences[0] for sequences in records]
         return records
@@ -101,9 +93,8 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
     ) -> None:
         """
         Saves model and tokenizer with the code they need, so that `pipeline("translation", model=save_directory,
-        trust_remote_code=True)` works where this package is not installed, and the shortlist: the one that was given
-        when the pipeline was built, else the one in the folder that the model was loaded from. The model itself does
-        not change. A model of another kind is saved without code.
+        trust_remote_code=True)` works where this package is not installed. The model itself does not change. A model
+        of another kind is saved without code.
 
         Args:
             save_directory: the folder.
@@ -117,31 +108,6 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
             raise NotADirectoryError(f"save_directory={str(save_directory)!r} is a file; give the name of a folder.")
         model_to_share(self.model, carry_code).save_pretrained(save_directory, **kwargs)
         self.tokenizer.save_pretrained(save_directory, **kwargs)
-        shortlist = self._forward_params.get("shortlist")
-        if hasattr(shortlist, "save_pretrained"):
-            shortlist.save_pretrained(save_directory)
-        elif self.model.name_or_path:  # of a model from nowhere this is empty, and not the folder we are in
-            add_shortlist(Path(self.model.name_or_path), Path(save_directory))
-
-    def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:
-        """
-        Uploads what `save_pretrained` saves, as every `push_to_hub` of transformers does, and takes its arguments. If
-        the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows. The
-        card on the Hub is tagged with the task.
-
-        Args:
-            repo_id: the repository, such as `"your-name/your-model"`.
-            carry_code: as in `save_pretrained`.
-            kwargs: everything else that `push_to_hub` of transformers takes.
-        """
-        shared = copy.copy(self)
-        shared.model = model_to_share(self.model, carry_code)
-        tags = kwargs.pop("tags", None) or []
-        tags = [*([tags] if isinstance(tags, str) else tags), self.task]
-        return super(RnnTranslationPipeline, shared).push_to_hub(repo_id, tags=list(dict.fromkeys(tags)), **kwargs)
-
-    def _card_folder(self) -> str | None:
-        return self.model.name_or_path
 
     def _sanitize_parameters(
         self,
@@ -172,22 +138,15 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
             postprocess["clean_up_tokenization_spaces"] = clean_up_tokenization_spaces
         return preprocess, forward, postprocess
 
-    def preprocess(self, input_: Any, **preprocess_params: Any) -> dict[str, Any]:
+    def preprocess(  # type: ignore[override]
+        self, input_: str, truncation: bool | str = True, squeeze_whitespace: bool = True
+    ) -> dict[str, torch.Tensor]:
         """One text to `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
-        require_text(input_, "the input")
-        [text], [ids] = self._encode([input_], None, **preprocess_params)
-        input_ids = torch.tensor([ids])
-        is_blank = torch.tensor([not text.strip()])
-        return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "is_blank": is_blank}
-
-    def _encode(
-        self, texts: list[str], first: int | None, truncation: bool | str = True, squeeze_whitespace: bool = True
-    ) -> tuple[list[str], list[list[int]]]:
-        """The texts as they are read, and their token ids; `first` is the number of the first one, for warnings."""
-        if squeeze_whitespace:
-            texts = [squeezed(text) for text in texts]
-        prefix = task_prefix(self.model.config, self.task)
-        return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
+        text = squeezed(input_) if squeeze_whitespace else input_
+        has_limit = self.tokenizer.model_max_length < LARGE_INTEGER
+        settings = {"truncation": truncation if has_limit else False, "return_token_type_ids": False}
+        encoded = self.tokenizer(task_prefix(self.model.config, self.task) + text, return_tensors="pt", **settings)
+        return {**encoded, "is_blank": torch.tensor([not text.strip()])}
 
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, torch.Tensor], return_attentions: bool = False, **generate_kwargs: Any
@@ -297,6 +256,30 @@ class RnnTranslationPipeline(CardPushingMixin, Pipeline):
         }
 
 
+def squeezed(text: str) -> str:
+    r"""
+    The text with one space in the place of every run of white space, line breaks and tabs among it, and none at its
+    ends.
+
+    A single no-break space, thin space or ideographic space inside a text stays as it is: it means something, such as
+    that `10 km` is not to be broken, or that words of a Japanese title are apart.
+
+    Example:
+
+    ```python
+    >>> squeezed(" A  man\tis\r\nsleeping. ")
+    'A man is sleeping.'
+    ```
+    """
+    return NOT_ONE_SPACE.sub(" ", text).strip()
+
+
+def task_prefix(config: Any, task: str) -> str:
+    """The text that some models, such as T5, want before every input."""
+    task_settings = (getattr(config, "task_specific_params", None) or {}).get(task, {})
+    return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
+
+
 def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
     if not (model.can_generate() and model.config.is_encoder_decoder):
         raise ValueError(
@@ -316,4 +299,4 @@ def _require_attention(model: PreTrainedModel, asked: bool) -> None:
         raise ValueError("return_attentions=True, but this model has no attention (attention_type='none').")
 
 
-__all__ = ["DEFAULT_MAX_NEW_TOKENS", "RnnTranslationPipeline"]
+__all__ = ["DEFAULT_MAX_NEW_TOKENS", "RnnTranslationPipeline", "squeezed", "task_prefix"]

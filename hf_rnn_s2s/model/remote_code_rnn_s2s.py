@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     # at that of the configuration: from these two, every other one is reached.
     from .modeling_rnn_s2s import RnnS2SForConditionalGeneration  # noqa: F401
     from .pipeline_rnn_s2s import RnnTranslationPipeline  # noqa: F401
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 # `"file.Class"`, the way transformers names a class beside a checkpoint
 AUTO_MAP = {
@@ -84,4 +86,26 @@ class CodeCarryingConfig(PreTrainedConfig):
         return content
 
 
-__all__ = ["CodeCarryingConfig"]
+def model_to_share(model: Model, carry_code: bool | None = None) -> Model:
+    """
+    A model with the same weights, for saving: the original stays as it is, and so does its configuration.
+
+    Args:
+        model: of any kind. One that is not of this package has no code to carry.
+        carry_code: whether the code is saved with it. None means yes, unless `config.drop_code()` was called.
+    """
+    shared: Any = object.__new__(type(model))
+    vars(shared).update(vars(model), config=copy.deepcopy(model.config), model_tags=copy.copy(model.model_tags))
+    config = shared.config
+    if not hasattr(config, "carry_code"):
+        return shared
+    if config.drops_code if carry_code is None else not carry_code:
+        config.drop_code()
+        # A class that came as remote code carries itself, whatever the configuration says.
+        vars(shared)["is_remote_code"] = lambda: False
+    else:
+        config.carry_code()
+    return shared
+
+
+__all__ = ["CodeCarryingConfig", "model_to_share"]

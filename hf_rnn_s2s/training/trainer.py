@@ -25,9 +25,10 @@ from ..data.sampling import ShuffledLengthGroups, TokenBudgetBatches
 from ..data.streaming import StreamBatching, StreamLoader, StreamPasses
 from ..data.tokens import tokenize_in_one_thread
 from ..decoding.out_of_memory import naming_the_batch
+from ..decoding.sharing import CARD, DRAFT
 from ..errors import UsageError
 from ..machine import clip_gradients, keep_freed_memory
-from ..model.sharing_rnn_s2s import CARD, DRAFT, model_to_share
+from ..model.remote_code_rnn_s2s import model_to_share
 from .arguments import RnnS2STrainingArguments, incomplete_translations
 from .averaging import WeightAveraging
 from .checkpoints import (

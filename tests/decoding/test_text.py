@@ -13,7 +13,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnTranslationPipeline
-from hf_rnn_s2s.model.text_rnn_s2s import encode, squeeze_whitespace
+from hf_rnn_s2s.decoding.text import encode
+from hf_rnn_s2s.model.pipeline_rnn_s2s import squeezed as squeeze_whitespace
 
 WHITE_SPACE = [character for character in map(chr, range(sys.maxunicode + 1)) if character.isspace()]
 

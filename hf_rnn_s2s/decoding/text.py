@@ -1,8 +1,7 @@
-"""Texts on their way into a model: which inputs are texts, how they are cleaned, and how they become token ids."""
+"""Texts on their way into a model: which inputs are texts, and how they become token ids."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from types import GeneratorType
 from typing import Any
@@ -11,27 +10,6 @@ from torch.utils.data import Dataset
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
-
-# Two white-space characters or more, or one that is no kind of space: a tab, a line break, a separator of control.
-NOT_ONE_SPACE = re.compile(r"\s{2,}|[\t-\r\x1c-\x1f\x85\u2028\u2029]")
-
-
-def squeeze_whitespace(text: str) -> str:
-    r"""
-    The text with one space in the place of every run of white space, line breaks and tabs among it, and none at its
-    ends.
-
-    A single no-break space, thin space or ideographic space inside a text stays as it is: it means something, such as
-    that `10 km` is not to be broken, or that words of a Japanese title are apart.
-
-    Example:
-
-    ```python
-    >>> squeeze_whitespace(" A  man\tis\r\nsleeping. ")
-    'A man is sleeping.'
-    ```
-    """
-    return NOT_ONE_SPACE.sub(" ", text).strip()
 
 
 def list_or_iterator(inputs: Any) -> Any:
@@ -72,12 +50,6 @@ def require_text(text: Any, name: str) -> None:
             f"{name} is not valid Unicode: it has half a surrogate pair at character {error.start}. Read the text "
             "with the encoding it was written in, or take such characters out."
         ) from error
-
-
-def task_prefix(config: Any, task: str) -> str:
-    """The text that some models, such as T5, want before every input."""
-    task_settings = (getattr(config, "task_specific_params", None) or {}).get(task, {})
-    return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
 
 
 def encode(
@@ -126,4 +98,4 @@ def _cut(tokenizer: Any, text: str, ids: list[int], limit: int) -> list[int]:
     return [*before, *(of_text[len(of_text) - room :] if is_left else of_text[:room]), *after]
 
 
-__all__ = ["encode", "list_or_iterator", "require_text", "squeeze_whitespace", "task_prefix"]
+__all__ = ["encode", "list_or_iterator", "require_text"]

@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForSeq2SeqLM, MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist
-from hf_rnn_s2s.model.sharing_rnn_s2s import DRAFT, model_to_share
+from hf_rnn_s2s.decoding.sharing import DRAFT
+from hf_rnn_s2s.model.remote_code_rnn_s2s import model_to_share
 
 from ..hub_server import HubServer
 
