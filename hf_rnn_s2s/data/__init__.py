@@ -1,1 +1,1 @@
-"""Where examples come from: read from files, the Hub or the embedded corpus, tokenized, and put into batches."""
+"""Data: examples are read from files, the Hub or the embedded corpus, tokenized, and put into batches."""

@@ -1,4 +1,4 @@
-"""What can be said about the data to train and test on."""
+"""The arguments that describe the data to train and test on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,16 +6,14 @@ from typing import Any, ClassVar
 
 from ..errors import UsageError
 
-__all__ = ["NO_VALIDATION_WAY_OUT", "DataArguments", "DataError"]
-
-
+# The advice in errors about a missing validation split
 NO_VALIDATION_WAY_OUT = (
     "Give a validation_file, or validation_split_percentage (5, say) to set a share of the training pairs aside."
 )
 
 
 class DataError(UsageError):
-    """Data that cannot be used as given; the message names the place and the way out."""
+    """Data that cannot be used as given; the message names the place and says what to do."""
 
 
 def _option(help: str, default: Any = None) -> Any:
@@ -24,7 +22,7 @@ def _option(help: str, default: Any = None) -> Any:
 
 @dataclass
 class DataArguments:
-    """Which sentence pairs to train and test on: with nothing given, those of the embedded corpus.
+    """Which sentence pairs to train and test on; by default those of the embedded corpus.
 
     Raises:
         DataError: if options contradict each other, or a number is out of its range.
@@ -103,7 +101,7 @@ class DataArguments:
             yield f"train_file {self.train_file} needs a validation_file. {NO_VALIDATION_WAY_OUT}"
 
     def _options_without_data(self) -> Iterator[str]:
-        """An option that says something about data, with no data named, is a slip: do not answer with the demo."""
+        """Report options that say how to read data that is not given: using the demo corpus would hide the mistake."""
         options = ("dataset_config_name", "source_lang", "target_lang", "source_column", "target_column")
         for name in (*options, "validation_split_percentage"):
             if getattr(self, name) is not None:
@@ -111,3 +109,6 @@ class DataArguments:
                     f"{name} says how to read data, but no data is named: give dataset_name or train_file. "
                     "The languages of the embedded corpus are demo_locales."
                 )
+
+
+__all__ = ["NO_VALIDATION_WAY_OUT", "DataArguments", "DataError"]

@@ -1,6 +1,6 @@
-"""From the columns of a dataset to pairs of texts.
+"""Extracts pairs of texts from the columns of a dataset.
 
-Also what all handling of data shares: the type of a split, the columns of a pair, and `map` and `filter` in batches.
+Also what the data modules share: the type of a split, the columns of a pair, and `map` and `filter` in batches.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,15 +12,13 @@ from datasets import Dataset, Features, IterableDataset, Translation, Value
 from .arguments import DataArguments, DataError
 from .sides import Columns, columns_of, find_sides, require_text
 
-__all__ = ["PAIR", "Examples", "as_pairs", "filter_examples", "map_examples"]
+Examples: TypeAlias = Dataset | IterableDataset  # one split
 
-Examples: TypeAlias = Dataset | IterableDataset
-
-PAIR = Features({"source": Value("string"), "target": Value("string")})
+PAIR = Features({"source": Value("string"), "target": Value("string")})  # the columns of a pair
 
 
 def as_pairs(dataset: Examples, origin: str, arguments: DataArguments) -> Examples:
-    """Keep what `arguments` name, as columns "source" and "target"; `origin` is what errors call the dataset."""
+    """Extract the sides that `arguments` name as "source" and "target"; error messages call the dataset `origin`."""
     columns = _columns(dataset, origin)
     source, target = find_sides(columns, origin, arguments)
     function = partial(_extract_pairs, source=source, target=target, origin=origin)
@@ -28,7 +26,7 @@ def as_pairs(dataset: Examples, origin: str, arguments: DataArguments) -> Exampl
 
 
 def _columns(dataset: Examples, origin: str) -> Columns:
-    if dataset.features is None:  # a stream, which has to be asked
+    if dataset.features is None:  # a stream: only its first row tells its columns
         first = next(iter(dataset), None)
         if first is None:
             raise DataError(f"{origin} is empty.")
@@ -62,13 +60,16 @@ def _extract_side(batch: dict[str, list[Any]], path: tuple[str, ...]) -> list[An
 def map_examples(
     examples: Examples, function: Callable[..., Any], arguments: DataArguments, **options: Any
 ) -> Examples:
-    """`map` in batches, with worker processes where the dataset can use them."""
+    """`map` in batches, with worker processes unless the dataset is a stream."""
     if isinstance(examples, Dataset):
         options["num_proc"] = arguments.preprocessing_num_workers
     return examples.map(function, batched=True, **options)
 
 
 def filter_examples(examples: Examples, keep: Callable[..., list[bool]], arguments: DataArguments) -> Examples:
-    """`filter` in batches, likewise."""
+    """`filter` in batches, with worker processes unless the dataset is a stream."""
     workers = {"num_proc": arguments.preprocessing_num_workers} if isinstance(examples, Dataset) else {}
     return examples.filter(keep, batched=True, **workers)
+
+
+__all__ = ["PAIR", "Examples", "as_pairs", "filter_examples", "map_examples"]

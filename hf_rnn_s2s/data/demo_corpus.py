@@ -1,4 +1,4 @@
-"""The embedded default corpus: one set of facts, said in two languages.
+"""The embedded default corpus: random facts, each written in two languages.
 
 Dates, times, durations, quantities and prices are drawn at random and rendered in both languages from the
 Unicode Common Locale Data Repository (CLDR) through Babel, so any two CLDR locales make a corpus::
@@ -6,8 +6,8 @@ Unicode Common Locale Data Repository (CLDR) through Babel, so any two CLDR loca
     >>> build_demo_corpus("en", "zh")["train"][4]
     {'source': 'Monday, October 4, 1993, 3:10 – 5:45 AM', 'target': '1993年10月4日星期一 上午3:10至5:45'}
 
-Every word and every word order comes from CLDR. The source always carries all that the target says (a weekday, a
-year, a half of the day), so the translation is a function of the source and can be learnt to the last character.
+All words and their order come from CLDR. The source always carries all information of the target (weekday, year, AM or
+PM), so the translation is a function of the source and can be learnt to the last character.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from typing import Literal, TypeVar
 
 from babel import Locale, UnknownLocaleError, dates, lists, numbers, units
 
-__all__ = ["DEMO_KINDS", "build_demo_corpus"]
-
 Example = dict[str, str]
 Pair = tuple[str, str]
 DeltaUnit = Literal["day", "week", "month", "year"]
@@ -36,9 +34,10 @@ Length = Literal["long", "short", "narrow"]
 Choice = TypeVar("Choice", bound=str)
 Phrase = Callable[["_LocaleFormatter"], str]
 
-_LENGTHS: tuple[Length, ...] = ("long", "short", "narrow")
-_MISSES_BEFORE_GIVING_UP = 2000  # draws in a row that gave no new phrase
+_LENGTHS: tuple[Length, ...] = ("long", "short", "narrow")  # CLDR's lengths of unit names, the longest first
+_MAX_FAILED_DRAWS = 2000  # draws in a row without a new phrase before giving up
 
+# CLDR units of quantities ("3.5 kilometers")
 _QUANTITY_UNITS = [
     "length-kilometer",
     "length-meter",
@@ -60,6 +59,7 @@ _QUANTITY_UNITS = [
     "digital-megabyte",
     "digital-gigabyte",
 ]
+# Units that something is priced by ("12.50 US dollars per kilogram")
 _PRICED_UNITS = [
     "mass-kilogram",
     "mass-gram",
@@ -75,7 +75,9 @@ _PRICED_UNITS = [
     "duration-month",
     "duration-year",
 ]
+# Units that a booking is priced by
 _BOOKED_UNITS = ["duration-hour", "duration-day", "duration-week", "duration-month"]
+# Numerators and denominators of rates ("120 kilometers per hour")
 _RATES: list[Pair] = [
     ("length-kilometer", "duration-hour"),
     ("length-mile", "duration-hour"),
@@ -89,8 +91,9 @@ _RATES: list[Pair] = [
     ("digital-megabyte", "duration-second"),
     ("digital-gigabyte", "duration-month"),
 ]
+# Currencies of prices, by ISO 4217 code
 _CURRENCIES = ["USD", "EUR", "GBP", "CNY", "JPY", "INR", "CHF", "CAD", "AUD", "KRW", "MXN", "BRL"]
-# A larger and a smaller unit, with the most of the smaller one that people say.
+# A larger and a smaller unit, and the largest usual number of the smaller one (59 minutes beside hours)
 _DURATIONS: dict[Pair, int] = {
     ("duration-year", "duration-month"): 11,
     ("duration-week", "duration-day"): 6,
@@ -98,31 +101,31 @@ _DURATIONS: dict[Pair, int] = {
     ("duration-hour", "duration-minute"): 59,
     ("duration-minute", "duration-second"): 59,
 }
-_CONNECTIVES: list[ListStyle] = ["standard", "or"]
-_DELTA_UNITS: list[DeltaUnit] = ["day", "week", "month", "year"]
-_DELTA_SECONDS = dict(dates.TIMEDELTA_UNITS)
+_CONNECTIVES: list[ListStyle] = ["standard", "or"]  # CLDR's list styles "A and B", "A or B"
+_DELTA_UNITS: list[DeltaUnit] = ["day", "week", "month", "year"]  # units of relative times ("in 3 weeks")
+_DELTA_SECONDS = dict(dates.TIMEDELTA_UNITS)  # seconds in each of them
 
 # Babel writes a unit's identifier where a locale has no pattern for it: "3.5 length-kilometer".
 _CATEGORIES = sorted({unit.split("-")[0] for unit in _QUANTITY_UNITS + _PRICED_UNITS} | {"speed", "consumption"})
 _UNIT_IDENTIFIER = re.compile(rf"(?:{'|'.join(_CATEGORIES)})-[a-z]")
-# One of every plural form of any CLDR language, whole and fractional.
+# Numbers that cover the plural forms of all CLDR languages, whole and fractional
 _PLURAL_SAMPLES = [Decimal(number) for number in ("1", "2", "3", "5", "11", "20", "21", "100", "1.5")]
 
-# Marks that only steer the display of right-to-left text. U+200C and U+200D are spelling (Persian, Hindi) and stay.
+# Marks that only control the display of right-to-left text. U+200C and U+200D are spelling (Persian, Hindi) and stay.
 _BIDI_CONTROLS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 
 
 def _plain(text: str) -> str:
     """The text as a person would type it: NFC, ordinary single spaces, no invisible direction marks.
 
-    CLDR puts no-break, narrow and thin spaces (U+00A0, U+202F, U+2009) where typesetters want them. They say nothing
-    that a plain space does not, keyboards do not have them, and a model trained on them would not know "3:05 PM".
+    CLDR puts no-break, narrow and thin spaces (U+00A0, U+202F, U+2009) where typesetters want them. They mean the same
+    as a plain space, keyboards do not have them, and a model trained on them would not know "3:05 PM".
     """
     return " ".join(unicodedata.normalize("NFC", text.translate(_BIDI_CONTROLS)).split())
 
 
 class _LocaleFormatter:
-    """Renders facts in one CLDR locale. Every method returns text that still holds CLDR's own spaces."""
+    """Renders facts in one CLDR locale. Every method returns text in which CLDR's own spaces are still there."""
 
     def __init__(self, locale: Locale) -> None:
         self.locale = locale
@@ -136,24 +139,28 @@ class _LocaleFormatter:
 
     @cached_property
     def hour_skeleton(self) -> str:
-        """`hm` where the halves of the day are written ("3:05 PM", "下午3:05"), else `Hm` ("15:05").
+        """`hm` where the locale writes AM and PM ("3:05 PM", "下午3:05"), else `Hm` ("15:05").
 
-        That is: where the usual short time has them, or the language has words of its own for them.
+        A locale does if its usual short time has them, or its language has words of its own for them.
         """
         morning, afternoon = (dates.format_time(time(hour), "a", locale=self.locale) for hour in (9, 15))
         written = "a" in dates.get_time_format("short", self.locale).pattern or morning != "AM"
         return "hm" if written and morning != afternoon else "Hm"
 
     def calendar_date(self, day: date, weekday: bool) -> str:
+        """Render "October 4, 1993", with or without the weekday."""
         return dates.format_date(day, "full" if weekday else "long", locale=self.locale)
 
     def period(self, first: date, last: date, weekday: bool) -> str:
+        """Render "Oct 4 – 8, 1993", with or without the weekdays."""
         return dates.format_interval(first, last, "yMMMEd" if weekday else "yMMMd", locale=self.locale)
 
     def clock_time(self, moment: datetime) -> str:
+        """Render "3:05 PM" or "15:05"."""
         return dates.format_skeleton(self.hour_skeleton, moment, locale=self.locale)
 
     def time_range(self, start: datetime, end: datetime) -> str:
+        """Render "3:10 – 5:45 AM"."""
         try:
             return dates.format_interval(start, end, self.hour_skeleton, locale=self.locale)
         except NotImplementedError:  # Babel cannot compare parts of the day (zh_Hant: 清晨, 上午, 中午, …)
@@ -161,12 +168,12 @@ class _LocaleFormatter:
             return pattern.replace("{0}", self.clock_time(start)).replace("{1}", self.clock_time(end))
 
     def on_date(self, day: str, event: str) -> str:
-        """A date and what happens then, by the locale's pattern for a date with a time."""
+        """Join a date and an event on it by the locale's pattern for a date with a time."""
         pattern = str(dates.get_datetime_format("medium", locale=self.locale)).replace("'", "")
         return pattern.replace("{0}", event).replace("{1}", day)
 
     def relative(self, unit: DeltaUnit, count: int) -> str:
-        """ "in 3 weeks" for 3, "3 weeks ago" for -3."""
+        """Render "in 3 weeks" for 3, "3 weeks ago" for -3."""
         delta = timedelta(seconds=count * _DELTA_SECONDS[unit])
         # The threshold keeps "45 days" from becoming "2 months".
         return dates.format_timedelta(
@@ -174,26 +181,29 @@ class _LocaleFormatter:
         )
 
     def duration(self, parts: Iterable[tuple[int, str]]) -> str:
+        """Render "3 hours, 20 minutes"."""
         return self.listing([self.quantity(Decimal(count), unit) for count, unit in parts], "unit")
 
     def quantity(self, number: Decimal, unit: str) -> str:
+        """Render "3.5 kilometers"."""
         return units.format_unit(number, unit, length=self._length(unit) or "long", locale=self.locale)
 
     def price(self, amount: Decimal, currency: str) -> str:
+        """Render "12.50 US dollars"."""
         has_cents = amount != amount.to_integral_value()  # whole amounts without ".00"
         return numbers.format_currency(
             amount, currency, locale=self.locale, currency_digits=has_cents, format_type="name"
         )
 
     def rate(self, number: Decimal, numerator: str, denominator: str) -> str:
-        """ "120 kilometers per hour" """
+        """Render "120 kilometers per hour"."""
         text = units.format_compound_unit(number, numerator, denominator_unit=denominator, locale=self.locale)
         if text is None or _UNIT_IDENTIFIER.search(text):
             return self._per(self.quantity(number, numerator), denominator)
         return text
 
     def price_per(self, amount: Decimal, currency: str, denominator: str) -> str:
-        """ "12.50 US dollars per kilogram" """
+        """Render "12.50 US dollars per kilogram"."""
         price = self.price(amount, currency)
         text = units.format_compound_unit(price, denominator_unit=denominator, locale=self.locale)
         if text is None or _UNIT_IDENTIFIER.search(text):
@@ -201,7 +211,7 @@ class _LocaleFormatter:
         return text
 
     def listing(self, items: Sequence[str], style: ListStyle) -> str:
-        """ "A and B" ("standard"), "A or B" ("or"), "A, B" of parts that add up ("unit"): at most two items."""
+        """Render "A and B" ("standard"), "A or B" ("or") or the parts of a sum "A, B" ("unit"); at most two items."""
         return lists.format_list(items, self._list_style(style), locale=self.locale)
 
     def can_say(self, unit: str) -> bool:
@@ -213,13 +223,13 @@ class _LocaleFormatter:
         return not _UNIT_IDENTIFIER.search(self.price_per(Decimal(2), "USD", unit))
 
     def _per(self, amount: str, denominator: str) -> str:
-        """By the pattern for any two units, with the unit's name: what CLDR prescribes where it has nothing better."""
+        """Combine an amount and the name of a unit by the general "per" pattern, CLDR's fallback for other pairs."""
         names = [units.format_unit("", denominator, length, locale=self.locale).strip() for length in _LENGTHS]
         name = next((name for name in names if not _UNIT_IDENTIFIER.search(name)), denominator)
         return str(units.format_compound_unit(amount, denominator_value=name, locale=self.locale))
 
     def _length(self, unit: str) -> Length | None:
-        """The longest of CLDR's lengths in which this locale can say the unit with any number.
+        """The longest of CLDR's lengths in which this locale has words for any number of the unit.
 
         CLDR lets a length inherit from a shorter one; Babel's data leaves such a length empty (zh has few "long").
         """
@@ -234,7 +244,7 @@ class _LocaleFormatter:
     def _list_style(self, style: ListStyle) -> ListStyle:
         """The style, or the nearest one that has a pattern for two items.
 
-        CLDR inherits a missing pattern and Babel's data does not: it would say the second item twice, or fail.
+        CLDR inherits a missing pattern, Babel's data does not: Babel would repeat the second item, or fail.
         """
         styles: list[ListStyle] = ["unit", "unit-short"] if style == "unit" else [style]
         return next((each for each in styles if "2" in self.locale.list_patterns.get(each, {})), "standard")
@@ -242,13 +252,13 @@ class _LocaleFormatter:
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """What both languages can say and the source says unmistakably."""
+    """Units, currencies and list styles for which both languages have words, and the source distinct ones."""
 
     quantity_units: list[str]
     priced_units: list[str]
     booked_units: list[str]
-    rates: list[Pair]  # numerator, denominator
-    durations: list[Pair]  # of a larger and a smaller unit
+    rates: list[Pair]  # (numerator, denominator)
+    durations: list[Pair]  # (larger unit, smaller unit)
     currencies: list[str]
     connectives: list[ListStyle]  # list styles of CLDR: "standard" is "A and B", "or" is "A or B"
     names_weekday: bool
@@ -257,68 +267,70 @@ class _Vocabulary:
 def _shared_vocabulary(source: _LocaleFormatter, target: _LocaleFormatter) -> _Vocabulary:
     formatters = (source, target)
     candidates = dict.fromkeys(itertools.chain(_QUANTITY_UNITS, *_RATES, *_DURATIONS))
-    sayable = [unit for unit in candidates if all(speak.can_say(unit) for speak in formatters)]
-    known = set(_told_apart(sayable, lambda unit: source.quantity(Decimal(2), unit)))
+    shared = [unit for unit in candidates if all(formatter.can_say(unit) for formatter in formatters)]
+    known = set(_with_distinct_words(shared, lambda unit: source.quantity(Decimal(2), unit)))
     denominators = dict.fromkeys(itertools.chain(_PRICED_UNITS, _BOOKED_UNITS, (unit for _, unit in _RATES)))
-    sayable = [unit for unit in denominators if all(speak.can_say_per(unit) for speak in formatters)]
-    per = set(_told_apart(sayable, lambda unit: source.price_per(Decimal(2), "USD", unit)))
+    shared = [unit for unit in denominators if all(formatter.can_say_per(unit) for formatter in formatters)]
+    per = set(_with_distinct_words(shared, lambda unit: source.price_per(Decimal(2), "USD", unit)))
     return _Vocabulary(
         quantity_units=[unit for unit in _QUANTITY_UNITS if unit in known],
         priced_units=[unit for unit in _PRICED_UNITS if unit in per],
         booked_units=[unit for unit in _BOOKED_UNITS if unit in per],
         rates=[(unit, denominator) for unit, denominator in _RATES if unit in known and denominator in per],
         durations=[pair for pair in _DURATIONS if known.issuperset(pair)],
-        currencies=_told_apart(_CURRENCIES, lambda currency: source.price(Decimal(2), currency)),
-        connectives=_told_apart(_CONNECTIVES, lambda style: source.listing(["1", "2"], style)),
+        currencies=_with_distinct_words(_CURRENCIES, lambda currency: source.price(Decimal(2), currency)),
+        connectives=_with_distinct_words(_CONNECTIVES, lambda style: source.listing(["1", "2"], style)),
         names_weekday=source.names_weekday,
     )
 
 
-def _told_apart(candidates: Iterable[Choice], say: Callable[[Choice], str]) -> list[Choice]:
-    """The candidates that have different words in the source: a second one with the same words has no translation."""
+def _with_distinct_words(candidates: Iterable[Choice], say: Callable[[Choice], str]) -> list[Choice]:
+    """The candidates that differ in words; a later one with the same words would be ambiguous in the source."""
     by_words: dict[str, Choice] = {}
     for candidate in candidates:
         by_words.setdefault(_plain(say(candidate)), candidate)
     return list(by_words.values())
 
 
-# One function for each kind of phrase. It draws the facts once and returns the rendering of those facts in a locale.
+# One function for each kind of phrase: it draws the facts once and returns a function that renders them in a locale.
 
 
 def _date(random: Random, vocabulary: _Vocabulary) -> Phrase:
     day, weekday = _day(random), _weekday(random, vocabulary)
-    return lambda speak: speak.calendar_date(day, weekday)
+    return lambda formatter: formatter.calendar_date(day, weekday)
 
 
 def _appointment(random: Random, vocabulary: _Vocabulary) -> Phrase:
     moment, weekday = _moment(random), _weekday(random, vocabulary)
-    return lambda speak: speak.on_date(speak.calendar_date(moment, weekday), speak.clock_time(moment))
+    return lambda formatter: formatter.on_date(formatter.calendar_date(moment, weekday), formatter.clock_time(moment))
 
 
 def _opening(random: Random, vocabulary: _Vocabulary) -> Phrase:
-    start, end = sorted(random.sample(range(24 * 12), 2))  # of the day's 5-minute steps
+    start, end = sorted(random.sample(range(24 * 12), 2))  # in 5-minute steps since midnight
     midnight = datetime.combine(_day(random), time())
     first, last = midnight + timedelta(minutes=5 * start), midnight + timedelta(minutes=5 * end)
     weekday = _weekday(random, vocabulary)
-    return lambda speak: speak.on_date(speak.calendar_date(first, weekday), speak.time_range(first, last))
+    return lambda formatter: formatter.on_date(
+        formatter.calendar_date(first, weekday), formatter.time_range(first, last)
+    )
 
 
 def _period(random: Random, vocabulary: _Vocabulary) -> Phrase:
     first, last = _first_and_last_day(random)
     weekday = _weekday(random, vocabulary)
-    return lambda speak: speak.period(first, last, weekday)
+    return lambda formatter: formatter.period(first, last, weekday)
 
 
 def _deadline(random: Random, vocabulary: _Vocabulary) -> Phrase:
     unit, moment = random.choice(_DELTA_UNITS), _moment(random)
     count = random.choice([-1, 1]) * random.randint(1, 60)
-    return lambda speak: speak.on_date(speak.relative(unit, count), speak.clock_time(moment))
+    return lambda formatter: formatter.on_date(formatter.relative(unit, count), formatter.clock_time(moment))
 
 
 def _duration(random: Random, vocabulary: _Vocabulary) -> Phrase:
     larger, smaller = pair = random.choice(vocabulary.durations)
     parts = [(random.randint(1, 99), larger), (random.randint(1, _DURATIONS[pair]), smaller)]
-    return lambda speak: speak.duration(parts)
+    return lambda formatter: formatter.duration(parts)
 
 
 def _quantity(random: Random, vocabulary: _Vocabulary) -> Phrase:
@@ -326,34 +338,39 @@ def _quantity(random: Random, vocabulary: _Vocabulary) -> Phrase:
     chosen = random.sample(vocabulary.quantity_units, count)
     parts = [(_number(random), unit) for unit in chosen]
     connective = random.choice(vocabulary.connectives)
-    return lambda speak: speak.listing([speak.quantity(number, unit) for number, unit in parts], connective)
+    return lambda formatter: formatter.listing(
+        [formatter.quantity(number, unit) for number, unit in parts], connective
+    )
 
 
 def _rate(random: Random, vocabulary: _Vocabulary) -> Phrase:
     chosen = random.sample(vocabulary.rates, min(random.choice([1, 2]), len(vocabulary.rates)))
     parts = [(_number(random), *pair) for pair in chosen]
     connective = random.choice(vocabulary.connectives)
-    return lambda speak: speak.listing([speak.rate(*part) for part in parts], connective)
+    return lambda formatter: formatter.listing([formatter.rate(*part) for part in parts], connective)
 
 
 def _price(random: Random, vocabulary: _Vocabulary) -> Phrase:
     amount, currency = _price_tag(random, vocabulary)
-    return lambda speak: speak.price(amount, currency)
+    return lambda formatter: formatter.price(amount, currency)
 
 
 def _unit_price(random: Random, vocabulary: _Vocabulary) -> Phrase:
     amount, currency = _price_tag(random, vocabulary)
     unit = random.choice(vocabulary.priced_units)
-    return lambda speak: speak.price_per(amount, currency, unit)
+    return lambda formatter: formatter.price_per(amount, currency, unit)
 
 
 def _booking(random: Random, vocabulary: _Vocabulary) -> Phrase:
     first, last = _first_and_last_day(random)
     amount, currency = _price_tag(random, vocabulary)
     unit = random.choice(vocabulary.booked_units)
-    return lambda speak: speak.on_date(speak.period(first, last, False), speak.price_per(amount, currency, unit))
+    return lambda formatter: formatter.on_date(
+        formatter.period(first, last, False), formatter.price_per(amount, currency, unit)
+    )
 
 
+# Kinds of phrases and what draws one
 _KINDS: dict[str, Callable[[Random, _Vocabulary], Phrase]] = {
     "date": _date,
     "appointment": _appointment,
@@ -367,7 +384,7 @@ _KINDS: dict[str, Callable[[Random, _Vocabulary], Phrase]] = {
     "unit_price": _unit_price,
     "booking": _booking,
 }
-DEMO_KINDS: tuple[str, ...] = tuple(_KINDS)
+DEMO_KINDS: tuple[str, ...] = tuple(_KINDS)  # all kinds of phrases
 
 
 def _day(random: Random) -> date:
@@ -415,15 +432,17 @@ def build_demo_corpus(
     same corpus in every process; the test and validation splits do not change with `size`.
 
     Args:
-        source_locale, target_locale: CLDR locale identifiers such as `en`, `de`, `zh_Hant`, `pt-BR`.
+        source_locale: CLDR locale identifier such as `en`, `de`, `zh_Hant`, `pt-BR`.
+        target_locale: likewise.
         size: number of training examples.
         seed: of the random draws.
-        validation_size, test_size: number of examples of the other splits.
+        validation_size: number of validation examples.
+        test_size: number of test examples.
         kinds: the kinds of phrases, each drawn equally often; see `DEMO_KINDS`.
 
     Raises:
-        ValueError: a locale that CLDR does not know, two locales that say everything the same way, a size below 1,
-            an unknown kind, or more examples than the kinds have different phrases.
+        ValueError: for a locale that CLDR does not know, two locales that write all phrases the same way, a size
+            below 1, an unknown kind, or more examples than the kinds have different phrases.
     """
     formatters = [
         _LocaleFormatter(_parse_locale(name, value))
@@ -458,20 +477,20 @@ def _draw_examples(
     examples: list[Example] = []
     sources: set[str] = set()
     targets: set[str] = set()
-    misses = 0
+    failed_draws = 0
     while len(examples) < count:
         phrase = _KINDS[random.choice(kinds)](random, vocabulary)
         example = {"source": _plain(phrase(source)), "target": _plain(phrase(target))}
         if example["source"] in sources or example["target"] in targets:
-            misses += 1
-            if misses == _MISSES_BEFORE_GIVING_UP:
+            failed_draws += 1
+            if failed_draws == _MAX_FAILED_DRAWS:
                 raise ValueError(
                     f"size: no more than {len(examples)} different phrases were found for train, validation and test "
                     f"together, of {count} asked for (kinds: {', '.join(kinds)}); lower size, validation_size or "
                     "test_size, or allow more kinds"
                 )
             continue
-        misses = 0
+        failed_draws = 0
         sources.add(example["source"])
         targets.add(example["target"])
         examples.append(example)
@@ -498,3 +517,6 @@ def _check_kinds(kinds: Sequence[str]) -> None:
     unknown = [kind for kind in kinds if kind not in _KINDS]
     if unknown or not kinds:
         raise ValueError(f"kinds: {', '.join(unknown) or 'none'} given; choose from {', '.join(_KINDS)}")
+
+
+__all__ = ["DEMO_KINDS", "build_demo_corpus"]

@@ -1,4 +1,4 @@
-"""Local files of sentence pairs, parallel text and tables: all are looked at before the first is loaded."""
+"""Local files of sentence pairs, parallel text and tables: all are checked before the first is loaded."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,11 +21,9 @@ from .rows import (
 )
 from .sides import columns_of, find_sides, require_text
 
-__all__ = ["check_parallel_text", "check_table"]
-
 
 def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> Callable[[], Examples]:
-    """Read both files of a parallel text once from end to end; return what loads them as pairs.
+    """Read both files of a parallel text once from end to end; return a function that loads them as pairs.
 
     Raises:
         DataError: if `prefix` is itself a file, a language is missing or both are the same, a file is missing,
@@ -48,12 +46,12 @@ def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> C
 
 
 def check_table(path: Path, arguments: DataArguments) -> Callable[[], Examples]:
-    """Look at a table, a CSV or TSV file row by row; return what loads it as pairs.
+    """Check a table, a CSV or TSV file row by row; return a function that loads it as pairs.
 
     Raises:
-        DataError: if the file is missing, empty or, being text, not UTF-8; if a CSV or TSV file names a column
-            twice, has no rows or rows of other lengths; if there is no column for a side. What is wrong inside rows of
-            JSON and Parquet is raised in loading.
+        DataError: if the file is missing, empty or, if it is text, not UTF-8; if a CSV or TSV file names a column
+            twice, has no rows or rows of other lengths; if there is no column for a side. Errors inside the rows of
+            JSON and Parquet are raised in loading.
     """
     kind = FORMATS[path.suffix.lower()]
     table = CHECKS[kind](path)
@@ -72,7 +70,7 @@ def check_table(path: Path, arguments: DataArguments) -> Callable[[], Examples]:
 def _load(
     read: Callable[..., Iterator[dict[str, str]]], content: dict[str, Any], digest: str, arguments: DataArguments
 ) -> Examples:
-    # The digest is there for the cache of `datasets`, which otherwise would not see that a file has changed.
+    # The digest makes the cache of `datasets` notice that a file has changed.
     content = {**content, "digest": digest}
     try:
         if arguments.streaming:
@@ -114,3 +112,6 @@ def _value(row: dict[str, Any], place: tuple[str, ...]) -> Any:
     for name in place:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+__all__ = ["check_parallel_text", "check_table"]

@@ -1,4 +1,4 @@
-"""A first look at the files that a run names: whether they are there, and have the columns that are asked for."""
+"""A first check of the files that a run names: whether they exist, and have the columns that are asked for."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +7,11 @@ from .arguments import DataArguments, DataError
 from .rows import FORMATS, HEADS, check_exists
 from .sides import columns_of, find_side
 
-__all__ = ["file_problems", "parallel_text_problems"]
-
 
 def file_problems(arguments: DataArguments) -> Iterator[str]:
-    """
-    What is wrong with the files of all splits, as far as their first rows tell. Whatever else there is in them is
-    looked at when they are loaded.
+    """What is wrong with the files of all splits, as far as their first rows show.
+
+    Their other rows are checked when they are loaded.
     """
     for split in ("train", "validation", "test"):
         given = getattr(arguments, f"{split}_file")
@@ -37,7 +35,7 @@ def _table_problems(path: Path, arguments: DataArguments) -> Iterator[str]:
 
 
 def parallel_text_problems(option: str, prefix: str, arguments: DataArguments) -> Iterator[str]:
-    """What is wrong with the prefix of a parallel text, its languages and its two files, but for their content."""
+    """What is wrong with the prefix of a parallel text, its languages and its two files, apart from their content."""
     if Path(prefix).is_file():
         yield (
             f"{option} {prefix} has no suffix that says how to read it ({', '.join(FORMATS)}); "
@@ -57,3 +55,6 @@ def parallel_text_problems(option: str, prefix: str, arguments: DataArguments) -
             check_exists(Path(f"{prefix}.{language}"))
         except DataError as error:
             yield str(error)
+
+
+__all__ = ["file_problems", "parallel_text_problems"]

@@ -1,12 +1,12 @@
 """Where sentence pairs come from.
 
-Four sources, one result: a dictionary from split ("train", "validation", "test"; those there are) to a dataset of
+Each of four sources gives a dictionary from the splits it has (of "train", "validation", "test") to a dataset of
 `{"source": str, "target": str}`.
 
 - *Nothing named*: the embedded corpus of `demo_corpus.py`.
 - `dataset_name`: a data set of the Hugging Face Hub, or a local folder that `datasets.load_dataset` understands.
-- `train_file` and its kin, with a known suffix: JSON lines (`.jsonl`, `.json`), `.csv` (quoted fields), `.tsv` (tabs,
-  no quoting), `.parquet`. The first line of a CSV or TSV file names its columns.
+- `train_file`, `validation_file`, `test_file` with a known suffix: JSON lines (`.jsonl`, `.json`), `.csv` (quoted
+  fields), `.tsv` (tabs, no quoting), `.parquet`. The first line of a CSV or TSV file names its columns.
 - the same options without such a suffix: parallel text. `--train_file data/train --source_lang en --target_lang de`
   reads `data/train.en` and `data/train.de`, one sentence a line. Only a newline ends a line (a carriage return
   before it is dropped), never one of the other characters Unicode calls a line separator.
@@ -17,7 +17,7 @@ What happens to rows that cannot be used as they are:
 - an empty side: left out of the training split, with a logged count unless it is a stream; kept in the others, where
   leaving a row out would change the score.
 
-What becomes of long ones is said in `data_tokens.py`.
+`tokens.py` says what happens to rows that are too long.
 """
 
 import hashlib
@@ -39,22 +39,21 @@ from .demo_corpus import build_demo_corpus
 from .files import check_parallel_text, check_table
 from .rows import FORMATS, MOST_SHARDS, SHARD_ROWS, digest_of
 
-__all__ = ["as_stream", "load_examples", "require_splits", "training_texts"]
-
 logger = logging.getLogger(__name__)
 
+# The splits, each with the names that data sets give it
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 def load_examples(arguments: DataArguments) -> dict[str, Examples]:
-    """Return the splits there are, each a dataset of `{"source": str, "target": str}`.
+    """Load the splits that the data has, each a dataset of `{"source": str, "target": str}`.
 
-    With `streaming` the training split is a stream; the others are read whole, since they are read again and again.
+    With `streaming` the training split is a stream; the others are loaded whole, since they are read repeatedly.
 
     Raises:
-        DataError: if a file, side, column, language or split is missing, a file is empty or cannot be read as what it
-            is, line counts differ, a value is not text, or all texts of one side of a split are empty. Of a stream,
-            values are looked at as they pass.
+        DataError: if a file, side, column, language or split is missing, a file is empty or not of its format, line
+            counts differ, a value is not text, or all texts of one side of a split are empty. The values of a stream
+            are checked as they are read.
     """
     if arguments.dataset_name:
         examples = _load_dataset(arguments)
@@ -71,14 +70,15 @@ def load_examples(arguments: DataArguments) -> dict[str, Examples]:
         "validation": arguments.max_eval_samples,
         "test": arguments.max_predict_samples,
     }
-    examples = {split: _take(examples[split], limits[split]) for split in SPLIT_NAMES if split in examples}
-    return {split: data if split == "train" else _whole(split, data) for split, data in examples.items()}
+    examples = {split: _first_examples(examples[split], limits[split]) for split in SPLIT_NAMES if split in examples}
+    return {split: data if split == "train" else _load_whole(split, data) for split, data in examples.items()}
 
 
 def require_splits(examples: dict[str, Examples], do_train: bool, do_predict: bool) -> None:
-    """
+    """Check, before a tokenizer is trained, that a run has the splits it needs.
+
     Raises:
-        DataError: if the splits there are leave a run nothing to do. It comes up before a tokenizer is trained.
+        DataError: if the splits leave a run nothing to do.
     """
     if do_train and "train" not in examples:
         raise DataError(f"There is nothing to train on, only {', '.join(examples)}; name a train_file.")
@@ -87,7 +87,7 @@ def require_splits(examples: dict[str, Examples], do_train: bool, do_predict: bo
 
 
 def training_texts(examples: Examples, sides: Sequence[str] = ("source", "target")) -> Iterator[str]:
-    """Yield the texts of a split, to train a tokenizer on: of both sides, or of one with `sides=("target",)`."""
+    """Yield the texts of a split to train a tokenizer on: of both sides, or of one with `sides=("target",)`."""
     for batch in examples.iter(batch_size=1000):
         for side in sides:
             yield from batch[side]
@@ -132,25 +132,25 @@ def _open_dataset(arguments: DataArguments) -> Any:
         return {split: as_stream(data) if arguments.streaming else data for split, data in splits.items()}
     if not Path(name).is_dir() or arguments.streaming:
         return load_dataset(name, configuration, streaming=arguments.streaming)
-    # The cache of `datasets` goes by the paths and times of files, which stay when files are copied over others.
+    # The cache of `datasets` identifies files by path and time, which need not change when a file is overwritten.
     cache = Path(datasets.config.HF_DATASETS_CACHE, f"folder-{_folder_digest(Path(name))[:16]}")
     return load_dataset(name, configuration, cache_dir=str(cache))
 
 
 def _folder_digest(folder: Path) -> str:
-    """A number for the names of the files in a folder and their content, and for nothing else about them."""
+    """A digest of the names and the content of the files in a folder, and of nothing else."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     contents = [(path.relative_to(folder).as_posix(), digest_of(path)) for path in files]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
 
 def as_stream(dataset: Dataset) -> IterableDataset:
-    """The rows one after another, in shards that can be shuffled and shared out."""
+    """The rows as a stream, in shards that can be shuffled and divided between processes."""
     return dataset.to_iterable_dataset(num_shards=min(MOST_SHARDS, -(-max(1, len(dataset)) // SHARD_ROWS)))
 
 
 def _load_files(arguments: DataArguments) -> dict[str, Examples]:
-    """Look at every file of every split before the first is read: an error must not wait for hours of preparing."""
+    """Load the files, all of which are checked first: no error may come up after hours of preprocessing."""
     loaders: dict[str, Callable[[], Examples]] = {}
     for split in SPLIT_NAMES:
         given = getattr(arguments, f"{split}_file")
@@ -180,7 +180,7 @@ def _has_both_sides(batch: dict[str, list[str]]) -> list[bool]:
 
 
 def _with_validation(examples: dict[str, Examples], arguments: DataArguments) -> dict[str, Examples]:
-    """Set a share of the training pairs aside, if there is no validation split and a share is asked for."""
+    """Add a validation split made of training pairs, if the data has none and a percentage is given."""
     percentage, train = arguments.validation_split_percentage, examples["train"]
     if "validation" in examples:
         if percentage is not None:
@@ -211,16 +211,19 @@ def _shares_no_sentence(batch: dict[str, list[str]], seen: list[set[str]]) -> li
     return [source not in seen[0] and target not in seen[1] for source, target in pairs]
 
 
-def _take(examples: Examples, limit: int | None) -> Examples:
+def _first_examples(examples: Examples, limit: int | None) -> Examples:
     if limit is None:
         return examples
     return examples.select(range(min(limit, len(examples)))) if isinstance(examples, Dataset) else examples.take(limit)
 
 
-def _whole(split: str, examples: Examples) -> Dataset:
-    """A split to evaluate on, read from end to end: what is wrong with it must not come up after the training."""
+def _load_whole(split: str, examples: Examples) -> Dataset:
+    """An evaluation split, read from end to end, so that its errors come up before the training."""
     read = examples if isinstance(examples, Dataset) else Dataset.from_list(list(examples), features=PAIR)
     for side in PAIR:
         if not any(text.strip() for text in read[side]):
             raise DataError(f"The {split} split has no {side} text: all of its {len(read)} are empty.")
     return read
+
+
+__all__ = ["as_stream", "load_examples", "require_splits", "training_texts"]

@@ -1,12 +1,11 @@
-"""
-Rows of local files, read from wherever a stretch of them begins.
+"""Rows of local files, read in shards.
 
-A file is cut into shards, stretches of a thousand rows or so. A stream of `datasets` can take shards in another order,
-share them out between processes, and go on in the middle of a file without reading what lies before.
+A file is cut into shards, each a sequence of about a thousand rows. A stream of `datasets` can shuffle shards, divide
+them between processes, and resume in the middle of a file without reading what comes before.
 
-Each kind of file has a function that looks at its beginning and tells its columns, one that looks at all of it and
-tells where its shards begin, and one that reads some of them and yields the number of each row, as errors name it,
-with its columns.
+Each kind of file has three functions: `head_…` reads its beginning and returns its columns, `check_…` reads all of it
+and finds where its shards begin, and `read_…` reads some shards and yields each row with the number by which errors
+name it.
 """
 
 import csv
@@ -22,36 +21,21 @@ from typing import IO, Any, NamedTuple
 
 from .arguments import DataError
 
-__all__ = [
-    "CHECKS",
-    "FORMATS",
-    "HEADS",
-    "MOST_SHARDS",
-    "READERS",
-    "SHARD_ROWS",
-    "Shard",
-    "Table",
-    "check_exists",
-    "check_text",
-    "digest_of",
-    "read_text",
-]
+SHARD_ROWS = 1000  # rows in a shard of text; the last one may have fewer
+MOST_SHARDS = 1024  # in one file; the shards of longer files have more rows
 
-SHARD_ROWS = 1000
-MOST_SHARDS = 1024  # of one file; the shards of a longer one have more rows
+LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n|\Z)")  # it also ends a line of a table
 
-LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n|\Z)")  # which ends a line of a table, too
-
-Row = tuple[int, dict[str, Any]]
-"""The number of a row, from 1, and its columns."""
+Row = tuple[int, dict[str, Any]]  # number of the row, counted from 1, and its columns
 
 
 class Shard(NamedTuple):
-    """
+    """A sequence of rows of a file.
+
     Attributes:
-        start: where it begins, in bytes from the start of the file; in Parquet the number of its row group.
+        start: offset of its first byte in the file; in Parquet the number of its row group.
         first: number of its first row; in text that of its first line.
-        rows: how many it has; of a file that can only be read whole, None.
+        rows: number of its rows; None for a file that can only be read whole.
     """
 
     start: int
@@ -61,15 +45,14 @@ class Shard(NamedTuple):
 
 @dataclass
 class Table:
-    """
-    What is known of a file after a look at all of it.
+    """What is known about a file after all of it was checked.
 
     Attributes:
-        shards: where its rows are, in order.
-        digest: of its content, by which a cache tells that it has changed.
+        shards: its shards, in order.
+        digest: hash of its content, by which a cache notices that it has changed.
         columns: the first row in which no column is missing, or the names of the columns, each with its keys where it
             holds dictionaries.
-        options: what reading it takes beside its path.
+        options: further arguments of its reader.
     """
 
     shards: list[Shard]
@@ -78,29 +61,30 @@ class Table:
     options: dict[str, Any]
 
 
-class _Shards:
+class _ShardCollector:
     """Collects shards while a file is being read."""
 
     def __init__(self) -> None:
-        self._starts: list[tuple[int, int, int]] = []  # where, number of the row, rows before it
+        self._starts: list[tuple[int, int, int]] = []  # start, number of the row, rows before it
         self.rows = 0
 
     def add(self, start: int | None, number: int) -> None:
-        """Counts a row, which begins at this byte and has this number. None: no shard can begin with it."""
+        """Count the row `number`, which begins at byte `start`; None means that no shard can begin with it."""
         if start is not None and (not self._starts or self.rows - self._starts[-1][2] >= SHARD_ROWS):
             self._starts.append((start, number, self.rows))
         self.rows += 1
 
     def shards(self) -> list[Shard]:
-        """All of them, in order."""
-        together = max(1, -(-len(self._starts) // MOST_SHARDS))
-        starts = self._starts[::together]
+        """All shards, in order; neighbouring ones are merged if there are more than `MOST_SHARDS`."""
+        merged = max(1, -(-len(self._starts) // MOST_SHARDS))
+        starts = self._starts[::merged]
         ends = [*(before for _, _, before in starts[1:]), self.rows]
         return [Shard(start, number, end - before) for (start, number, before), end in zip(starts, ends, strict=True)]
 
 
 def check_exists(path: Path) -> None:
-    """
+    """Check that a file exists and is not empty.
+
     Raises:
         DataError: if there is no such file, or if it is empty.
     """
@@ -115,7 +99,7 @@ def check_exists(path: Path) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """A number for the content of a file, and for nothing else about it."""
+    """A digest of the content of a file, and of nothing else."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -123,18 +107,17 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-# Text, one row a line
+# Text, one row per line
 
 
 def check_text(path: Path) -> Table:
-    """
-    Reads a UTF-8 file from end to end; each line is a row.
+    """Read a UTF-8 file from end to end; each line is a row.
 
     Raises:
         DataError: if the file is missing, empty or not UTF-8.
     """
     check_exists(path)
-    digest, shards, offset = hashlib.sha256(), _Shards(), 0
+    digest, shards, offset = hashlib.sha256(), _ShardCollector(), 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             _check_utf8(line, path, number, offset)
@@ -145,17 +128,21 @@ def check_text(path: Path) -> Table:
 
 
 def read_text(path: str, shards: Sequence[Shard]) -> Iterator[tuple[int, str]]:
-    """The lines with their numbers. Only a newline ends a line; a carriage return before it is dropped."""
+    """Yield the lines with their numbers. Only a newline ends a line; a carriage return before it is dropped."""
     with open(path, "rb") as file:
         for shard in shards:
             file.seek(shard.start)
             for number, line in enumerate(itertools.islice(file, shard.rows), start=shard.first):
-                yield number, _without_mark(line.decode("utf-8"), number == 1).removesuffix("\n").removesuffix("\r")
+                yield number, _without_bom(line.decode("utf-8"), number == 1).removesuffix("\n").removesuffix("\r")
 
 
 @contextmanager
-def _beginning(path: Path) -> Iterator[IO[bytes]]:
-    """An open file, of which somebody reads the first lines; what of them is not UTF-8 is told with its place."""
+def _open_beginning(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file whose first lines are to be read.
+
+    Raises:
+        DataError: if it is missing or empty, or a line that was read is not UTF-8; the message names the place.
+    """
     check_exists(path)
     with path.open("rb") as file:
         try:
@@ -175,22 +162,23 @@ def _check_utf8(line: bytes, path: Path, number: int, offset: int) -> None:
         ) from error
 
 
-def _without_mark(line: str, is_first: bool) -> str:
-    return line.removeprefix("\ufeff") if is_first else line  # some editors mark UTF-8 files with it
+def _without_bom(line: str, is_first: bool) -> str:
+    return line.removeprefix("\ufeff") if is_first else line  # a byte order mark, which some editors write
 
 
 # JSON
 
 
 def head_json(path: Path) -> dict[str, Any]:
-    """
-    Of a file with a JSON object on each line, or of one that is a single list of them, the first object in which
-    nothing is null, since a null tells nothing of what is in a column; of a thousand lines with nulls the first.
+    """Read the first object in which nothing is null, as a null does not show what its column holds.
+
+    The file has a JSON object on each line, or is a single list of objects. If each of the first thousand lines has a
+    null, or each object of the list, the first object is returned.
 
     Raises:
         DataError: if the file is missing, empty, not UTF-8 or not JSON.
     """
-    with _beginning(path) as file:
+    with _open_beginning(path) as file:
         shards = [Shard(0, 1, None if _begins_with_list(file) else SHARD_ROWS)]
         first = None
         for _, row in read_json(str(path), shards):
@@ -203,11 +191,10 @@ def head_json(path: Path) -> dict[str, Any]:
 
 
 def check_json(path: Path) -> Table:
-    """
-    Reads a file of JSON from end to end, as text. What is wrong with its objects is raised when they are read.
+    """Read a JSON file from end to end, as text. Errors in its objects are raised when these are read.
 
     Raises:
-        DataError: as `head_json`.
+        DataError: see `head_json`.
     """
     table = check_text(path)
     with path.open("rb") as file:
@@ -218,16 +205,16 @@ def check_json(path: Path) -> Table:
 
 
 def _begins_with_list(file: IO[bytes]) -> bool:
-    first = next((line for line in map(bytes.lstrip, _without_byte_mark(file)) if line), b"")
+    first = next((line for line in map(bytes.lstrip, _lines_without_bom(file)) if line), b"")
     return first.startswith(b"[")
 
 
-def _without_byte_mark(file: IO[bytes]) -> Iterator[bytes]:
+def _lines_without_bom(file: IO[bytes]) -> Iterator[bytes]:
     return (line.removeprefix(b"\xef\xbb\xbf") for line in file)
 
 
 def read_json(path: str, shards: Sequence[Shard], wanted: Sequence[str] = ()) -> Iterator[Row]:
-    """The objects, whole; their numbers are those of their lines, or in a list those of their places."""
+    """Yield all columns of the objects, numbered by their lines or by their positions in a list."""
     if shards and shards[0].rows is None:
         text = Path(path).read_text(encoding="utf-8-sig")
         numbered: Iterator[tuple[int, Any]] = enumerate(_parse_json(text, path, "the file"), start=1)
@@ -251,12 +238,11 @@ def _parse_json(text: str, path: str, place: str) -> Any:
 
 
 class _Lines:
-    """
-    The lines of an open file as text, for a reader of tables.
+    """The lines of an open file as text, for a CSV reader, which also ends a line at a lone carriage return.
 
     Attributes:
-        offset: where the line after those that were taken begins; None where a line of text ends within a line of the
-            file, at a lone carriage return.
+        offset: offset in bytes of the next line; None if that line begins after a lone carriage return, where no shard
+            can begin.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -266,7 +252,7 @@ class _Lines:
     def __iter__(self) -> Iterator[str]:
         position = self._file.tell()
         for line in self._file:
-            text = _without_mark(line.decode("utf-8"), position == 0)
+            text = _without_bom(line.decode("utf-8"), position == 0)
             *inner, last = _split_at_carriage_returns(text)
             position += len(line)
             self.offset = None
@@ -281,14 +267,15 @@ def _split_at_carriage_returns(line: str) -> list[str]:
 
 
 def head_csv(path: Path) -> dict[str, Any]:
-    """
-    The names in the first line of a table: fields between commas, quoted where they must be, or, in a file with the
-    suffix `.tsv`, between tabs, never quoted. Every field is text ("NA", "007").
+    """Read the names of the columns from the first line of a table.
+
+    Fields are separated by commas and quoted if need be; in a file with the suffix `.tsv` they are separated by tabs
+    and never quoted. Every field is text ("NA", "007").
 
     Raises:
         DataError: if the file is missing, empty or not UTF-8, or names a column twice.
     """
-    with _beginning(path) as file:
+    with _open_beginning(path) as file:
         try:
             columns = next(csv.reader(_Lines(file), **_dialect(path)))
         except csv.Error as error:
@@ -305,20 +292,19 @@ def _dialect(path: Path) -> dict[str, Any]:
 
 
 def check_csv(path: Path) -> Table:
-    """
-    Reads a table from end to end.
+    """Read a table from end to end.
 
     Raises:
-        DataError: as `head_csv`, and if it has no rows or rows of other lengths.
+        DataError: see `head_csv`; also if it has no rows or rows of other lengths.
     """
     table, columns, dialect = check_text(path), list(head_csv(path)), _dialect(path)
-    shards = _Shards()
+    shards = _ShardCollector()
     with path.open("rb") as file:
         lines = _Lines(file)
         reader = csv.reader(lines, **dialect)
         start: int | None = 0
         try:
-            next(reader)  # the names of the columns, which are read with the first row
+            next(reader)  # the column names; the first shard begins before them
             for row in reader:
                 if row:
                     _check_row(row, columns, path, reader.line_num)
@@ -346,7 +332,7 @@ def _check_row(row: list[str], columns: list[str], path: Path, line: int) -> Non
 def read_csv(
     path: str, shards: Sequence[Shard], wanted: Sequence[str], columns: Sequence[str], **dialect: Any
 ) -> Iterator[Row]:
-    """The rows, whole; their numbers are those of the lines they end in."""
+    """Yield all columns of the rows, each numbered by the line it ends in."""
     with open(path, "rb") as file:
         for shard in shards:
             file.seek(shard.start)
@@ -361,8 +347,7 @@ def read_csv(
 
 
 def head_parquet(path: Path) -> dict[str, Any]:
-    """
-    The columns of a file, each with its keys where it holds dictionaries.
+    """Read the columns of a file, each with its keys where it holds dictionaries.
 
     Raises:
         DataError: if the file is missing, empty or not Parquet.
@@ -382,11 +367,10 @@ def head_parquet(path: Path) -> dict[str, Any]:
 
 
 def check_parquet(path: Path) -> Table:
-    """
-    Looks at where the row groups of a file begin.
+    """Find the row groups of a file; each is a shard.
 
     Raises:
-        DataError: as `head_parquet`, and if it has no rows.
+        DataError: see `head_parquet`; also if it has no rows.
     """
     from pyarrow import parquet
 
@@ -400,7 +384,7 @@ def check_parquet(path: Path) -> Table:
 
 
 def read_parquet(path: str, shards: Sequence[Shard], wanted: Sequence[str]) -> Iterator[Row]:
-    """The wanted columns of the rows, with the numbers that these have in the file."""
+    """Yield the wanted columns of the rows, numbered by their positions in the file."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
@@ -410,10 +394,26 @@ def read_parquet(path: str, shards: Sequence[Shard], wanted: Sequence[str]) -> I
             yield from enumerate(rows, start=shard.first)
 
 
+# The kind of a table by the suffix of its file
 FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
-"""The kind of a table by the suffix of its file."""
 
+# For each kind of table the functions that read its beginning, check all of it, and read its shards
 HEADS: dict[str, Callable[[Path], dict[str, Any]]] = {"json": head_json, "csv": head_csv, "parquet": head_parquet}
 CHECKS: dict[str, Callable[[Path], Table]] = {"json": check_json, "csv": check_csv, "parquet": check_parquet}
 READERS: dict[str, Callable[..., Iterator[Row]]] = {"json": read_json, "csv": read_csv, "parquet": read_parquet}
-"""How the beginning of each kind of table is looked at, the whole, and how it is read."""
+
+
+__all__ = [
+    "CHECKS",
+    "FORMATS",
+    "HEADS",
+    "MOST_SHARDS",
+    "READERS",
+    "SHARD_ROWS",
+    "Shard",
+    "Table",
+    "check_exists",
+    "check_text",
+    "digest_of",
+    "read_text",
+]

@@ -1,4 +1,4 @@
-"""The order of the training examples: batches of like length, in random order."""
+"""The order of the training examples: batches of similar length, in random order."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -9,28 +9,28 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..errors import UsageError
 
-# Batches in a window of `TokenBudgetBatches`: the more, the more its rows are mixed, and the more padding there is.
+# Batches in a window of `TokenBudgetBatches`: more of them mix the rows more, and cost more padding.
 WINDOW = 4
 
 
 class ShuffledLengthGroups(Sampler[int]):
-    """
-    Rows of a dataset such that each `batch_size` of them in a row have nearly the same lengths, which saves padding.
+    """Row numbers of a dataset, each `batch_size` in succession of similar length, which saves padding.
 
     The examples are shuffled and cut into pieces of 50 batches, and each piece is sorted by length, as
-    `LengthGroupedSampler` of transformers does. But that one hands out a piece from its longest batch to its shortest,
-    over and over, so that lengths go up and down in step with the updates. Here the batches are shuffled, too, and the
-    target's length counts before the source's.
+    `LengthGroupedSampler` of transformers does. But that sampler yields each piece from its longest batch to its
+    shortest, so that lengths rise and fall periodically during training. Here the batches are shuffled, too, and rows
+    are sorted by target length before source length.
 
     The order follows from the seed and the number of the epoch alone, so a run is repeatable, and one that is resumed
-    in the middle of an epoch goes on with the batches that are left of it.
+    in the middle of an epoch continues with its remaining batches.
 
     Args:
-        source_lengths, target_lengths: tokens of each example. Rows are sorted by the target, where the output layer
-            makes padding dearest, and those of one target length by the source.
+        source_lengths: source tokens of each example; they order the rows of the same target length.
+        target_lengths: target tokens of each example. Rows are sorted by them first, as padding costs most in the
+            output layer.
         batch_size: rows that are padded together.
-        seed: of the orders.
-        epoch: tells, at the beginning of each pass, which epoch it is, counted from 0.
+        seed: of the random order.
+        epoch: called at the beginning of each pass, returns the number of the epoch, counted from 0.
     """
 
     def __init__(
@@ -41,10 +41,8 @@ class ShuffledLengthGroups(Sampler[int]):
         seed: int,
         epoch: Callable[[], int],
     ) -> None:
-        above_any_source = max(source_lengths) + 1
-        keys = [
-            target * above_any_source + source for source, target in zip(source_lengths, target_lengths, strict=True)
-        ]
+        source_limit = max(source_lengths) + 1
+        keys = [target * source_limit + source for source, target in zip(source_lengths, target_lengths, strict=True)]
         self.batch_size = batch_size
         self.seed = seed
         self._epoch = epoch
@@ -69,26 +67,26 @@ class ShuffledLengthGroups(Sampler[int]):
 
 
 class TokenBudgetBatches(Sampler[list[int]]):
-    """
-    Batches of as many rows as fit into a number of tokens, padding included: many short ones, or few long ones.
+    """Batches of as many rows as fit into a token budget, padding included: many short rows, or few long ones.
 
-    Sorted by length, the examples are cut into windows of a few batches. Which rows of a window come together, and in
-    which order the batches come, is random. Where windows and batches begin and end follows from the lengths alone, so
-    that every epoch has the same number of batches, and can be repeated or resumed.
+    Sorted by length, the examples are cut into windows of a few batches. Which rows of a window share a batch, and the
+    order of the batches, is random. The sizes of windows and batches follow from the lengths alone, so that all epochs
+    have the same number of batches, and can be repeated or resumed.
 
-    With several processes the batches of one step have the same number of rows of like lengths, give or take one, so
-    that no process waits for another one. Only where there are fewer rows than processes some are repeated.
+    With several processes the batches of one step have rows of similar lengths, and equally many of them, give or take
+    one, so that no process waits for another one. Rows are repeated only if there are fewer of them than processes.
 
     Args:
-        source_lengths, target_lengths: tokens of each example.
-        token_budget: most tokens in a batch of one process, on the side that has more, padding included.
-        seed: of the orders.
-        epoch: tells, at the beginning of each pass, which epoch it is, counted from 0.
-        processes: how many there are. Batches come in groups of so many, one for each.
+        source_lengths: source tokens of each example.
+        target_lengths: target tokens of each example.
+        token_budget: most tokens in a batch of one process, on its longer side, padding included.
+        seed: of the random order.
+        epoch: called at the beginning of each pass, returns the number of the epoch, counted from 0.
+        processes: number of processes. The batches of one step follow each other, one for each process.
 
     Raises:
-        UsageError: if an example alone is longer than the budget.
-        ValueError: if there are none.
+        UsageError: if a single example is longer than the budget.
+        ValueError: if there are no examples.
     """
 
     def __init__(
@@ -111,10 +109,10 @@ class TokenBudgetBatches(Sampler[list[int]]):
             )
         self.seed, self.processes = seed, processes
         self._epoch = epoch
-        # By the target, where the output layer makes padding dearest, then by the source: up, down, up, and so on, so
-        # that neighbours are alike where one target length ends and the next begins.
-        above = sources.max() + 1
-        self._keys = targets * above + torch.where(targets % 2 == 0, sources, above - 1 - sources)
+        # Sort by target length, as padding costs most in the output layer, then by source length: alternately rising
+        # and falling, so that the lengths do not jump where one target length ends and the next begins.
+        source_limit = sources.max() + 1
+        self._keys = targets * source_limit + torch.where(targets % 2 == 0, sources, source_limit - 1 - sources)
         lengths = longer[self._keys.argsort(stable=True)].tolist()
         windows = _windows(lengths, token_budget)
         self._window_of = torch.tensor([number for number, (rows, _) in enumerate(windows) for _ in rows])
@@ -125,22 +123,22 @@ class TokenBudgetBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self._epoch())
-        # Of equal lengths any order, then any order within each window
+        # Shuffle rows of equal lengths, then the rows of each window
         shuffled = torch.randperm(len(self._keys), generator=generator)
         rows = shuffled[self._keys[shuffled].argsort(stable=True)].tolist()
         noise = torch.rand(len(rows), generator=generator, dtype=torch.float64)
         places = (self._window_of + noise).argsort().tolist()
         for number in torch.randperm(len(self._steps), generator=generator).tolist():
             step = self._steps[number]
-            of_step = [rows[place] for place in sorted(places[step.start : step.stop])]
-            while len(of_step) < self.processes:
-                of_step = (of_step * 2)[: self.processes]
+            step_rows = [rows[place] for place in sorted(places[step.start : step.stop])]
+            while len(step_rows) < self.processes:
+                step_rows = (step_rows * 2)[: self.processes]
             for process in range(self.processes):
-                yield of_step[process :: self.processes]
+                yield step_rows[process :: self.processes]
 
 
 def _windows(lengths: list[int], token_budget: int) -> list[tuple[range, int]]:
-    """Ranges of rows, and how many rows of each range always fit into a batch."""
+    """Ranges of sorted rows, and how many rows of each range fit into a batch even if all are its longest."""
     windows, start, longest = [], 0, 0
     for row, length in enumerate(lengths):
         size = token_budget // max(longest, length)
@@ -152,7 +150,7 @@ def _windows(lengths: list[int], token_budget: int) -> list[tuple[range, int]]:
 
 
 def _even_parts(rows: range, most: int) -> list[range]:
-    """As few parts as possible with at most so many rows, all of nearly the same size."""
+    """Cut rows into as few parts of at most `most` rows as possible, all of nearly the same size."""
     count = -(-len(rows) // most)
     cuts = [rows.start + len(rows) * part // count for part in range(count + 1)]
     return [range(start, stop) for start, stop in itertools.pairwise(cuts)]

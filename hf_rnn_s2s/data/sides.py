@@ -1,4 +1,4 @@
-"""Which columns of a table are the source and the target, and what is refused in them."""
+"""Finds the source and target columns of a table, and rejects values that are not text."""
 
 import re
 from collections.abc import Mapping
@@ -6,16 +6,18 @@ from typing import Any, TypeAlias
 
 from .arguments import DataArguments, DataError
 
-__all__ = ["Columns", "columns_of", "find_side", "find_sides", "require_text"]
-
+# Name of each column, with its keys (languages) where it holds dictionaries
 Columns: TypeAlias = dict[str, list[str] | None]
-"""Name of each column, with its keys (languages) where it holds dictionaries."""
 
-HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # what a JSON file can spell, and no encoding can hold
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON escapes can spell one, but UTF-8 cannot encode it
 
 
 def find_sides(columns: Columns, origin: str, arguments: DataArguments) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Where the texts of source and target are, each as `(column,)` or `(column, language)`."""
+    """Where the texts of source and target are, each as `(column,)` or `(column, language)`.
+
+    Raises:
+        DataError: if a side has no column, or both have the same.
+    """
     source, target = find_side("source", columns, origin, arguments), find_side("target", columns, origin, arguments)
     if source == target:
         raise DataError(f"{origin}: source and target are both {'.'.join(source)!r}; name two.")
@@ -23,13 +25,17 @@ def find_sides(columns: Columns, origin: str, arguments: DataArguments) -> tuple
 
 
 def columns_of(row: Mapping[str, Any]) -> Columns:
-    """The columns that one row tells of."""
+    """The columns of a row."""
     return {name: list(value) if isinstance(value, Mapping) else None for name, value in row.items()}
 
 
 def require_text(text: Any, origin: str, row: int, path: tuple[str, ...]) -> str:
-    """The text; an error that names its place, if it is none."""
-    if isinstance(text, str) and not HALF_A_PAIR.search(text):
+    """Return the text.
+
+    Raises:
+        DataError: if it is not valid text; the message names its place.
+    """
+    if isinstance(text, str) and not LONE_SURROGATE.search(text):
         return text
     if isinstance(text, str):
         wrong = f"is not valid Unicode, with half a surrogate pair: {text!r:.50}"
@@ -39,7 +45,11 @@ def require_text(text: Any, origin: str, row: int, path: tuple[str, ...]) -> str
 
 
 def find_side(side: str, columns: Columns, origin: str, arguments: DataArguments) -> tuple[str, ...]:
-    """Where the text of one side is: `("translation", language)` or `(column,)`."""
+    """Where the text of one side is: `(column,)`, or `(column, language)` in a column of dictionaries.
+
+    Raises:
+        DataError: if there is no such column or language.
+    """
     column, language = getattr(arguments, f"{side}_column"), getattr(arguments, f"{side}_lang")
     languages = columns.get(column or "translation")
     if languages is not None:
@@ -55,3 +65,6 @@ def find_side(side: str, columns: Columns, origin: str, arguments: DataArguments
         f"{origin} has no column {' or '.join(map(repr, candidates))} for the {side} text; "
         f"name one with {side}_column. It has {', '.join(columns)}."
     )
+
+
+__all__ = ["Columns", "columns_of", "find_side", "find_sides", "require_text"]

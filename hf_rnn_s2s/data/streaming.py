@@ -1,14 +1,13 @@
-"""
-Training on a stream: its rows in random order, in batches of like length, from any step on.
+"""Training on a stream: its rows in random order, in batches of similar length, resumable at any step.
 
 A stream is read in blocks of `shuffle_buffer_size` rows. Within a block everything is as for data that fits into
-memory: the rows are shuffled, those of like length come together, and a batch may be bounded by its tokens. From pass
-to pass blocks begin elsewhere, and the shards of the source come in another order.
+memory: the rows are shuffled, rows of similar length share a batch, and the tokens of a batch may be limited. Each
+pass begins its blocks at other rows, and shuffles the shards of the source anew.
 
-What a run has to remember to go on is small: the place in the source where each worker's block began, and how many
-batches of it were trained on. The block is then read again, and its batches are made again, since their order follows
-from the seed, the pass and the number of the block. Whether the source can begin in the middle is its own matter;
-those of `datasets` begin with a shard, and pass over the rows before the place within it.
+The state that a run needs to resume is small: the place in the source where each worker's block began, and how many
+of its batches were trained on. The block is then read again and the same batches are made from it, since their order
+follows from the seed, the pass and the number of the block. It depends on the source how it resumes in the middle:
+the streams of `datasets` begin with the shard and skip its rows before the place.
 """
 
 from __future__ import annotations
@@ -30,27 +29,24 @@ from transformers.trainer_utils import IntervalStrategy
 from .arguments import DataError
 from .sampling import ShuffledLengthGroups, TokenBudgetBatches
 
-__all__ = ["StreamBatching", "StreamLoader", "StreamPasses"]
-
-Rows = list[dict[str, list[int]]]
+Rows = list[dict[str, list[int]]]  # each with `input_ids` and `labels`
 
 
 @dataclass(frozen=True)
 class StreamBatching:
-    """
-    How the rows of a block become batches. A run can be resumed only with the same.
+    """How the rows of a block become batches. A run can be resumed only with the same settings.
 
     Args:
-        buffer_size: rows in a block, at least; each worker has one in memory.
-        strategy: `"group_by_length"`, `"random"`, or `"sequential"` for the order in which the rows come.
+        buffer_size: rows in a block, at least, except the first of a pass; each worker holds one block in memory.
+        strategy: `"group_by_length"`, `"random"`, or `"sequential"` for the order of the source.
         batch_size: rows in a batch of one process.
-        batch_tokens: most tokens in a batch of one process instead, as in `TokenBudgetBatches`.
-        processes: how many train together. All read the whole stream, and each takes its share of the rows of a step.
-        workers: processes that read for each of those; 0 reads in the training process itself.
-        seed: of all orders.
+        batch_tokens: most tokens in a batch of one process, used instead of `batch_size`; see `TokenBudgetBatches`.
+        processes: number of training processes. All read the whole stream, and each takes its share of a step's rows.
+        workers: reading processes of each training process; 0 reads in the training process itself.
+        seed: seed of every random order.
 
     Raises:
-        DataError: for another strategy.
+        DataError: for any other strategy.
     """
 
     buffer_size: int
@@ -70,50 +66,49 @@ class StreamBatching:
 
     @property
     def shuffles(self) -> bool:
-        """Whether rows come in another order than in the source."""
+        """Whether the rows are put into another order than that of the source."""
         return self.strategy != "sequential" or self.batch_tokens is not None
 
     def seed_of(self, *numbers: int) -> int:
-        """A seed for what has these numbers."""
+        """Derive a seed from these numbers, such as those of a pass, a worker and a block."""
         return int(np.random.SeedSequence([self.seed, *numbers]).generate_state(1)[0])
 
     def block_size(self, block: int, seed: int) -> int:
-        """Rows in a block: whole steps. The first block of a pass is shorter, so that blocks begin elsewhere."""
-        of_step = 1 if self.batch_tokens is not None else self.batch_size * self.processes
-        steps = max(1, -(-self.buffer_size // of_step))
+        """Rows in a block, a multiple of a step. A shorter first block shifts the others from pass to pass."""
+        step_size = 1 if self.batch_tokens is not None else self.batch_size * self.processes
+        steps = max(1, -(-self.buffer_size // step_size))
         if block == 0 and self.shuffles:
             steps = int(np.random.default_rng(seed).integers(-(-steps // 2), steps + 1))
-        return steps * of_step
+        return steps * step_size
 
     def steps(self, rows: Rows, seed: int) -> Iterator[list[list[int]]]:
-        """The steps of a block: for each process the numbers of the rows in its batch."""
+        """Yield the steps of a block: for each process the numbers of the rows in its batch."""
         sources, targets = ([len(row[column]) for row in rows] for column in ("input_ids", "labels"))
         if self.batch_tokens is not None:
             batches = iter(TokenBudgetBatches(sources, targets, self.batch_tokens, seed, lambda: 0, self.processes))
             while step := list(islice(batches, self.processes)):
                 yield step
             return
-        of_step = self.batch_size * self.processes
+        step_size = self.batch_size * self.processes
         order: list[int] = list(range(len(rows)))
         if self.strategy == "random":
             order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
         elif self.strategy == "group_by_length":
-            order = list(ShuffledLengthGroups(sources, targets, of_step, seed, lambda: 0))
-        for first in range(0, len(order), of_step):
-            of_all = order[first : first + of_step]
-            while len(of_all) < self.processes:
-                of_all = (of_all * 2)[: self.processes]
-            yield [of_all[process :: self.processes] for process in range(self.processes)]
+            order = list(ShuffledLengthGroups(sources, targets, step_size, seed, lambda: 0))
+        for first in range(0, len(order), step_size):
+            step_rows = order[first : first + step_size]
+            while len(step_rows) < self.processes:
+                step_rows = (step_rows * 2)[: self.processes]
+            yield [step_rows[process :: self.processes] for process in range(self.processes)]
 
 
 @dataclass
 class Place:
-    """
-    How far the rows of one worker were trained on.
+    """How far the rows of one worker were trained on.
 
     Attributes:
-        state: of the source, where the block begins; None at the beginning of a pass.
-        block: its number within the pass.
+        state: state of the source at the beginning of the block; None at the beginning of a pass.
+        block: number of the block within the pass.
         batches: how many of its batches were trained on.
         is_end: whether the worker has no more rows in this pass.
     """
@@ -126,7 +121,7 @@ class Place:
 
 @dataclass
 class _Position:
-    """Where a run is in its stream."""
+    """Where a run is in its stream: the pass, the place of each worker, and the worker whose turn it is."""
 
     pass_number: int
     places: list[Place]
@@ -134,13 +129,14 @@ class _Position:
 
     @classmethod
     def at_beginning(cls, pass_number: int, workers: int) -> _Position:
+        """The position before the first row of a pass."""
         return cls(pass_number, [Place() for _ in range(max(1, workers))])
 
 
 class _Item(NamedTuple):
-    """
-    What a worker hands over: a batch, and the place behind it; no batch, where it is not its turn or its end; or what
-    is wrong with the data, of which an error raised here would tell with all that lies between.
+    """What a worker yields: a batch and the place after it, the place alone at its end, or nothing out of turn.
+
+    `problem` says what is wrong with the data: an error raised in a worker would arrive with the worker's traceback.
     """
 
     place: Place | None = None
@@ -149,16 +145,16 @@ class _Item(NamedTuple):
 
 
 class _WorkerBatches(torch.utils.data.IterableDataset):
-    """
-    A pass over the rows of each worker, as items, and a later pass each time that it is iterated over again.
-    `datasets` shares the shards of the source out between workers. A worker that has no more rows goes on saying so,
-    so that the next item is always that of the next worker.
+    """A pass over the rows of each worker, as items; each further iteration is the next pass.
+
+    `datasets` divides the shards of the source between the workers. A worker that has no more rows keeps yielding
+    items that say so, since the `DataLoader` takes items from the workers in turn.
 
     Args:
-        examples: with the columns `input_ids` and `labels`.
-        batching: see there.
+        examples: a stream with the columns `input_ids` and `labels`.
+        batching: how rows become batches.
         process: number of the training process.
-        position: where the first of the passes begins.
+        position: where the first pass begins.
     """
 
     def __init__(
@@ -202,18 +198,14 @@ class _WorkerBatches(torch.utils.data.IterableDataset):
 
 
 class StreamLoader:
-    """
-    Batches of a stream without end, one pass after another.
+    """An endless sequence of batches of a stream, one pass after another.
 
     Args:
-        examples: with the columns `input_ids` and `labels`.
-        batching: see there.
+        examples: a stream with the columns `input_ids` and `labels`.
+        batching: how rows become batches.
         process: number of the training process.
-        collate: makes a batch of rows.
-        options: further ones of the `DataLoader` that runs the workers. They are started once and do all passes.
-
-    Attributes:
-        finished_passes: how many passes end with the last batch that was handed out, or before it.
+        collate: turns rows into a batch.
+        options: further arguments of the `DataLoader` that runs the workers. These are started once for all passes.
     """
 
     def __init__(
@@ -230,18 +222,18 @@ class StreamLoader:
 
     @property
     def finished_passes(self) -> int:
+        """How many passes end with the last batch that was yielded, or before it."""
         return self._position.pass_number
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run is after the last batch that was handed out, for JSON. It is the same in all processes."""
+        """Where the run is after the last batch that was yielded, for JSON. It is the same in all processes."""
         return {"batching": asdict(self.batching), "position": asdict(self._position)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """
-        Goes on where a run was.
+        """Resume where a run was.
 
         Raises:
-            DataError: if its batches were made in another way, so that nobody can tell which rows they had.
+            DataError: if its batches were made with other settings, so that the rows it has seen cannot be found.
         """
         now, then = asdict(self.batching), state["batching"]
         changed = [f"{name} was {then.get(name)} and is {now[name]}" for name in now if then.get(name) != now[name]]
@@ -254,9 +246,10 @@ class StreamLoader:
         self._position = _Position(**{**position, "places": [Place(**place) for place in position["places"]]})
 
     def __iter__(self) -> Iterator[Any]:
-        """
+        """Yield batches without end.
+
         Raises:
-            DataError: if the data cannot be used, or cannot be sent to the workers where these are new processes.
+            DataError: if the data cannot be used, or cannot be sent to workers that are started as new processes.
         """
         batches = _WorkerBatches(self.examples, self.batching, self.process, self._position)
         loader = DataLoader(
@@ -265,40 +258,40 @@ class StreamLoader:
             num_workers=self.batching.workers,
             persistent_workers=self.batching.workers > 0,
             collate_fn=partial(_collate_item, self._collate),
-            generator=torch.Generator(),  # or the workers' seeds would be drawn from what dropout is drawn from
+            generator=torch.Generator(),  # else the workers' seeds would come from the generator that dropout uses
             **self._options,
         )
         while True:
             yield from self._one_pass(loader)
 
     def _one_pass(self, loader: DataLoader) -> Iterator[Any]:
-        """The batches that are left of a pass. Of each, one looks ahead whether it is the last one."""
+        """Yield the rest of a pass. One batch is read ahead to know whether the current one is the last."""
         position = self._position
         is_fresh = position == _Position.at_beginning(position.pass_number, self.batching.workers)
-        after_it = _Position.at_beginning(position.pass_number + 1, self.batching.workers)
+        next_pass = _Position.at_beginning(position.pass_number + 1, self.batching.workers)
         upcoming = self._items(loader, position)
         current = next(upcoming, None)
         if current is None and is_fresh:
             raise DataError("The stream has no row to train on: each is empty or too long, or there is none.")
         if current is None:
-            self._position = after_it
+            self._position = next_pass
         while current is not None:
             following = next(upcoming, None)
             worker, item = current
             position.places[worker] = item.place
             position.turn = (worker + 1) % len(position.places)
             if following is None:
-                self._position = after_it
+                self._position = next_pass
             yield item.batch
             current = following
 
     def _items(self, loader: DataLoader, position: _Position) -> Iterator[tuple[int, Any]]:
-        """The batches of a pass, each with the number of its worker."""
-        # An epoch above 0 has `datasets` shuffle the shards. It lies in memory that all workers share, so they are not
-        # to set it all at once.
+        """Yield the batches of a pass, each with the number of its worker."""
+        # An epoch above 0 makes `datasets` shuffle the shards. It lies in memory that all workers share, so it is set
+        # here and not by each of them.
         self.examples.set_epoch(position.pass_number + 1 if self.batching.shuffles else 0)
         ended: set[int] = set()
-        for number, item in enumerate(_started(loader)):
+        for number, item in enumerate(_start_workers(loader)):
             worker = number % len(position.places)
             if item.problem is not None:
                 raise DataError(item.problem)
@@ -311,8 +304,12 @@ class StreamLoader:
                     return
 
 
-def _started(loader: DataLoader) -> Iterator[_Item]:
-    """The loader's items, its workers being there."""
+def _start_workers(loader: DataLoader) -> Iterator[_Item]:
+    """Start the workers of a loader and return its items.
+
+    Raises:
+        DataError: if the stream or the collator cannot be sent to the workers.
+    """
     try:
         return iter(loader)
     except (pickle.PicklingError, AttributeError) as error:
@@ -328,9 +325,9 @@ def _collate_item(collate: Callable[[Rows], Any], item: _Item) -> _Item:
 
 
 class StreamPasses(TrainerCallback):
-    """
-    Has the Trainer do at the end of each pass what it does at the end of an epoch (`eval_strategy="epoch"` and its
-    kin), since to the Trainer a stream without end is one epoch of `max_steps` steps.
+    """Makes the Trainer log, evaluate and save after each pass where the strategy is "epoch".
+
+    To the Trainer an endless stream is a single epoch of `max_steps` steps.
     """
 
     def __init__(self) -> None:
@@ -344,6 +341,7 @@ class StreamPasses(TrainerCallback):
         train_dataloader: Any = None,
         **kwargs: Any,
     ) -> None:
+        """Remember how many passes were finished before."""
         self._passes = train_dataloader.finished_passes
 
     def on_step_end(
@@ -354,7 +352,8 @@ class StreamPasses(TrainerCallback):
         train_dataloader: Any = None,
         **kwargs: Any,
     ) -> None:
-        # The Trainer counts from the step that it was resumed at.
+        """Set the epoch, and after the last step of a pass what the Trainer does at the end of an epoch."""
+        # The Trainer itself counts from the step at which it was resumed.
         state.epoch = state.global_step / state.max_steps
         if train_dataloader.finished_passes == self._passes or state.global_step >= state.max_steps:
             return
@@ -362,3 +361,6 @@ class StreamPasses(TrainerCallback):
         control.should_log |= args.logging_strategy == IntervalStrategy.EPOCH
         control.should_evaluate |= args.eval_strategy == IntervalStrategy.EPOCH
         control.should_save |= args.save_strategy == IntervalStrategy.EPOCH
+
+
+__all__ = ["StreamBatching", "StreamLoader", "StreamPasses"]

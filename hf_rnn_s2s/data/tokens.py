@@ -1,11 +1,11 @@
-"""How pairs of texts become token ids.
+"""Turns pairs of texts into token ids.
 
 Runs of white space become one space, as in the pipeline, unless `squeeze_whitespace` is off. The texts that are scored
 stay as they are.
 
-A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split; elsewhere a
-source longer than `max_source_length` is cut, and references are left alone. Both are counted in a warning, unless the
-data is a stream, whose length nobody knows.
+A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split. In the other
+splits a source longer than `max_source_length` is cut, and references stay whole. A warning counts both, unless the
+data is a stream, whose length is unknown.
 """
 
 import logging
@@ -19,18 +19,16 @@ from ..model.pipeline_rnn_s2s import squeezed
 from .arguments import DataArguments, DataError
 from .columns import Examples, filter_examples, map_examples
 
-__all__ = ["tokenize_examples", "tokenize_in_one_thread", "tokenize_splits"]
-
 logger = logging.getLogger(__name__)
 
 
 def tokenize_in_one_thread(*_: object) -> None:
-    """Has this process tokenize in one thread."""
+    """Make this process tokenize in one thread."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-# A process that is forked from one that has tokenized waits for good for threads that it does not have. `tokenizers`
-# sees to that only as long as nobody has set TOKENIZERS_PARALLELISM.
+# A process that is forked from one that has tokenized would wait forever for threads that were not forked with it.
+# `tokenizers` prevents that only as long as TOKENIZERS_PARALLELISM is not set.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=tokenize_in_one_thread)
 
@@ -42,7 +40,7 @@ def tokenize_splits(
     do_train: bool,
     do_predict: bool,
 ) -> dict[str, Examples]:
-    """Each split that a run needs as token ids. Those to evaluate on keep their texts, which are what is scored."""
+    """Tokenize the splits that a run needs. Evaluation splits also keep their texts, which are scored."""
     encoded: dict[str, Examples] = {}
     if do_train:
         encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, training=True)
@@ -58,8 +56,8 @@ def tokenize_examples(
 ) -> Examples:
     """Encode pairs as columns `input_ids` and `labels`; the result is cached by `datasets`, or a stream again.
 
-    No attention mask is kept, as nothing is padded yet: the collator makes it. The module's docstring says what
-    happens to pairs that are too long, which depends on `training`.
+    No attention mask is kept, as nothing is padded yet: the collator makes it. What happens to pairs that are too long
+    depends on `training`; see the docstring of this module.
 
     Raises:
         DataError: if every training pair is too long.
@@ -127,7 +125,7 @@ def _cut_long_sources(encoded: Examples, limit: int | None, eos_token_id: int, a
 
 
 def _cut(batch: dict[str, list[list[int]]], limit: int, eos_token_id: int) -> dict[str, list[list[int]]]:
-    """Cut here, not in the tokenizer: its truncation setting would stay on it, and change the cache's fingerprint."""
+    """Cut sources here: the tokenizer would keep its truncation setting, which changes the cache's fingerprint."""
 
     def cut(ids: list[int]) -> list[int]:
         if len(ids) <= limit:
@@ -135,3 +133,6 @@ def _cut(batch: dict[str, list[list[int]]], limit: int, eos_token_id: int) -> di
         return [*ids[: limit - 1], eos_token_id] if ids[-1] == eos_token_id else ids[:limit]
 
     return {"input_ids": [cut(ids) for ids in batch["input_ids"]]}
+
+
+__all__ = ["tokenize_examples", "tokenize_in_one_thread", "tokenize_splits"]

@@ -1,4 +1,4 @@
-"""What can be found wrong with a run's arguments before anything is loaded."""
+"""Checks of a run's arguments that need nothing to be loaded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,9 @@ from ..data.heads import file_problems
 from .checkpoints import folder_problem, resumes
 from .command_line import Arguments, Check
 
-__all__ = ["CHECKS"]
-
 
 def wrong_names(arguments: Arguments) -> Iterator[str]:
-    """Names of models that are neither folders nor of the form that names on the Hub have."""
+    """Names of models that are neither folders nor valid names on the Hub."""
     for option in ("model_name_or_path", "tokenizer_name"):
         name = getattr(arguments.model, option)
         if name is not None and not Path(name).is_dir():
@@ -25,12 +23,12 @@ def wrong_names(arguments: Arguments) -> Iterator[str]:
 
 
 def wrong_files(arguments: Arguments) -> Iterator[str]:
-    """Files of data that are missing, or have no columns for the two sides."""
+    """Data files that are missing, or have no columns for the two sides."""
     yield from file_problems(arguments.data)
 
 
 def wrong_work(arguments: Arguments) -> Iterator[str]:
-    """Runs that have nothing to do, or that do not know when they end."""
+    """Runs that have nothing to do, or whose length is not known."""
     model, data, training = arguments
     files = data.dataset_name or data.train_file or data.validation_file or data.test_file
     if not training.do_train:
@@ -54,7 +52,7 @@ def wrong_work(arguments: Arguments) -> Iterator[str]:
 
 
 def wrong_reports(arguments: Arguments) -> Iterator[str]:
-    """Services to report to that transformers does not know, or whose library is not installed."""
+    """Reporting services that transformers does not know, or whose library is not installed."""
     try:
         for reporter in get_reporting_integration_callbacks(arguments.training.report_to):
             reporter()
@@ -63,9 +61,13 @@ def wrong_reports(arguments: Arguments) -> Iterator[str]:
 
 
 def wrong_folder(arguments: Arguments) -> Iterator[str]:
-    """An output folder that is somebody else's, or has no checkpoint to go on from."""
+    """An output folder that holds something else, or has no checkpoint to resume from."""
     if problem := folder_problem(arguments.training):
         yield problem
 
 
+# All checks, in the order in which their findings are reported
 CHECKS: tuple[Check, ...] = (wrong_names, wrong_files, wrong_work, wrong_reports, wrong_folder)
+
+
+__all__ = ["CHECKS"]

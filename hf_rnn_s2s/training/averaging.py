@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is evaluated and saved in the place of the weights themselves."""
+"""A moving average of the weights, which is evaluated and saved in place of the weights themselves."""
 
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,21 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .arguments import RnnS2STrainingArguments
 
-LAST_WEIGHTS = "last_weights.safetensors"  # beside the averaged model.safetensors of a checkpoint
+LAST_WEIGHTS = "last_weights.safetensors"  # in a checkpoint, beside the averaged model.safetensors
 
 
 class WeightAveraging(TrainerCallback):
-    """
-    Keeps `average = d · average + (1 - d) · weights` after every optimizer step (Polyak & Juditsky 1992 average
-    uniformly; the exponential form forgets the beginning of training). Step n uses `d = min(decay, n / (9 + n))`, so
-    that the first steps count less and less.
+    """Keeps an exponential moving average of the weights: `average = d · average + (1 - d) · weights`.
 
-    The average stands in the model whenever it is evaluated or saved and when training ends; the weights themselves
-    stand in it while it trains. A checkpoint also holds the latter, so that a resumed run goes on exactly.
+    It is updated after every optimizer step (Polyak & Juditsky 1992 average uniformly; the exponential form forgets
+    the beginning of training). Step n uses `d = min(decay, n / (9 + n))`, so that the first steps count less and less.
+
+    The model holds the average whenever it is evaluated or saved and when training ends, and the weights themselves
+    while it trains. A checkpoint also holds the latter, so that a resumed run continues exactly.
 
     Args:
         decay: above 0, below 1; 0.999 remembers about the last 1,000 steps.
-        resume_from_checkpoint: the checkpoint the run goes on from. If it was made without averaging, the average
+        resume_from_checkpoint: the checkpoint that the run resumes from. If it was made without averaging, the average
             starts from its weights.
 
     Raises:
@@ -37,7 +37,7 @@ class WeightAveraging(TrainerCallback):
             raise ValueError(f"ema_decay={decay} must lie between 0 and 1, e.g. 0.999.")
         self.decay = decay
         self.checkpoint = resume_from_checkpoint
-        # What does not stand in the model: the average while it trains, the last weights while it is evaluated.
+        # What the model does not hold: the average while it trains, the last weights while it is evaluated.
         self.stored: dict[str, torch.Tensor] = {}
         self.model_is_averaged = False
         self._saved_into: Path | None = None
@@ -45,6 +45,7 @@ class WeightAveraging(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
+        """Start the average from the model's weights; load the last weights of the checkpoint into the model."""
         self.stored = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         self.model_is_averaged = False
         last_weights = None if self.checkpoint is None else Path(self.checkpoint, LAST_WEIGHTS)
@@ -56,6 +57,7 @@ class WeightAveraging(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
+        """Put the weights themselves back into the model."""
         if self.model_is_averaged:
             self._swap(model)
 
@@ -63,6 +65,7 @@ class WeightAveraging(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
+        """Update the average, and put it into the model if an evaluation, a checkpoint or the end is due."""
         decay = min(self.decay, state.global_step / (9 + state.global_step))
         for name, weight in model.named_parameters():
             self.stored[name].lerp_(weight, 1 - decay)
@@ -71,22 +74,24 @@ class WeightAveraging(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
+        """Put the average into the model if an evaluation, a checkpoint or the end is due."""
         self._average_if_needed(control, model)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        # The trainer of this package has called save() before, when the checkpoint was not yet complete without it.
+        """Add the last weights to the checkpoint, unless `save` has done so already."""
+        # RnnS2STrainer has called save() earlier, before the checkpoint was marked as complete.
         folder = Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         if state.is_world_process_zero and folder.is_dir() and folder != self._saved_into:
             self.save(folder)
         self._saved_into = None
 
     def save(self, checkpoint: Path) -> None:
-        """Writes the last weights into a checkpoint, which are what it does not have otherwise."""
+        """Write the last weights into a checkpoint, whose model holds only the average."""
         save_file(self.stored, checkpoint / LAST_WEIGHTS)
         self._saved_into = checkpoint
 
     def _average_if_needed(self, control: TrainerControl, model: nn.Module) -> None:
-        """What is due after a step is set before this is called: the Trainer's own callback stands first."""
+        """Put the average into the model if needed. The Trainer's own callback comes first and has set what is due."""
         due = control.should_evaluate or control.should_save or control.should_training_stop
         if due and not self.model_is_averaged:
             self._swap(model)
@@ -101,7 +106,7 @@ class WeightAveraging(TrainerCallback):
 
 
 def chosen_callbacks(arguments: RnnS2STrainingArguments, checkpoint: str | None) -> list[TrainerCallback]:
-    """Early stopping and weight averaging, where they are asked for."""
+    """The callbacks for early stopping and weight averaging, if the arguments ask for them."""
     chosen: list[TrainerCallback] = []
     if arguments.early_stopping_patience is not None:
         chosen.append(EarlyStoppingCallback(arguments.early_stopping_patience))

@@ -1,4 +1,4 @@
-"""The tokenizer and the model that a training run begins with: new ones, or those of a checkpoint."""
+"""Builds the tokenizer and the model that a training run begins with, or loads them from a checkpoint."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +21,8 @@ from .arguments import NEW_MODEL_BEAMS, ModelArguments, RnnS2STrainingArguments
 from .languages import Languages, set_languages
 from .tokenizer_training import train_tokenizer
 
-# What may change when training goes on from a checkpoint; everything else is built into its weights.
-CHANGEABLE = {"dropout", "embedding_dropout", "attention_dropout"}
+# Settings that may change when training continues from a checkpoint; the weights depend on all others.
+CHANGEABLE_SETTINGS = {"dropout", "embedding_dropout", "attention_dropout"}
 
 
 def get_tokenizer(
@@ -31,17 +31,17 @@ def get_tokenizer(
     checkpoint: str | None,
     examples: dict[str, Examples],
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer of the checkpoint or of the given name; or a new one, trained by the first process for all.
+    """Load the tokenizer of the checkpoint or of the given name, or train one in the first process for all.
 
     Raises:
-        UsageError: if a loaded tokenizer ends no text with its end token, or has one vocabulary where
-            `decoder_vocab_size` asks for two.
+        UsageError: if a tokenizer cannot be loaded, does not end texts with its end token, or has one vocabulary
+            although `decoder_vocab_size` asks for two.
     """
     name = checkpoint or arguments.tokenizer_name or arguments.model_name_or_path
     if name is None:
         new = train_new_tokenizer(arguments, examples["train"]) if training.process_index == 0 else None
         return broadcast_object_list([new])[0]
-    with _naming_what_is_loaded("tokenizer_name" if name == arguments.tokenizer_name else "model_name_or_path", name):
+    with _explaining_load_errors("tokenizer_name" if name == arguments.tokenizer_name else "model_name_or_path", name):
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
     if tokenizer("a")["input_ids"][-1] != tokenizer.eos_token_id:
         raise UsageError(f"The tokenizer {name} does not end a text with an end token, so no translation would end.")
@@ -54,10 +54,11 @@ def get_tokenizer(
 
 
 @contextmanager
-def _naming_what_is_loaded(option: str, name: str) -> Iterator[None]:
-    """
+def _explaining_load_errors(option: str, name: str) -> Iterator[None]:
+    """Explain errors in loading what `option` names.
+
     Raises:
-        UsageError: in the place of what the libraries raise where there is nothing of that name.
+        UsageError: instead of the libraries' error, if there is nothing of that name.
     """
     try:
         yield
@@ -69,16 +70,16 @@ def _naming_what_is_loaded(option: str, name: str) -> Iterator[None]:
 
 
 def set_longest_source(tokenizer: PreTrainedTokenizerFast, arguments: DataArguments) -> None:
-    """
-    Says with the tokenizer, where pipelines look, how long the sources are that a model learns from. What is longer is
-    cut there, as it is in evaluations of training, with a warning.
+    """Store the length of the longest source in the tokenizer, where pipelines look for it.
+
+    Pipelines cut longer sources with a warning, as evaluations during training do.
     """
     limit = arguments.max_source_length
     tokenizer.model_max_length = VERY_LARGE_INTEGER if limit is None else limit
 
 
 def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTrainedTokenizerFast:
-    """One vocabulary for both sides, or with `decoder_vocab_size` one for each."""
+    """Train a tokenizer with one vocabulary for both sides, or with `decoder_vocab_size` one for each."""
     if arguments.decoder_vocab_size is None:
         return train_tokenizer(training_texts(examples), arguments.vocab_size, arguments.tokenizer_kind)
     return train_tokenizer(
@@ -96,12 +97,13 @@ def get_model(
     tokenizer: PreTrainedTokenizerFast,
     languages: Languages = (None, None),
 ) -> RnnS2SForConditionalGeneration:
-    """The model of the checkpoint or of the given name, or a new one. It is saved together with its code and with the
-    languages of the run; there is a warning if it had others.
+    """Load the model of the checkpoint or of the given name, or make a new one.
+
+    It will be saved with its code and with the languages of the run; there is a warning if it had others.
 
     Raises:
-        UsageError: if the checkpoint is of another model type, differs from the arguments in what its weights
-            are built on, or does not belong to the tokenizer.
+        UsageError: if the checkpoint cannot be loaded, is of another model type, differs from the arguments in a
+            setting that its weights depend on, or does not belong to the tokenizer.
     """
     name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
     model = new_model(architecture, tokenizer) if name is None else load_model(name, architecture, tokenizer)
@@ -111,7 +113,7 @@ def get_model(
 
 
 def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> RnnS2SForConditionalGeneration:
-    """A model with the vocabularies and special tokens of the tokenizer."""
+    """Make a model with the vocabularies and special tokens of the tokenizer."""
     vocab_size, decoder_vocab_size = vocabularies(tokenizer)
     start = tokenizer.pad_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     config = RnnS2SConfig(
@@ -132,17 +134,17 @@ def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) 
 def load_model(
     name: str, architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> RnnS2SForConditionalGeneration:
-    """The model in a folder or on the Hub, with other dropout where that is asked for.
+    """Load the model in a folder or on the Hub, with other dropout rates if these are given.
 
     Raises:
-        UsageError: as `get_model`.
+        UsageError: see `get_model`.
     """
-    with _naming_what_is_loaded("model_name_or_path", name):
+    with _explaining_load_errors("model_name_or_path", name):
         config = AutoConfig.from_pretrained(name)
     if not isinstance(config, RnnS2SConfig):
         raise UsageError(f"{name} is a {config.model_type!r} model; this script trains 'rnn_s2s' models.")
     for field, value in architecture.items():
-        if field not in CHANGEABLE and getattr(config, field) != value:
+        if field not in CHANGEABLE_SETTINGS and getattr(config, field) != value:
             raise UsageError(
                 f"{field}={value}, but the checkpoint {name} has {field}={getattr(config, field)}; leave it out."
             )
@@ -152,13 +154,17 @@ def load_model(
 
 
 def vocabularies(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int | None]:
-    """Sizes of the source's vocabulary, and of the target's where that has its own."""
+    """Size of the source vocabulary, and of the target vocabulary if that is separate, else None."""
     separate = isinstance(tokenizer, RnnS2STokenizer)
     return len(tokenizer), len(tokenizer.target_tokenizer) if separate else None
 
 
 def check_vocabularies(tokenizer: PreTrainedTokenizerFast, config: RnnS2SConfig, name: str) -> None:
-    """Raises if the tokenizer has more tokens than the model, or not as many vocabularies."""
+    """Check that the tokenizer fits the model.
+
+    Raises:
+        UsageError: if it has more tokens than the model, or another number of vocabularies.
+    """
     (source, target), is_joint = vocabularies(tokenizer), config.vocab_size == config.target_vocab_size
     separate = target is not None and config.decoder_vocab_size is None
     joint = target is None and not is_joint
@@ -176,7 +182,7 @@ def set_generation(
     data_arguments: DataArguments,
     training_arguments: RnnS2STrainingArguments,
 ) -> None:
-    """What is saved with the model on how it writes. What nobody asked for stays as the model has it."""
+    """Set the generation settings that are saved with the model; those that are not given stay as they are."""
     longest = training_arguments.generation_max_length
     if longest is None and training_arguments.do_train:
         longest = 1 + (data_arguments.max_target_length or DEFAULT_MAX_NEW_TOKENS)  # the start token counts, too

@@ -1,9 +1,8 @@
-"""
-Checkpoints of a run: what belongs to one beside what transformers writes, and which one a run goes on from.
+"""Checkpoints of a run: what they hold beside what transformers writes, and which one a run resumes from.
 
-A checkpoint counts as whole if everything is there and readable that a resumed run needs. transformers writes
-`trainer_state.json` last; before that the trainer of this package writes the names of all files that are there by
-then, so that none of them can be missing without being missed.
+A checkpoint is whole if everything that a resumed run needs is there and readable. transformers writes
+`trainer_state.json` last; before that the trainer of this package lists all files written until then, so that it can
+be noticed if one is missing.
 """
 
 import json
@@ -19,43 +18,30 @@ from ..errors import UsageError
 from .arguments import RnnS2STrainingArguments
 from .run_folder import LOCK_FILE
 
-__all__ = [
-    "STREAM_STATE",
-    "begin_writing",
-    "choose_checkpoint",
-    "find_checkpoint",
-    "folder_problem",
-    "last_whole_checkpoint",
-    "list_files",
-    "problem_with",
-    "require_whole",
-    "resumes",
-]
-
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-WRITTEN_LAST = "trainer_state.json"  # of what transformers writes into a checkpoint
-FILE_LIST = "resume_files.json"
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")  # name of the folder of a checkpoint, with its step
+WRITTEN_LAST = "trainer_state.json"  # the last file that transformers writes into a checkpoint
+FILE_LIST = "resume_files.json"  # names of the other files of a checkpoint
 STREAM_STATE = "stream_state.json"  # where a run is in the stream that it trains on
 
-# What a run cannot go on without, of a checkpoint that has no list of its files.
+# The files that a run needs from a checkpoint that has no list of its files: all of these and one of the weights
 NEEDED = ("config.json", "optimizer.pt", "scheduler.pt")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 TOKENIZER = ("tokenizer_config.json",)
-# Files that are there for others than a resumed run
-OF_NO_CONCERN = {".py", ".md", ".png", ".tsv"}
+# Suffixes of files that a resumed run does not need
+IGNORED_SUFFIXES = {".py", ".md", ".png", ".tsv"}
 
 
 def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
-    """
-    The checkpoint that `resume_from_checkpoint` means: with `true` the last whole one in `output_dir`, or the folder
-    it names; None, if the run begins anew. Checkpoints that are passed over are named in a warning. Where none was
-    written to its end, since the run was killed before, `true` begins anew.
+    """The checkpoint that `resume_from_checkpoint` means, or None if the run begins anew.
+
+    `true` means the last whole one in `output_dir`; anything else is the name of its folder. Checkpoints that are
+    skipped are named in a warning. If none is whole, because the run was killed too early, `true` begins anew.
 
     Raises:
-        UsageError: if there is no such checkpoint, or if `output_dir` is a file or holds anything but the run that
-            goes on. Nothing on the disk is changed.
+        UsageError: if there is no such checkpoint, or if `output_dir` is a file or holds anything but the run that is
+            resumed. Nothing on the disk is changed.
     """
     if problem := folder_problem(arguments):
         raise UsageError(problem)
@@ -72,7 +58,7 @@ def find_checkpoint(arguments: RnnS2STrainingArguments) -> str | None:
 
 
 def choose_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint in a folder that a run can go on from. Those that are passed over are named in a warning."""
+    """The last checkpoint in a folder that a run can resume from. A warning names those that are skipped."""
     for checkpoint in _checkpoints(folder):
         problem = problem_with(checkpoint)
         if problem is None:
@@ -82,21 +68,22 @@ def choose_checkpoint(folder: Path) -> Path | None:
 
 
 def require_whole(checkpoint: Path) -> None:
-    """
+    """Check that a checkpoint is whole.
+
     Raises:
-        UsageError: if a run cannot go on from this folder.
+        UsageError: if a run cannot resume from this folder.
     """
     if problem := _why_not_whole(checkpoint):
         raise UsageError(problem)
 
 
 def resumes(arguments: RnnS2STrainingArguments) -> bool:
-    """Whether the run is to go on from a checkpoint."""
+    """Whether the run is to resume from a checkpoint."""
     return (arguments.resume_from_checkpoint or "false").lower() != "false"
 
 
 def folder_problem(arguments: RnnS2STrainingArguments) -> str | None:
-    """Why a run cannot write into `output_dir`, or go on from `resume_from_checkpoint`; None if it can."""
+    """Why a run cannot write into `output_dir`, or resume from `resume_from_checkpoint`; None if it can."""
     folder = Path(str(arguments.output_dir))
     if folder.exists() and not folder.is_dir():
         return f"output_dir {folder} is a file; name a folder."
@@ -111,20 +98,20 @@ def folder_problem(arguments: RnnS2STrainingArguments) -> str | None:
 
 
 def begin_writing(checkpoint: Path) -> None:
-    """Takes from a checkpoint that is to be written over what says that it is whole: in between it is not."""
+    """Remove the files that mark a checkpoint as whole: while it is overwritten it is not."""
     for name in (WRITTEN_LAST, FILE_LIST):
         (checkpoint / name).unlink(missing_ok=True)
 
 
 def list_files(checkpoint: Path) -> None:
-    """Writes down what is in a checkpoint, when all processes have written what they have to."""
+    """Write the list of a checkpoint's files, once all processes have written theirs."""
     names = sorted(path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file())
-    files = [name for name in names if Path(name).suffix not in OF_NO_CONCERN and name != WRITTEN_LAST]
+    files = [name for name in names if Path(name).suffix not in IGNORED_SUFFIXES and name != WRITTEN_LAST]
     (checkpoint / FILE_LIST).write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
 
 
 def problem_with(checkpoint: Path) -> str | None:
-    """Why a run cannot go on from this folder, in a few words; None if it can."""
+    """Why a run cannot resume from this folder, in a few words; None if it can."""
     if not checkpoint.is_dir():
         return "there is no such folder"
     if not (checkpoint / WRITTEN_LAST).is_file():
@@ -140,7 +127,7 @@ def problem_with(checkpoint: Path) -> str | None:
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint in a folder that a run could go on from."""
+    """The last checkpoint in a folder that a run could resume from, without any warning; None if there is none."""
     return next((checkpoint for checkpoint in _checkpoints(folder) if problem_with(checkpoint) is None), None)
 
 
@@ -150,19 +137,19 @@ def _why_not_whole(checkpoint: Path) -> str | None:
 
 
 def _usual_files(checkpoint: Path) -> list[str]:
-    """What is needed of a checkpoint without a list of its files, as earlier versions wrote it."""
+    """The files that are needed from a checkpoint without a list of them, as earlier versions wrote it."""
     kept_elsewhere = any(path.is_dir() for path in checkpoint.iterdir())  # by FSDP or DeepSpeed
     needed = [] if kept_elsewhere else list(NEEDED)
     if not kept_elsewhere and not any((checkpoint / name).is_file() for name in WEIGHTS):
         needed.append(WEIGHTS[0])
     if not list(checkpoint.glob("rng_state*.pth")):
         needed.append("rng_state.pth")
-    there = [path.name for path in checkpoint.iterdir() if path.is_file() and path.suffix not in OF_NO_CONCERN]
+    there = [path.name for path in checkpoint.iterdir() if path.is_file() and path.suffix not in IGNORED_SUFFIXES]
     return [*needed, *TOKENIZER, *there]
 
 
 def _problem_with_file(path: Path) -> str | None:
-    """Whether a file is missing or was cut short, which each of these formats tells without being read whole."""
+    """What is wrong with a file that is missing or was cut short; it is not read whole to find out."""
     if not path.is_file():
         return f"it has no {path.name}"
     try:
@@ -180,7 +167,7 @@ def _problem_with_file(path: Path) -> str | None:
 
 def _why_no_checkpoint(folder: Path) -> str | None:
     found = _checkpoints(folder)
-    # Where a run was killed before its first checkpoint was whole, there is nothing to lose.
+    # If a run was killed before its first checkpoint was whole, nothing is lost by beginning anew.
     if last_whole_checkpoint(folder) is not None or (found and _holds_only(folder, found)):
         return None
     return (
@@ -190,7 +177,7 @@ def _why_no_checkpoint(folder: Path) -> str | None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The folders of checkpoints, whole or not, the last one first."""
+    """The folders of all checkpoints, whole or not, the last one first."""
     matches = [(CHECKPOINT.fullmatch(path.name), path) for path in folder.glob("*")]
     numbered = {int(match[1]): path for match, path in matches if match}
     return [numbered[step] for step in sorted(numbered, reverse=True)]
@@ -214,3 +201,17 @@ def _why_not_empty(folder: Path) -> str | None:
         f"output_dir {folder} is not empty. If it holds an earlier run, go on with that by "
         "--resume_from_checkpoint true; otherwise choose another --output_dir."
     )
+
+
+__all__ = [
+    "STREAM_STATE",
+    "begin_writing",
+    "choose_checkpoint",
+    "find_checkpoint",
+    "folder_problem",
+    "last_whole_checkpoint",
+    "list_files",
+    "problem_with",
+    "require_whole",
+    "resumes",
+]

@@ -1,4 +1,4 @@
-"""The command line of `train.py`: recipes and arguments, and all that can be found wrong with them at once."""
+"""The command line of `train.py`: reads recipes and arguments, and reports all errors in them at once."""
 
 import difflib
 import json
@@ -15,42 +15,40 @@ from ..data.arguments import DataArguments
 from ..errors import UsageError
 from .arguments import ModelArguments, RnnS2STrainingArguments
 
-__all__ = ["Arguments", "Check", "parse_arguments"]
-
-USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"
-# Whoever gives one of these wants something else than the demo.
-NOT_THE_DEMO = {"dataset_name", "train_file", "model_name_or_path", "tokenizer_name"}
-# Arguments that had another name once
+USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"  # what --help shows
+# Arguments that replace the demo's data or model, so that its recipe is not used
+NON_DEMO_ARGUMENTS = {"dataset_name", "train_file", "model_name_or_path", "tokenizer_name"}
+# Former names of arguments, and their names now
 RENAMED = {"label_smoothing": "label_smoothing_factor"}
 
 
 class Arguments(NamedTuple):
-    """What a run is told. While it is being checked, each may be a namespace with the attributes of its class."""
+    """The arguments of a run. While they are checked, each may be a namespace with the attributes of its class."""
 
     model: ModelArguments
     data: DataArguments
     training: RnnS2STrainingArguments
 
 
-GROUPS = [ModelArguments, DataArguments, RnnS2STrainingArguments]
+GROUPS = [ModelArguments, DataArguments, RnnS2STrainingArguments]  # the classes of arguments, in this order
 
-Check = Callable[[Arguments], Iterable[str]]
-"""Looks at what was given, and says what is wrong with it."""
+Check = Callable[[Arguments], Iterable[str]]  # returns what is wrong with the arguments
 
 
 def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None, checks: Sequence[Check] = ()) -> Arguments:
-    """
-    Reads `[recipe] [--argument value ...]`. The recipe, a YAML file that maps arguments to values, comes first if
-    there is one; what the command line says wins over it.
+    """Read `[recipe] [--argument value ...]`.
+
+    The recipe, a YAML file that maps arguments to values, comes first if there is one. Values on the command line
+    override those of the recipe.
 
     Args:
         argv: the command line without the name of the script.
-        demo_recipe: the recipe of a command line that has none and names neither data nor a model to go on from.
-        checks: further looks at what was given, the findings of which are told together with those of the parser.
+        demo_recipe: the recipe to use if the command line has none and names neither data nor a model to start from.
+        checks: further checks, whose findings are reported together with those of the parser.
 
     Raises:
-        UsageError: with everything that is wrong: a recipe that cannot be read, unknown arguments, values that do not
-            fit, alone or beside others.
+        UsageError: with everything that is wrong: a recipe that cannot be read, unknown arguments, values that are
+            invalid or contradict each other.
         SystemExit: after `--help`.
     """
     parser = _Parser(
@@ -65,11 +63,11 @@ def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None, checks
     if demo_recipe is not None and _asks_for_the_demo(options):
         options.insert(0, str(demo_recipe))
     if options and not options[0].startswith("-"):
-        of_recipe, problems = _read_recipe(parser, options.pop(0))
-        options = of_recipe + options
-    namespace, of_options = _parse(parser, options)
-    problems += of_options
-    arguments = Arguments(*(_built(group, namespace, problems) for group in GROUPS))
+        recipe_options, problems = _read_recipe(parser, options.pop(0))
+        options = recipe_options + options
+    namespace, option_problems = _parse(parser, options)
+    problems += option_problems
+    arguments = Arguments(*(_build_group(group, namespace, problems) for group in GROUPS))
     for check in checks:
         problems += check(arguments)
     if problems:
@@ -78,21 +76,22 @@ def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None, checks
 
 
 class _Parser(HfArgumentParser):
-    """Raises what is wrong, where `argparse` would end the process."""
+    """Raises an error where `argparse` would end the process."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise `message` as a `UsageError`."""
         raise UsageError(message)
 
 
 def _parse(parser: HfArgumentParser, options: list[str]) -> tuple[Namespace, list[str]]:
-    """The values, and what is wrong with the options, which are left out then."""
+    """Parse the options; return the values and what is wrong with the options that had to be left out."""
     problems: list[str] = []
     while True:
         try:
             namespace, unknown = parser.parse_known_args(options)
         except ArgumentError as error:
             problems.append(str(error))
-            without = _without(options, str(error.argument_name).split("/"))
+            without = _without_option(options, str(error.argument_name).split("/"))
             if len(without) == len(options):
                 raise UsageError(*problems) from error
             options = without
@@ -100,8 +99,8 @@ def _parse(parser: HfArgumentParser, options: list[str]) -> tuple[Namespace, lis
             return namespace, problems + list(_explain_unknown(parser, unknown))
 
 
-def _without(options: list[str], names: list[str]) -> list[str]:
-    """The options but one, its values included."""
+def _without_option(options: list[str], names: list[str]) -> list[str]:
+    """The options without the one that has these names, and without its values."""
     kept, drops = [], False
     for option in options:
         if option.startswith("--"):
@@ -111,8 +110,8 @@ def _without(options: list[str], names: list[str]) -> list[str]:
     return kept
 
 
-def _built(group: type, namespace: Namespace, problems: list[str]) -> Any:
-    """The arguments of one class; if something is wrong with them, their bare values, and that among the problems."""
+def _build_group(group: type, namespace: Namespace, problems: list[str]) -> Any:
+    """Make the arguments of one class; if they are invalid, add the problems and return the plain values."""
     given = {argument.name: getattr(namespace, argument.name) for argument in fields(group) if argument.init}
     try:
         return group(**given)
@@ -125,13 +124,13 @@ def _asks_for_the_demo(options: Sequence[str]) -> bool:
     if options and not options[0].startswith("-"):
         return False
     given = {option.lstrip("-").split("=")[0].replace("-", "_") for option in options if option.startswith("--")}
-    return not given & NOT_THE_DEMO
+    return not given & NON_DEMO_ARGUMENTS
 
 
 def _read_recipe(parser: HfArgumentParser, path: str) -> tuple[list[str], list[str]]:
-    """
-    The recipe as command-line options, so that its values are checked as those of the command line are, and what is
-    wrong with its names.
+    """Read a recipe; return it as command-line options, and what is wrong with the names in it.
+
+    As options its values are checked like those of the command line.
 
     Raises:
         UsageError: if it cannot be read at all.
@@ -160,7 +159,7 @@ def _read_recipe(parser: HfArgumentParser, path: str) -> tuple[list[str], list[s
 
 
 def _explain_unknown(parser: HfArgumentParser, options: list[str]) -> Iterator[str]:
-    """What is to be said of options that belong to no argument; what follows the name of an unknown one is its."""
+    """Explain options that belong to no argument. What follows an unknown name counts as its value."""
     is_value = False
     for option in options:
         if option.startswith("-"):
@@ -181,3 +180,6 @@ def _explain_name(parser: HfArgumentParser, name: str, place: str) -> str:
 
 def _names(parser: HfArgumentParser) -> list[str]:
     return [argument.name for group in parser.dataclass_types for argument in fields(group) if argument.init]
+
+
+__all__ = ["Arguments", "Check", "parse_arguments"]

@@ -1,4 +1,4 @@
-"""Stopping a run whose numbers are no numbers any more, before they take the place of good ones."""
+"""Stops a run whose loss, gradients or weights become infinite or NaN, before good weights are overwritten."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,12 @@ from ..decoding.numbers import names_of_nonfinite_weights
 from ..errors import RunError
 from .checkpoints import last_whole_checkpoint
 
-__all__ = ["NotFiniteError", "describe_rows", "not_finite", "require_finite_weights"]
-
-SHOWN_ROWS = 8  # of a batch
+SHOWN_ROWS = 8  # rows of a batch in a message
 LONGEST_TEXT = 80  # characters of a text in a message
 
 
 class NotFiniteError(RunError):
-    """A loss, a gradient or a weight is infinite or not a number."""
+    """A loss, a gradient or a weight is infinite or NaN."""
 
 
 def not_finite(
@@ -31,43 +29,43 @@ def not_finite(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
 ) -> NotFiniteError:
-    """
-    What there is to say of a step with a number that is infinite or none.
+    """Make the error for a step with a value that is infinite or NaN.
 
     Args:
-        value: the number.
+        value: the value, a scalar.
         name: what it is, "loss" or "norm of the gradients".
         step: the step it belongs to, counted from 1.
-        learning_rate: of the step.
-        batches: what the step was computed of.
-        tokenizer: tells the texts of the batches.
+        learning_rate: the learning rate of the step.
+        batches: the batches of the step.
+        tokenizer: decodes the texts of the batches.
         folder: where the checkpoints of the run are.
     """
     rows = "\n".join(describe_rows(batches, tokenizer))
     return NotFiniteError(
         f"The {name} of step {step} is {value.item()}, at a learning rate of {learning_rate:.3g}. Training stops "
-        f"before good weights are written over. {_way_out(folder)}\nThe rows of the step:\n{rows}"
+        f"before good weights are written over. {_advice(folder)}\nThe rows of the step:\n{rows}"
     )
 
 
 def require_finite_weights(model: nn.Module, folder: Path) -> None:
-    """
+    """Check the weights of a model before it is saved.
+
     Args:
-        model: what is to be saved.
+        model: the model to be saved.
         folder: where the checkpoints of the run are.
 
     Raises:
-        NotFiniteError: if a weight is infinite or not a number.
+        NotFiniteError: if a weight is infinite or NaN.
     """
     names = names_of_nonfinite_weights(model)
     if names:
         raise NotFiniteError(
-            f"Weights of the model are infinite or not numbers ({names}), so it is not saved. {_way_out(folder)}"
+            f"Weights of the model are infinite or not numbers ({names}), so it is not saved. {_advice(folder)}"
         )
 
 
 def describe_rows(batches: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The texts of the first few rows, source and target, and how many there are beside them."""
+    """The source and target texts of the first few rows, and how many more there are."""
     pairs = [pair for batch in batches for pair in zip(batch["input_ids"], batch["labels"], strict=True)]
     lines = []
     for source, target in pairs[:SHOWN_ROWS]:
@@ -86,7 +84,7 @@ def _text(tokenizer: Any, ids: torch.Tensor) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def _way_out(folder: Path) -> str:
+def _advice(folder: Path) -> str:
     checkpoint = last_whole_checkpoint(folder)
     lower = "a lower --learning_rate or --max_grad_norm, more --warmup_steps, or --bf16 false and --fp16 false"
     if checkpoint is None:
@@ -95,3 +93,6 @@ def _way_out(folder: Path) -> str:
         f"The last good checkpoint, {checkpoint}, stays the result: go on from it by --resume_from_checkpoint true, "
         f"with {lower}."
     )
+
+
+__all__ = ["NotFiniteError", "describe_rows", "not_finite", "require_finite_weights"]

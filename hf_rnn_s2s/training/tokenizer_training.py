@@ -1,13 +1,13 @@
 """Training a subword tokenizer from text.
 
-The result is a plain fast tokenizer: once saved, `AutoTokenizer.from_pretrained` loads it on a machine that has never
-heard of this package. How a text becomes tokens, in the order the library runs it:
+The result is a plain fast tokenizer: once saved, `AutoTokenizer.from_pretrained` loads it on a machine without this
+package. How a text becomes tokens, in the order in which the library does it:
 
-1. *Added tokens* are found: what a user added to the trained tokenizer, such as a tag `<2de>`. The steps below see
-   only what lies between them.
+1. *Added tokens* are found: tokens that a user added to the trained tokenizer, such as a tag `<2de>`. The steps below
+   see only the text between them.
 2. *Normalise*: Unicode NFC.
 3. *One space in front* of the text, so that a word is the same token at the start of a sentence and inside it. Texts
-   that begin with a digit or in a script without spaces get none: it would be an empty token there. What follows a tag
+   that begin with a digit or in a script without spaces get none: it would be an empty token there. Text after a tag
    gets none either: `<2de> A dog` is the tag, then the tokens of `A dog`.
 4. *Split* into units that no token may cross: a word with its leading space, a stretch of a script without spaces, a
    digit, a run of one punctuation mark or symbol with its leading space, any other character by itself.
@@ -18,11 +18,11 @@ heard of this package. How a text becomes tokens, in the order the library runs 
 
 Decoding joins the tokens, turns bytes back into characters and takes the leading space off again, which gives back
 exactly the NFC form of every text (NFC as the `tokenizers` library knows it: combining marks that Unicode added in the
-last few years keep the order they came in). Three choices make that hold, and keep tokens readable on a plot's axis:
+last few years keep their order). Three choices make that hold, and keep tokens readable on a plot's axis:
 
 - Tokens hold characters ("日"), not a byte alphabet ("æĹ¥"); only rare characters fall back to bytes.
-- The space in a token is a space. The usual stand-in "▁" would turn a "▁" in the text into a space.
-- Text that reads `<s>` or `</s>` is text, not a control token. The splitting rule keeps `<`, `s` and `>` apart, so
+- The space in a token is a space. With the usual stand-in "▁", a "▁" in the text would become a space.
+- `<s>` or `</s>` in a text is text, not a control token. The splitting rule keeps `<`, `s` and `>` apart, so
   subwords never spell a control token or a byte token either. To write a control token on purpose, write its id:
   `[tokenizer.bos_token_id, *input_ids]`.
 """
@@ -48,27 +48,28 @@ from transformers import PreTrainedTokenizerFast
 from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS, RnnS2STokenizer
 from .training_texts import batches, rare_characters, spool
 
-__all__ = ["SMALLEST_VOCABULARY", "train_tokenizer"]
-
 Kind = Literal["bpe", "unigram"]
 Digits = Literal["single", "whole"]
 
-BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
-ENDS = ["s>", "pad>", "unk>"]
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # spell characters outside the vocabulary
+ENDS = ["s>", "pad>", "unk>"]  # of the special tokens
+# Cut off before special tokens are looked for in a text, see `_add_special_tokens`
 ENDS_OF_SPECIAL_TOKENS = [*ENDS, *(end + another for end in ENDS for another in ENDS)]
+# The tokens of every vocabulary, with the first ids
 RESERVED_TOKENS = [*SPECIAL_TOKENS.values(), *BYTE_TOKENS, *ENDS_OF_SPECIAL_TOKENS]
 SMALLEST_VOCABULARY = len(RESERVED_TOKENS) + 2  # the space, and one token to learn
 
 # Scripts that put no space between words. "ー", the long-vowel mark, belongs to two Japanese scripts, thus to none.
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-WITHOUT_SPACE_IN_FRONT = rf"[\p{{N}}{UNSPACED}]"
-# A noncharacter of Unicode, put before spaces of the text that could be taken for the one in front of it. Splitting
-# takes it out again. Should a text have one, a zero goes behind it.
+WITHOUT_SPACE_IN_FRONT = rf"[\p{{N}}{UNSPACED}]"  # first characters of texts that get no space in front
+# A noncharacter of Unicode, put before spaces of the text that could be mistaken for the added one in front of it.
+# Splitting removes it again. A mark that the text itself has is followed by a zero.
 MARK = "\ufdd0"
 MARK_OF_TEXT = f"{MARK}0"
 PLACES_TO_MARK = rf"\A(?= )|(?= {WITHOUT_SPACE_IN_FRONT})"
-TO_TAKE_OUT = rf"{MARK}(?!0)|\A {WITHOUT_SPACE_IN_FRONT}"
-# The joiners U+200C and U+200D shape letters inside words of Persian and of the scripts of India.
+REMOVED_BY_SPLITTING = rf"{MARK}(?!0)|\A {WITHOUT_SPACE_IN_FRONT}"
+# The units that no token may cross, see step 4 above.
+# In words, the joiners U+200C and U+200D shape letters of Persian and of the scripts of India.
 WORD = rf" ?[\p{{L}}\p{{M}}\u200C\u200D&&[^{UNSPACED}]]+"
 PUNCTUATION = r" ?([\p{P}\p{S}])\1*"
 ANY_OTHER_CHARACTER = f"{MARK_OF_TEXT}|(?m:.)"
@@ -86,7 +87,7 @@ def train_tokenizer(
     model_max_length: int | None = None,
     show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
-    """Train a tokenizer; the module's docstring says how it cuts a text.
+    """Train a tokenizer; the docstring of this module says how it splits a text.
 
     One vocabulary for both languages is the default (give the texts of both sides as `texts`): names and numbers are
     then the same tokens on both sides, and the model can share its embeddings. Texts are read once, in batches, and
@@ -95,7 +96,7 @@ def train_tokenizer(
     With "bpe" the same texts always give the same tokenizer. The unigram trainer of the `tokenizers` library breaks
     ties at random: two runs give scores that differ in the third decimal, and may differ in a few rare tokens.
 
-    For other texts call this again: what the tokenizer's own `train_new_from_iterator` makes has no byte tokens.
+    For other texts call this again: the tokenizer's own `train_new_from_iterator` makes one without byte tokens.
 
     Tokens of your own, such as a tag for the language to write, are added as to any tokenizer, and found wherever they
     stand in a text: `tokenizer.add_special_tokens({"extra_special_tokens": ["<2de>"]})`; then a model that is already
@@ -112,7 +113,7 @@ def train_tokenizer(
             rest are spelled in bytes.
         kind: "bpe" or "unigram".
         target_texts: if given, targets get a vocabulary of their own and the result is a `RnnS2STokenizer`.
-        target_vocab_size: its size; `vocab_size` if not given.
+        target_vocab_size: size of that vocabulary; `vocab_size` if not given.
         digits: "single" makes each digit a token, so that every number is made of pieces the model knows and copying
             or converting one means doing so digit by digit. "whole" lets frequent numbers ("2024") become a token.
         model_max_length: the most tokens the model reads, `</s>` included; None for no limit.
@@ -122,7 +123,7 @@ def train_tokenizer(
         A fast tokenizer with `<pad>` 0, `<s>` 1, `</s>` 2, `<unk>` 3.
 
     Raises:
-        TypeError: if `texts` is no iterable, a single string, a dictionary, or holds something that is not a string.
+        TypeError: if `texts` is not an iterable, is a single string or a dictionary, or holds anything but strings.
         ValueError: if `texts` is empty or not valid Unicode, `vocab_size` is below 274, `model_max_length` below 2, or
             a name is unknown.
     """
@@ -157,9 +158,9 @@ def train_tokenizer(
 def _train_backend(
     name: str, texts: Iterable[str], vocab_size: int, kind: Kind, digits: Digits, show_progress: bool
 ) -> Tokenizer:
-    """One trained `tokenizers.Tokenizer`; `name` is what error messages call `texts`."""
+    """Train one `tokenizers.Tokenizer`; `name` is what error messages call `texts`."""
     model_kind = MODEL_KINDS[kind]
-    # The library's trainers reserve special tokens only: they learn the rest, and `build` puts in what is reserved.
+    # The library's trainers reserve special tokens only: `build` adds the other reserved tokens to the learned ones.
     learned_size = vocab_size - len(RESERVED_TOKENS) + len(SPECIAL_TOKENS)
     with tempfile.TemporaryFile() as file:
         number_of_texts, characters = spool(name, texts, file)
@@ -178,16 +179,16 @@ def _train_backend(
 
 
 def _pipeline(model: models.Model, digits: Digits) -> Tokenizer:
-    """A tokenizer that normalises and splits as the module's docstring says, around `model`."""
+    """A tokenizer around `model` that normalises and splits as the docstring of this module says."""
     units = [f"[{UNSPACED}]+", WORD, DIGIT_PATTERNS[digits], PUNCTUATION, ANY_OTHER_CHARACTER]
-    unit = Regex(rf"(?!{TO_TAKE_OUT})(?:{'|'.join(units)})")
+    unit = Regex(rf"(?!{REMOVED_BY_SPLITTING})(?:{'|'.join(units)})")
     tokenizer = Tokenizer(model)
     marks = [normalizers.Replace(MARK, MARK_OF_TEXT), normalizers.Replace(Regex(PLACES_TO_MARK), MARK)]
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *marks])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Metaspace(" ", prepend_scheme="first", split=False),  # none behind an added token
-            pre_tokenizers.Split(unit, behavior="removed", invert=True),  # removes what is no unit
+            pre_tokenizers.Metaspace(" ", prepend_scheme="first", split=False),  # none after an added token
+            pre_tokenizers.Split(unit, behavior="removed", invert=True),  # removes everything outside the units
         ]
     )
     tokenizer.decoder = decoders.Sequence(
@@ -203,12 +204,13 @@ def _pipeline(model: models.Model, digits: Digits) -> Tokenizer:
 
 
 def _add_special_tokens(tokenizer: Tokenizer) -> None:
-    """Make the special tokens known to `tokenizer`, and see that it does not find them in texts.
+    """Add the special tokens to `tokenizer`, in such a way that it does not find them in texts.
 
-    Its own switch for that, `split_special_tokens` in transformers, cuts up the special tokens of users as well. But
-    the library looks for tokens that are not to be normalised first, and for others in what is left. So the special
-    tokens are of the second kind and their ends of the first: `s>` is cut off before `<s>` is looked for. As single
-    words, the ends leave "cats>" and a tag `<es>` alone; the pairs are for `<s>s>`, whose first `s>` is no such word.
+    The switch for that, `split_special_tokens` in transformers, would also split the special tokens of users. But the
+    library first looks for tokens with `normalized=False`, and for the others in the rest of the text. So the special
+    tokens have `normalized=True` and their ends `normalized=False`: `s>` is cut off before `<s>` is looked for. With
+    `single_word=True` the ends do not match in "cats>" and in a tag `<es>`; the pairs of ends are for `<s>s>`, whose
+    first `s>` is not a single word.
     """
     tokenizer.add_special_tokens(
         [AddedToken(token, normalized=True, single_word=True) for token in SPECIAL_TOKENS.values()]
@@ -217,7 +219,7 @@ def _add_special_tokens(tokenizer: Tokenizer) -> None:
 
 
 class _ModelKind(NamedTuple):
-    """What `kind` stands for: the model to train, its trainer, and the final model with bytes from the trained one."""
+    """The model to train, its trainer, and a function that makes the final model, with bytes, from the trained one."""
 
     empty_model: Callable[[], models.Model]
     trainer: Callable[[int, bool], trainers.Trainer]
@@ -255,6 +257,7 @@ def _build_unigram(trained: dict[str, Any]) -> models.Model:
     return models.Unigram(vocab, unk_id=RESERVED_TOKENS.index(SPECIAL_TOKENS["unk_token"]), byte_fallback=True)
 
 
+# The two values of `kind`
 MODEL_KINDS: dict[str, _ModelKind] = {
     "bpe": _ModelKind(models.BPE, _bpe_trainer, _build_bpe),
     "unigram": _ModelKind(models.Unigram, _unigram_trainer, _build_unigram),
@@ -278,3 +281,6 @@ def _check_vocab_size(name: str, value: int) -> None:
 def _check_whole_number(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, not {value!r}.")
+
+
+__all__ = ["SMALLEST_VOCABULARY", "train_tokenizer"]

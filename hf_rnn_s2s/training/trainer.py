@@ -1,4 +1,4 @@
-"""What `Seq2SeqTrainer` lacks for translation: scores of texts, in the order of the examples, whatever the batches."""
+"""A `Seq2SeqTrainer` for translation: it scores texts, in the order of the examples, and trains on streams."""
 
 import copy
 import functools
@@ -44,14 +44,15 @@ from .run_folder import naming_a_full_disk
 
 logger = logging.get_logger(__name__)
 
-# What transformers writes into a card that is for somebody to fill in: push_to_hub of a model, and the Trainer
+# Sentences of unfinished model cards, which transformers writes in push_to_hub of a model and in the Trainer
 DRAFTS = (DRAFT, "This model card has been generated automatically according to the information the Trainer had")
-Score = Callable[[list[str], list[str]], dict[str, Any] | None]
+Score = Callable[[list[str], list[str]], dict[str, Any] | None]  # from hypotheses and references to metrics
 
 
 class RnnS2STrainer(Seq2SeqTrainer):
-    """
-    `Seq2SeqTrainer` with these differences:
+    """A `Seq2SeqTrainer` for translation.
+
+    It differs from `Seq2SeqTrainer` in these ways:
 
     - It scores the generated text against the text of the examples. The Trainer scores token ids, and a reference that
       was cut to a maximum length would flatter the model.
@@ -60,32 +61,32 @@ class RnnS2STrainer(Seq2SeqTrainer):
       it returns some twice, from the last batch that was filled up.
     - `eval_loss` and `predict_loss` are means over target tokens; the Trainer's is a mean over batches, which changes
       with the batch size. (With several processes the examples that fill up the last batch count in its own mean.)
-    - Batches of like length come in random order, see `ShuffledLengthGroups`. With `per_device_train_batch_tokens`
-      they have as many tokens as that, see `TokenBudgetBatches`. Streams of `datasets` are shuffled and sorted in
-      blocks, and a run that is resumed goes on in the middle of one, see `streaming`.
+    - Batches of similar length come in random order, see `ShuffledLengthGroups`. With `per_device_train_batch_tokens`
+      they hold at most so many tokens, see `TokenBudgetBatches`. Streams of `datasets` are shuffled and sorted in
+      blocks, and a resumed run continues in the middle of one, see `streaming`.
     - It asks the model for no logits in training, unless there is a `compute_loss_func`, which may read them.
     - It counts the target tokens it trains on, without padding.
     - Label smoothing happens in the model, so that evaluation losses are not smoothed: unless it is None,
       `label_smoothing_factor` becomes `config.label_smoothing`.
     - It shows some translations at each evaluation.
-    - On a CPU it keeps the memory that a step frees for the next one, and multiplies no gradients by 1.
-    - Where memory is not enough, the error names the batch and what to lower.
+    - On a CPU it keeps the memory that a step frees for the next one, and does not multiply gradients by 1.
+    - If memory runs out, the error names the batch and what to lower.
     - It keeps the `README.md` that is already in the output folder, or in the repository on the Hub.
     - What it pushes carries the code that loads it, with every `hub_strategy`, unless `model.config.drop_code()` was
       called.
 
     Args:
         model: the model to train.
-        args: see `RnnS2STrainingArguments`.
+        args: the training arguments.
         score: maps hypotheses and references, two lists of texts, to a dictionary of metrics. Values that are texts,
-            such as signatures, are in the metrics of `predict()` only, because training logs take numbers.
+            such as signatures, are only in the metrics of `predict()`, because training logs take numbers.
         processing_class: the tokenizer.
         eval_dataset: like the dataset of `predict()`, it has the columns `input_ids` and `labels`, and the texts
             `source` and `target`.
-        other: everything else goes to `Seq2SeqTrainer`.
+        other: further arguments of `Seq2SeqTrainer`.
 
     Raises:
-        ValueError: for a training argument with which there would be no complete translations to score.
+        UsageError: for a training argument with which there would be no complete translations to score.
     """
 
     model: PreTrainedModel
@@ -106,41 +107,43 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if args.label_smoothing_factor is not None:
             model.config.label_smoothing = args.label_smoothing_factor
         train_dataset: Any = other.get("train_dataset")
-        accelerator_config: Any = args.accelerator_config  # by now an object
+        accelerator_config: Any = args.accelerator_config  # the arguments have made it an object
         if isinstance(train_dataset, torch.utils.data.IterableDataset) and accelerator_config.dispatch_batches is None:
-            # Otherwise the first process would read for all, and could not join batches of different lengths.
+            # Otherwise the first process would read for all, and could not concatenate batches of different lengths.
             accelerator_config.dispatch_batches = False
         self._resumes_stream = not args.ignore_data_skip
         if isinstance(train_dataset, IterableDataset):
-            args.ignore_data_skip = True  # the Trainer would read the stream once more from its beginning
+            args.ignore_data_skip = True  # the Trainer would read the stream again from its beginning
             other["callbacks"] = [StreamPasses(), *(other.get("callbacks") or [])]
         args.include_for_metrics = [*args.include_for_metrics, "loss"]
         super().__init__(model=model, args=args, processing_class=processing_class, **other)
-        self.label_smoother = None  # the model does that
+        self.label_smoother = None  # the model smooths the labels
         self.score = score
         self._stream: StreamLoader | None = None
         self._resumed_from: str | None = None
-        self._batches: list[dict[str, Any]] = []  # of the optimizer's step
+        self._batches: list[dict[str, Any]] = []  # of the current optimizer step
         self._target_tokens = torch.zeros((), dtype=torch.long)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Trains as `Trainer.train` does. The metrics it returns also have `target_tokens` and
-        `target_tokens_per_second`: target tokens trained on in this call, without padding, over all processes, and
-        their number by `train_runtime`, which includes the evaluations.
+        """Train as `Trainer.train` does, and also measure the target tokens.
 
-        With `resume_from_checkpoint=True` it goes on from the last checkpoint that is whole. A run that had come to
-        its end is not trained on.
+        The metrics it returns also have `target_tokens` and `target_tokens_per_second`: target tokens trained on in
+        this call, without padding, over all processes, and the same divided by `train_runtime`, which includes the
+        evaluations.
+
+        With `resume_from_checkpoint=True` it resumes from the last checkpoint that is whole. A run that was complete
+        is not trained any further.
 
         Raises:
             UsageError: if the checkpoint is not whole.
-            NotFiniteError: if the loss or a weight becomes infinite or not a number.
+            NotFiniteError: if the loss, the norm of the gradients or a weight becomes infinite or NaN.
             RunError: if the disk is full.
             torch.OutOfMemoryError: if there is not enough memory for a batch.
         """
         self._target_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         if self.args.device.type == "cpu":
             keep_freed_memory()
-        if resume_from_checkpoint is True:  # still True where there is none, which is an error of `Trainer`'s
+        if resume_from_checkpoint is True:  # still True if there is none, for which `Trainer` raises an error
             resume_from_checkpoint = str(choose_checkpoint(self._folder) or "") or True
         self._resumed_from = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
         if self._resumed_from is not None:
@@ -152,7 +155,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return output
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, torch.Tensor | int | None]:
-        """The batches of one optimizer step, as in `Trainer`; counts their target tokens on the way."""
+        """Get the batches of one optimizer step as in `Trainer`, and count their target tokens."""
         batches, num_items_in_batch = super().get_batch_samples(*args, **kwargs)
         self._batches = batches
         for batch in batches:
@@ -160,36 +163,50 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return batches, num_items_in_batch
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As in `Trainer`, with errors that say what there was no memory for, and what a loss that is no number is
-        of."""
+        """Do a step as in `Trainer`, with more informative errors.
+
+        Raises:
+            torch.OutOfMemoryError: if there is not enough memory; the message describes the batch.
+            NotFiniteError: if the loss is infinite or NaN; the message shows the rows of the step.
+        """
         lower = "tokens" if self.args.per_device_train_batch_tokens else "size"
         with naming_the_batch(
-            _description(inputs),
+            _describe_batch(inputs),
             f"lower per_device_train_batch_{lower} (and raise gradient_accumulation_steps), or max_source_length and "
             "max_target_length",
         ):
             loss = super().training_step(model, inputs, *args, **kwargs)
-        # Where the Trainer looks at each loss as well, and waits for the device.
+        # With logging_nan_inf_filter the Trainer checks each loss as well, and waits for the device anyway.
         if self.args.logging_nan_inf_filter or self.args.device.type == "cpu":
             self._require_finite(loss, "loss")
         return loss
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As in `Trainer`, without logits in training, where they would only be computed and kept: the loss does
-        without them."""
+        """Compute the loss as in `Trainer`, but without logits in training.
+
+        The loss does not need them, so they would be computed and stored in vain.
+        """
         if model.training and self.compute_loss_func is None:
             inputs = {"return_logits": False, **inputs}
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As in `Seq2SeqTrainer`, likewise."""
+        """Predict as in `Seq2SeqTrainer`, with more informative errors.
+
+        Raises:
+            torch.OutOfMemoryError: if there is not enough memory; the message describes the batch.
+        """
         with naming_the_batch(
-            _description(inputs), "lower per_device_eval_batch_size, or the beams (generation_num_beams, num_beams)"
+            _describe_batch(inputs), "lower per_device_eval_batch_size, or the beams (generation_num_beams, num_beams)"
         ):
             return super().prediction_step(model, inputs, *args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
-        """As in `Trainer`, or in batches of so many tokens, or of a stream."""
+        """Make batches as in `Trainer`, or those of a token budget or of a stream.
+
+        Raises:
+            ValueError: if there is a token budget, and the training data is not a `Dataset` of `datasets`.
+        """
         if isinstance(self.train_dataset, IterableDataset):
             self._stream = self._load_stream(self.train_dataset)
             return cast(DataLoader, self._stream)
@@ -219,7 +236,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
-        # There is a batch for every process at every step, of more rows or fewer; nothing is to be made even.
+        # Every step already has a batch for each process, so accelerate need not make the batches even.
         even_batches, self.accelerator.even_batches = self.accelerator.even_batches, False
         try:
             return self.accelerator.prepare(loader)
@@ -227,16 +244,16 @@ class RnnS2STrainer(Seq2SeqTrainer):
             self.accelerator.even_batches = even_batches
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As in `Seq2SeqTrainer`; `eval_dataset` has the columns that the class asks for."""
+        """Evaluate as in `Seq2SeqTrainer`; `eval_dataset` has the columns that the docstring of the class names."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, str):
             dataset = cast("dict[str, Dataset]", self.eval_dataset)[dataset]
-        if not isinstance(dataset, dict):  # Trainer comes back here for each one of a dictionary
+        if not isinstance(dataset, dict):  # Trainer calls this again for each data set of a dictionary
             self.compute_metrics = functools.partial(self._evaluation_metrics, dataset)
         return super().evaluate(eval_dataset, *args, **kwargs)
 
     def predict(self, test_dataset: Dataset, *args: Any, **kwargs: Any) -> PredictionOutput:
-        """As in `Seq2SeqTrainer`, with `predictions` a list of texts in the order of the examples."""
+        """Predict as in `Seq2SeqTrainer`; `predictions` is a list of texts in the order of the examples."""
         hypotheses: list[str] = []
 
         def metrics(outcome: EvalPrediction) -> dict[str, Any]:
@@ -248,7 +265,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return PredictionOutput(cast(Any, hypotheses), output.label_ids, output.metrics)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As in `Trainer`, with the loss by token in the place of the loss by batch."""
+        """Evaluate as in `Trainer`, with the mean loss over tokens in place of that over batches."""
         # Seq2SeqTrainer fills in every default of generate(), which would then be saved with the model as if chosen.
         settings = vars(self.model.generation_config)
         chosen = copy.deepcopy(settings)
@@ -262,16 +279,15 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return output
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Drafts a card as `Trainer` does, unless the output folder already has one, or the repository on the Hub."""
+        """Draft a card as `Trainer` does, unless the output folder or the repository on the Hub already has one."""
         if not Path(self._folder, CARD).exists() and not self._has_card_on_the_hub():
             super().create_model_card(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """
-        As in `Trainer`; where the output folder goes to the Hub, with the code that loads the model.
+        """Save as in `Trainer`; if the output folder is pushed to the Hub, with the code that loads the model.
 
         Raises:
-            NotFiniteError: if a weight is infinite or not a number.
+            NotFiniteError: if a weight is infinite or NaN.
             RunError: if the disk is full.
         """
         require_finite_weights(self.model, self._folder)
@@ -281,7 +297,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
             self._add_code(folder)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # Trainer looks at the number of steps after each, and would take one more.
+        # Trainer compares the number of steps only after each step, and would do one more.
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
@@ -296,8 +312,10 @@ class RnnS2STrainer(Seq2SeqTrainer):
             super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Also saves what a resumed run needs and `Trainer` knows nothing of. Behind this comes the state of the
-        trainer only, which says that a checkpoint is whole."""
+        """Also save what a resumed run needs beyond what `Trainer` saves.
+
+        After this `Trainer` saves only its state, the file that marks a checkpoint as whole.
+        """
         super()._save_rng_state(output_dir)
         checkpoint = Path(output_dir)
         if self.is_world_process_zero():
@@ -311,7 +329,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
             list_files(checkpoint)
 
     def _load_stream(self, dataset: IterableDataset) -> StreamLoader:
-        """The batches of a stream, from where the checkpoint left it that the run goes on from."""
+        """The batches of a stream, from its beginning or from where the run's checkpoint left it."""
         batching = StreamBatching(
             self.args.shuffle_buffer_size,
             str(self.args.train_sampling_strategy),
@@ -325,8 +343,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if self.args.dataloader_num_workers:
             options["prefetch_factor"] = self.args.dataloader_prefetch_factor
             options["worker_init_fn"] = tokenize_in_one_thread
-            # A process that has threads, those of its exchange with others and of tokenizers among them, may leave a
-            # worker that is forked from it waiting for good. (New processes are also the default of Python 3.14.)
+            # A worker that is forked from a process with threads, such as those of tokenizers and of the communication
+            # between processes, may wait forever. (Python 3.14 does not fork by default, either.)
             options["multiprocessing_context"] = "spawn" if sys.platform == "win32" else "forkserver"
             options["timeout"] = self.args.ddp_timeout
         collate = self._get_collator_with_removed_columns(self.data_collator, description="Training")
@@ -357,7 +375,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         super()._push_from_checkpoint(checkpoint_folder)
 
     def _add_code(self, folder: Path) -> None:
-        # There is a name on the Hub in the first process only, and only if something is pushed.
+        # Only the first process has a name on the Hub, and only if something is pushed.
         if self.hub_model_id is None or not (folder / CONFIG_NAME).exists():
             return
         model = self.accelerator.unwrap_model(self.model)
@@ -365,7 +383,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
             model_to_share(model).config.save_pretrained(folder)
 
     def _has_card_on_the_hub(self) -> bool:
-        """Whether the repository has a card that somebody has written. A draft may be drafted anew."""
+        """Whether the repository has a card that somebody has written. A mere draft may be replaced."""
         if self.hub_model_id is None:
             return False
         try:
@@ -397,7 +415,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def _epoch(self) -> int:
-        # Not set_epoch(): what transformers and accelerate wrap around a sampler does not always pass it on.
+        # Not by set_epoch(): the wrappers of transformers and accelerate around a sampler do not always pass it on.
         return int(self.state.epoch or 0)
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -421,7 +439,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return {name: value for name, value in metrics.items() if not isinstance(value, str)}
 
     def _hypotheses(self, dataset: Dataset, outcome: EvalPrediction) -> list[str]:
-        """The generated texts, in the order of the dataset, without what fills up the last batch."""
+        """The generated texts in the order of the dataset, without the examples that fill up the last batch."""
         generated = np.where(outcome.predictions == -100, self.processing_class.pad_token_id, outcome.predictions)
         in_order = generated[: len(dataset)][np.argsort(_longest_first(dataset))]
         return self.processing_class.batch_decode(
@@ -429,17 +447,17 @@ class RnnS2STrainer(Seq2SeqTrainer):
         )
 
     def _metrics(self, dataset: Dataset, outcome: EvalPrediction, hypotheses: list[str]) -> dict[str, Any]:
-        # The loss stands once for every example: the mean of its batch. Weighted by the tokens of each example, those
-        # add up to the mean over all tokens.
+        # Every example has the mean loss of its batch. Their mean, weighted by the tokens of each example, is the mean
+        # over all tokens.
         weights = np.array([len(labels) for labels in dataset["labels"]])[_longest_first(dataset)]
         token_loss = float(np.average(np.asarray(outcome.losses)[: len(dataset)], weights=weights))
-        perplexity = math.exp(token_loss) if token_loss < 700 else math.inf  # a float ends near exp(709)
+        perplexity = math.exp(token_loss) if token_loss < 700 else math.inf  # exp(710) overflows a float
         scores = self.score(hypotheses, list(dataset["target"])) or {}
         return {**scores, "token_loss": token_loss, "perplexity": perplexity}
 
 
-def _description(inputs: dict[str, Any]) -> str:
-    """Of a batch, for an error."""
+def _describe_batch(inputs: dict[str, Any]) -> str:
+    """Describe a batch in an error."""
     rows, source = inputs["input_ids"].shape
     target = inputs["labels"].shape[1] if "labels" in inputs else 0
     return f"a batch of {rows} pairs with {source} source and {target} target tokens each, padding included"

@@ -1,4 +1,4 @@
-"""The texts that a tokenizer learns from: looked at once, kept in a file, and handed out in batches."""
+"""The texts that a tokenizer learns from: read once, kept in a file, and yielded in batches."""
 
 import json
 import logging
@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO
 
-__all__ = ["batches", "rare_characters", "spool"]
-
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 1000  # texts handed to the Rust trainer at a time
+BATCH_SIZE = 1000  # texts passed to the Rust trainer at a time
 
 
 def spool(name: str, texts: Iterable[str], file: IO[bytes]) -> tuple[int, Counter[str]]:
-    """Write the NFC form of every text to `file`, one JSON string a line; return how many, and all their characters.
+    """Write the NFC form of every text to `file`, one JSON string per line; return how many, and all their characters.
 
-    Which characters get a token must be known before training starts, and a generator can be read only once.
+    The characters that get a token must be known before training starts, and a generator can be read only once.
+
+    Raises:
+        TypeError: if `texts` is not an iterable of strings; `name` is what the message calls it.
+        ValueError: if a text is not valid Unicode, or there is not one character.
     """
     if isinstance(texts, str):
         raise TypeError(f"{name} is a single string; give an iterable of strings, for one text [{name}].")
@@ -43,10 +45,10 @@ def spool(name: str, texts: Iterable[str], file: IO[bytes]) -> tuple[int, Counte
 
 
 def rare_characters(characters: Counter[str], limit: int, never: str) -> dict[int, str]:
-    """Table for `str.translate` that takes out all but the `limit` most frequent characters, and `never` in any case.
+    """Table for `str.translate` that removes all but the `limit` most frequent characters, and `never` in any case.
 
-    The library's own limit breaks ties between equally frequent characters at random. A newline stands in for what is
-    taken out: it is a unit by itself, so no subword is learned across the gap.
+    The library's own limit breaks ties between equally frequent characters at random. A newline replaces each removed
+    character: it is a unit by itself, so no subword is learned across the gap.
     """
     most_frequent = sorted(characters, key=lambda character: (-characters[character], character))
     stand_ins = {" ", "\n"}  # the space begins nearly every word, seen in the text or not
@@ -65,7 +67,7 @@ def rare_characters(characters: Counter[str], limit: int, never: str) -> dict[in
 
 
 def batches(file: IO[bytes], rare: dict[int, str]) -> Iterator[list[str]]:
-    """The texts of `file`, without what is `rare`, in the batches that the Rust trainer is handed."""
+    """Yield the texts of `file`, with `rare` characters replaced, in batches for the Rust trainer."""
     file.seek(0)
     batch: list[str] = []
     for line in file:
@@ -76,3 +78,6 @@ def batches(file: IO[bytes], rare: dict[int, str]) -> Iterator[list[str]]:
             batch = []
     if batch:
         yield batch
+
+
+__all__ = ["batches", "rare_characters", "spool"]
