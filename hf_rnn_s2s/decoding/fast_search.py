@@ -1,5 +1,4 @@
-"""
-When `generate()` uses the package's own search, and what that search is given.
+"""When `generate()` uses the package's own search, and what that search is given.
 
 `generate(custom_generate=function)` is the public way to search with a function of one's own. Such a function takes
 the place of every kind of generation, and is given no streamer, assistant or tokenizer. So it is passed only for
@@ -34,11 +33,11 @@ from .stepper import Stepper
 logger = logging.get_logger(__name__)
 
 Setting = Callable[[str], Any]
-"""Gives the value of a setting of `generate()` by its name: what the caller says, before what the model has."""
+"""Returns a setting of `generate()` by its name: the caller's value, or else that of the model."""
 
-# Processors and criteria that look at each row by itself, wherever it stands in the batch. Unknown ones are treated as
-# if they did not.
-BY_ROW = (
+# Processors and criteria that treat each row independently of the others and of its position in the batch. Of unknown
+# ones that is not assumed.
+ROW_INDEPENDENT = (
     transformers.MinLengthLogitsProcessor,
     transformers.MinNewTokensLengthLogitsProcessor,
     transformers.TemperatureLogitsWarper,
@@ -57,14 +56,15 @@ BY_ROW = (
     transformers.MaxLengthCriteria,
     transformers.MaxTimeCriteria,
 )
-# Others that keep nothing from one call to the next, and do not look at the clock: a search with them can be repeated.
+# Processors and criteria that keep nothing from one call to the next, and do not read the clock: a search with them
+# can be repeated.
 REPEATABLE = (
-    *(one for one in BY_ROW if one is not transformers.MaxTimeCriteria),
+    *(one for one in ROW_INDEPENDENT if one is not transformers.MaxTimeCriteria),
     transformers.EncoderRepetitionPenaltyLogitsProcessor,
     transformers.EncoderNoRepeatNGramLogitsProcessor,
 )
-# Settings of other kinds of generation, and of what else than token ids there is to return
-OTHER_KINDS = (
+# Settings that ask for other kinds of generation, or for more results than token ids
+UNSUPPORTED_SETTINGS = (
     "do_sample",
     "low_memory",
     "penalty_alpha",
@@ -81,8 +81,8 @@ OTHER_KINDS = (
     "output_attentions",
     "output_hidden_states",
 )
-# Arguments that the search reads, or that mean nothing to it: a Trainer passes the labels on, and the pipeline the
-# tokenizer. With any other one that is set, such as a cache or a streamer, transformers searches.
+# Arguments that the search reads or may ignore: a Trainer passes the labels on, and the pipeline the tokenizer. With
+# any other one, such as a cache or a streamer, transformers searches.
 KNOWN_ARGUMENTS = {
     "input_ids",
     "inputs_embeds",
@@ -98,8 +98,10 @@ KNOWN_ARGUMENTS = {
     "labels",
     "tokenizer",
 }
+# The arguments that this search adds to `generate()`
 OPTIONS = ("shortlist", "step_graphs")
-UNUSED = {
+# The warning for each option where it is not used
+UNUSED_WARNINGS = {
     "shortlist": "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, "
     "and only if nothing but token ids is wanted and no logits processor is used.",
     "step_graphs": "step_graphs: this call does not use them. They are for greedy and beam search, if nothing but "
@@ -108,8 +110,7 @@ UNUSED = {
 
 
 def load_options(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """
-    The arguments of `generate()` with the shortlist itself in the place of its name.
+    """The arguments of `generate()`, with the shortlist loaded if it is given by its name.
 
     Raises:
         OSError, TypeError, ValueError: as `load_shortlist`.
@@ -122,16 +123,15 @@ def load_options(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
 def with_fast_search(
     model: RnnS2SForConditionalGeneration, inputs: Any, setting: Setting, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """
-    The keyword arguments of a call of `generate()`, with `custom_generate` where this search can do the work.
+    """The keyword arguments of a call of `generate()`, with `custom_generate` where this search can serve it.
 
     It has two options, which are two more arguments of `generate()`, for greedy and beam search that return token ids
     alone:
 
-    - `shortlist`: which target tokens to look at, by the tokens of the batch's sources: a `Shortlist`, a folder or a
-      name on the Hub to read it from at every call, or True for the one beside the model. If a logits processor (a
-      forced token, a repetition penalty, ...) wants scores of the whole vocabulary, or in other kinds of generation,
-      the whole vocabulary is looked at, with a warning.
+    - `shortlist`: selects the target tokens to score by the tokens of the batch's sources: a `Shortlist`, a folder or
+      a name on the Hub to read it from at every call, or True for the one beside the model. If a logits processor (a
+      forced token, a repetition penalty, ...) reads scores of the whole vocabulary, or in other kinds of generation,
+      the whole vocabulary is scored, with a warning.
     - `step_graphs`: `StepGraphs`, which replay the steps of the search as CUDA graphs and keep them from call to call.
 
     Raises:
@@ -165,17 +165,18 @@ def search(
     step_graphs: StepGraphs | None = None,
     **model_kwargs: Any,
 ) -> torch.Tensor:
-    """
-    What `generate()` calls as `custom_generate`: greedy search, or with `num_beams` above 1 beam search.
+    """What `generate()` calls as `custom_generate`: greedy search, or with `num_beams` above 1 beam search.
 
     Args:
         model: whose decoder and output layer are called.
-        input_ids: how the rows begin, `(rows, prompt)`; the beams of a sentence are rows next to each other.
-        logits_processor, stopping_criteria, generation_config: as `generate()` made them.
-        shortlist: which target tokens to look at; None for all.
-        source_ids: `(sources, source)`, which the shortlist goes by.
+        input_ids: the prompts, `(rows, prompt)`; the beams of a sentence are rows next to each other.
+        logits_processor: as `generate()` made it.
+        stopping_criteria: as `generate()` made them.
+        generation_config: as `generate()` made it.
+        shortlist: selects the target tokens to score; None for all.
+        source_ids: token ids of the sources, `(sources, source)`, for the shortlist.
         step_graphs: keeps captured steps.
-        model_kwargs: the encoder's outputs, for one row of each source, and what else the model would be given.
+        model_kwargs: the encoder's outputs, one row for each source, and other arguments of the model.
 
     Returns:
         Token ids `(rows, prompt + new)`, or with beams `(sentences * num_return_sequences, prompt + new)`.
@@ -186,43 +187,43 @@ def search(
     encoded = dataclasses.replace(encoded, rows_per_source=None)
     mask = model.model.memory_mask(model_kwargs.get("attention_mask"))
     arguments = (model.model.decoder, model.output_head, model.lm_head, encoded, mask)
-    look = None
+    check = None
     if not removes_invalid_values(logits_processor):
-        look = functools.partial(require_numbers, model=cast(nn.Module, model))
+        check = functools.partial(require_numbers, model=cast(nn.Module, model))
     end_ids: Any = generation_config._eos_token_tensor
     if shortlist is not None and logits_processor:
         _warn_of_unused({"shortlist": shortlist})
         shortlist = None
     if step_graphs is not None:
-        stepper: Stepper = GraphStepper(*arguments, graphs=step_graphs, look=look)
+        stepper: Stepper = GraphStepper(*arguments, graphs=step_graphs, check=check)
     else:
         tokens = None
         if shortlist is not None and source_ids is not None:
             tokens = shortlist.tokens_for(source_ids, [] if end_ids is None else end_ids.tolist())
             check_ids(tokens, model.config.target_vocab_size, "shortlist")
             tokens = tokens.to(input_ids.device)
-        stepper = Stepper(*arguments, tokens, len(input_ids), look)
+        stepper = Stepper(*arguments, tokens, len(input_ids), check)
     processors, criteria = (list(map(type, some)) for some in (logits_processor, stopping_criteria))
-    may_leave = step_graphs is None and all(kind in BY_ROW for kind in [*processors, *criteria])
+    drop_finished = step_graphs is None and all(kind in ROW_INDEPENDENT for kind in [*processors, *criteria])
     beams: Any = generation_config.num_beams
     if beams == 1:
         pad_token_id: Any = generation_config._pad_token_tensor
         pad_token_id = pad_token_id.to(input_ids.device)
-        return greedy_search(stepper, input_ids, logits_processor, stopping_criteria, pad_token_id, may_leave)
+        return greedy_search(stepper, input_ids, logits_processor, stopping_criteria, pad_token_id, drop_finished)
     sequences, _ = beam_search(
         stepper,
         input_ids[::beams],
         logits_processor,
         stopping_criteria,
         generation_config,
-        may_leave=may_leave and not _may_displace(set(processors)),
-        may_repeat=all(kind in REPEATABLE for kind in [*processors, *criteria]),
+        drop_finished=drop_finished and not _may_beat_finished(set(processors)),
+        repeatable=all(kind in REPEATABLE for kind in [*processors, *criteria]),
     )
     return sequences
 
 
 def _can_search(model: RnnS2SForConditionalGeneration, setting: Setting, arguments: dict[str, Any]) -> bool:
-    """Whether only token ids are asked for, in the ordinary way, of a model that computes what its class says."""
+    """Whether the call is for greedy or beam search, for token ids alone, with a model whose forward is unchanged."""
     unknown = (
         name not in KNOWN_ARGUMENTS and not hasattr(model.generation_config, name)
         for name, value in arguments.items()
@@ -231,10 +232,10 @@ def _can_search(model: RnnS2SForConditionalGeneration, setting: Setting, argumen
     has_end = arguments.get("eos_token_id", setting("eos_token_id")) is not None
     return not (
         any(unknown)
-        or any(setting(name) not in (None, False) for name in OTHER_KINDS)
+        or any(setting(name) not in (None, False) for name in UNSUPPORTED_SETTINGS)
         or (setting("num_beam_groups") or 1) > 1
         or setting("use_cache") is False
-        or not (has_end or (setting("num_beams") or 1) > 1)  # greedy search of transformers pads nothing then
+        or not (has_end or (setting("num_beams") or 1) > 1)  # greedy search of transformers never pads then
         or model.training
         or getattr(arguments.get("encoder_outputs"), "rows_per_source", None) is not None
         or is_deepspeed_zero3_enabled()
@@ -243,10 +244,10 @@ def _can_search(model: RnnS2SForConditionalGeneration, setting: Setting, argumen
     )
 
 
-def _may_displace(kinds: set[type]) -> bool:
-    """
-    Whether a score may become so high, or no number, that transformers prefers it to hypotheses that are finished. The
-    decay grows without end; a row of which nothing is left has no sum to be divided by.
+def _may_beat_finished(kinds: set[type]) -> bool:
+    """Whether a score may become so high, or NaN, that transformers prefers it to finished hypotheses.
+
+    The exponential decay of the length grows without bound; a row without any token left is normalized to NaN.
     """
     return transformers.ExponentialDecayLengthPenalty in kinds or (
         transformers.LogitNormalization in kinds and len(kinds) > 1
@@ -255,7 +256,7 @@ def _may_displace(kinds: set[type]) -> bool:
 
 def _warn_of_unused(options: dict[str, Any]) -> None:
     for name in filter(options.__contains__, OPTIONS):
-        logger.warning_once(UNUSED[name])
+        logger.warning_once(UNUSED_WARNINGS[name])
 
 
 __all__ = ["Setting", "load_options", "search", "with_fast_search"]

@@ -1,8 +1,7 @@
-"""
-Whether a model still computes what its classes say, so that its weights may be used without calling its layers.
+"""Whether a model still computes what its classes say, so that its weights may be used without calling its layers.
 
-Users hang hooks on layers, put adapters around them or other forward passes over them, and quantize weights. All of
-that takes effect when a layer is called. What goes around the calls to be faster asks here first.
+Users register hooks on layers, wrap them in adapters, replace their `forward`, and quantize weights. All of that takes
+effect when a layer is called. Faster code that uses weights without calling their layers asks here first.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
 
 
 def changes_forward(model: RnnS2SForConditionalGeneration) -> bool:
-    """Whether calling the model does anything but what the model class says."""
+    """Whether calling the model does anything else than the forward passes of its classes."""
     called: Any = (
         (model, RnnS2SForConditionalGeneration),
         (model.model, RnnS2SModel),
@@ -26,15 +25,15 @@ def changes_forward(model: RnnS2SForConditionalGeneration) -> bool:
     return has_hooks_for_all() or any(
         type(module).forward is not kind.forward
         or bool(module._forward_hooks or module._forward_pre_hooks)
-        or ("forward" in vars(module) and not _is_for_precision(module))
+        or ("forward" in vars(module) and not _is_mixed_precision(module))
         for module, kind in called
     )
 
 
-def _is_for_precision(module: nn.Module) -> bool:
-    """
-    Whether the forward pass put over a module is the one with which accelerate trains in mixed precision. A search may
-    go around it: it computes in the type of the weights then, as it will with the model that is saved.
+def _is_mixed_precision(module: nn.Module) -> bool:
+    """Whether a module's `forward` was replaced by accelerate, for training in mixed precision.
+
+    A search may do without that one: it computes in the type of the weights then, as it will with the saved model.
     """
     original = getattr(getattr(module, "_original_forward", None), "__func__", None)
     made_by = getattr(vars(module)["forward"], "__module__", None)
@@ -42,30 +41,35 @@ def _is_for_precision(module: nn.Module) -> bool:
 
 
 def is_unchanged(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """
-    Whether calling a module does what its class says and nothing else: no hooks, neither its own nor those for all
-    modules, and no other forward pass put over it. Where that is so, its weights may be used without calling it.
+    """Whether calling a module does what its class says and nothing else.
+
+    It has no hooks then, neither its own nor those for all modules, and its `forward` was not replaced, so that its
+    weights may be used without calling it.
+
+    Args:
+        module: the module.
+        kind: the class that it must be of, and not a subclass.
     """
     return type(module) is kind and not has_own_hooks(module) and not has_hooks_for_all()
 
 
 def has_own_hooks(module: nn.Module) -> bool:
-    """Whether somebody has hung something on this module, or put another forward pass over it."""
+    """Whether this module has hooks of its own, or its `forward` was replaced."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(hooks) or "forward" in vars(module)
 
 
 def has_hooks_for_all() -> bool:
+    """Whether there are hooks for all modules, as `torch.nn.modules.module.register_module_forward_hook` makes them.
+
+    The function of torch that tells is private. In a version of torch without it the answer is True, to be safe.
     """
-    Whether there are hooks for all modules, such as `torch.nn.modules.module.register_module_forward_hook` registers.
-    torch has a private name for the question. Where that is missing, there may be some.
-    """
-    ask = getattr(nn.modules.module, "_has_any_global_hook", None)
-    return ask is None or bool(ask())
+    has_any = getattr(nn.modules.module, "_has_any_global_hook", None)
+    return has_any is None or bool(has_any())
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether its numbers are what they seem to be, and where they seem to be: no quantized or distributed tensor."""
+    """Whether a tensor holds its numbers itself, as no quantized or distributed one does."""
     return type(tensor) in (torch.Tensor, nn.Parameter)
 
 

@@ -1,9 +1,8 @@
-"""
-Translating with products of 8 bit integers, for processors without fast bfloat16.
+"""Translation with matrix products of 8 bit integers, for processors without fast bfloat16.
 
-Weights are rounded to 8 bits once, and what they are multiplied with each time (dynamic quantization). ONNX Runtime
-does both, one product or one recurrent layer at a time; everything around them stays as it is, so that the copy is a
-model like any other: for `generate()`, the pipeline and the Trainer's evaluation.
+Weights are quantized to 8 bits once, and their inputs at every call (dynamic quantization). ONNX Runtime does both,
+one product or one recurrent layer at a time; everything around them stays as it is, so that the copy is a model like
+any other: for `generate()`, the pipeline and the Trainer's evaluation.
 
 Needs the packages of the extra `int8`: `pip install onnxruntime onnx`.
 """
@@ -26,28 +25,27 @@ from ..model.state_rnn_s2s import LayerState
 from .guard import has_own_hooks
 from .int8_weights import QuantizedWeights
 
-__all__ = ["Int8LSTMLayer", "Int8Linear", "quantize_int8"]
+# Versions of ONNX's operators and of its file format, which the oldest supported onnxruntime knows
+OPSET_VERSION, IR_VERSION = 17, 8
 
-OPERATOR_SET, FORMAT_VERSION = 17, 8  # of ONNX, as old as the lower bound of onnxruntime knows
-
-WAY_OUT = "Do that with the model that it was made of, and call quantize_int8 on it again."
+# What to do instead of changing a quantized model, for error messages
+ADVICE = "Do that with the model that it was made of, and call quantize_int8 on it again."
 
 
 def quantize_int8(model: RnnS2SForConditionalGeneration) -> RnnS2SForConditionalGeneration:
-    """
-    A copy of a model whose decoder and output layer compute with 8 bit integers, on the CPU, for evaluation.
+    """A copy of a model whose decoder and output layer compute with 8 bit integers, on the CPU, for evaluation.
 
-    What is done once per sentence stays in float32, the encoder and the bridge, and so do layers with hooks, and GRU
-    layers, for which there is no such operator. The numbers of a product share one scale over the batch, so that a
-    row's scores depend on the rows beside it, a little. The weights are kept as they were: `save_pretrained` writes
-    those, and `quantize_int8` is called again after loading.
+    Parts that run once per sentence, the encoder and the bridge, stay in float32, and so do layers with hooks, and GRU
+    layers, for which ONNX Runtime has no such operator. The inputs of a product share one scale over the batch, so
+    that a row's scores depend a little on the other rows. The float32 weights are kept: `save_pretrained` writes them,
+    and `quantize_int8` is called again after loading.
 
-    The copy computes what the model was at this moment. It does not learn, load other weights or change its
-    vocabularies, and computes nothing more once its weights have been changed all the same. A loss in evaluation is
-    that of its own logits.
+    The copy computes with the weights of this moment. It cannot be trained, load other weights or resize its
+    vocabularies, and refuses to compute once its weights have been changed all the same. A loss in evaluation is that
+    of its own logits.
 
     Args:
-        model: in float32, on the CPU. It is left as it is.
+        model: in float32, on the CPU. It is not changed.
 
     Returns:
         The copy. It uses as many threads as torch does at this moment.
@@ -55,22 +53,22 @@ def quantize_int8(model: RnnS2SForConditionalGeneration) -> RnnS2SForConditional
     Raises:
         ImportError: without the extra `int8`.
         TypeError: if the weights are of another type than float32.
-        ValueError: if the model is on another device than the CPU, or has weights that are computed of others at each
-            call, as pruning and the old `weight_norm` leave them.
+        ValueError: if the model is on another device than the CPU, or has weights that are computed from others at
+            each call, as pruning and the old `weight_norm` leave them.
     """
     _require_onnx_runtime()
     if model.device.type != "cpu":
         raise ValueError(f'int8 is for the CPU, and the model is on {model.device}: call model.to("cpu") first.')
     if model.dtype != torch.float32:
         raise TypeError(f"int8 is made of float32 weights; these are {model.dtype}: call model.float() first.")
-    _require_weights_of_its_own(model)
-    with torch.inference_mode(False):  # where torch counts the changes of a tensor
+    _require_leaf_weights(model)
+    with torch.inference_mode(False):  # in inference mode torch does not count the changes of a tensor
         quantized = copy.deepcopy(model).eval().requires_grad_(False)
         _replace_layers(quantized)
     for name in ("resize_token_embeddings", "resize_decoder_token_embeddings"):
         setattr(quantized, name, partial(_refuse_to_resize, name))
         setattr(quantized.model, name, partial(_refuse_to_resize, name))
-    for module in quantized.modules():  # of every part, or what it loads would stand beside the integers of before
+    for module in quantized.modules():  # each part refuses, as its 8 bit integers would not follow what it loads
         module.register_load_state_dict_pre_hook(_refuse_to_load)
     return quantized
 
@@ -83,7 +81,7 @@ def _replace_layers(model: RnnS2SForConditionalGeneration) -> None:
     holders = [decoder, *(decoder.attention.modules() if decoder.attention is not None else ())]
     for holder in holders:
         for name, module in list(holder.named_children()):
-            # A score's single number per position is no product to speak of.
+            # A layer with a single output, such as the one for attention scores, has too small a product.
             if _is_plain_linear(module) and name not in getattr(holder, "once", ()) and module.out_features > 1:
                 setattr(holder, name, Int8Linear(module))
     if _is_plain_linear(model.lm_head):
@@ -91,19 +89,18 @@ def _replace_layers(model: RnnS2SForConditionalGeneration) -> None:
 
 
 def _is_plain_linear(module: nn.Module) -> bool:
-    """Whether an `Int8Linear` can stand in its place; what was made of weights before is made of them again."""
+    """Whether an `Int8Linear` can replace it; an `Int8Linear` is made again, of its float32 weights."""
     return type(module) in (nn.Linear, Int8Linear) and not has_own_hooks(module)
 
 
 class Int8Linear(nn.Linear):
-    """
-    As `nn.Linear`, in 8 bit integers with a scale for each output.
+    """As `nn.Linear`, in 8 bit integers with a scale for each output.
 
     Args:
         linear: whose parameters it shares.
 
     Attributes:
-        selects_rows: that a search may make another linear layer of some rows of its weights, in their own type.
+        selects_rows: marks that a search may make a float32 linear layer of some rows of its weights.
     """
 
     selects_rows = True
@@ -112,11 +109,18 @@ class Int8Linear(nn.Linear):
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.train(linear.training)
-        self._graph = _Graph(_linear_graph(linear.weight))
+        self._graph = _OnnxGraph(_linear_graph(linear.weight))
         self._quantized = QuantizedWeights(self, ["weight"])
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        _check(self, inputs)
+        """Map inputs `(..., in_features)` to outputs `(..., out_features)`, both in float32.
+
+        Raises:
+            TypeError: for inputs of another type than float32.
+            ValueError: in training mode, where gradients are wanted, for inputs on another device than the CPU, or if
+                the weights have changed.
+        """
+        _check_inputs(self, inputs)
         self._quantized.require_unchanged(self)
         outputs = inputs.new_empty(*inputs.shape[:-1], self.out_features)
         self._graph.run({"inputs": inputs.flatten(0, -2)}, {"outputs": outputs.flatten(0, -2)})
@@ -124,8 +128,7 @@ class Int8Linear(nn.Linear):
 
 
 class Int8LSTMLayer(LSTMLayer):
-    """
-    As `LSTMLayer`, in 8 bit integers with a scale for each gate of each unit; not for padded rows.
+    """As `LSTMLayer`, in 8 bit integers with a scale for each gate of each unit, but without padding.
 
     Args:
         layer: whose parameters it shares.
@@ -137,13 +140,13 @@ class Int8LSTMLayer(LSTMLayer):
         for name, parameter in layer.named_parameters():
             setattr(self, name, parameter)
         self.train(layer.training)
-        self._graph = _Graph(_lstm_graph(layer))
+        self._graph = _OnnxGraph(_lstm_graph(layer))
         self._quantized = QuantizedWeights(self, ["weight_ih", "weight_hh", "bias_ih", "bias_hh"])
 
     def _run(
         self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
     ) -> tuple[torch.Tensor, LayerState]:
-        _check(self, inputs)
+        _check_inputs(self, inputs)
         self._quantized.require_unchanged(self)
         batch, time, _ = inputs.shape
         outputs = inputs.new_empty(time, 1, batch, self.hidden_size)
@@ -157,9 +160,8 @@ class Int8LSTMLayer(LSTMLayer):
     _step = _run
 
 
-class _Graph:
-    """
-    What ONNX Runtime computes, from tensors and into tensors of float32.
+class _OnnxGraph:
+    """An ONNX model that ONNX Runtime runs on float32 tensors.
 
     Args:
         model: the bytes of an ONNX model.
@@ -170,13 +172,13 @@ class _Graph:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Its threads would keep torch's own from working while they wait for more.
+        # Spinning threads, while they wait for work, would keep torch's own threads from running.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._model = model
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
-        """Computes the outputs, which are contiguous, of the inputs."""
+        """Compute the outputs from the inputs, and write them to the given tensors, which must be contiguous."""
         binding = self._session.io_binding()
         contiguous = {name: tensor.contiguous() for name, tensor in inputs.items()}  # kept until it has run
         for name, tensor in contiguous.items():
@@ -186,10 +188,10 @@ class _Graph:
         self._session.run_with_iobinding(binding)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Graph, (self._model,)
+        return _OnnxGraph, (self._model,)
 
 
-def _check(module: nn.Module, inputs: torch.Tensor) -> None:
+def _check_inputs(module: nn.Module, inputs: torch.Tensor) -> None:
     if module.training:
         raise ValueError("A model in int8 cannot learn: train the one it was made of, or call eval() first.")
     if torch.is_grad_enabled() and (inputs.requires_grad or any(one.requires_grad for one in module.parameters())):
@@ -203,14 +205,14 @@ def _check(module: nn.Module, inputs: torch.Tensor) -> None:
 
 
 def _refuse_to_load(*args: Any) -> NoReturn:
-    raise ValueError(f"A model in int8 keeps the weights it was made of; it loads no others. {WAY_OUT}")
+    raise ValueError(f"A model in int8 keeps the weights it was made of; it loads no others. {ADVICE}")
 
 
 def _refuse_to_resize(name: str, *args: Any, **kwargs: Any) -> NoReturn:
-    raise ValueError(f"{name}: a model in int8 keeps the vocabularies it has. {WAY_OUT}")
+    raise ValueError(f"{name}: a model in int8 keeps the vocabularies it has. {ADVICE}")
 
 
-def _require_weights_of_its_own(model: nn.Module) -> None:
+def _require_leaf_weights(model: nn.Module) -> None:
     for path, module in model.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, torch.Tensor) and not value.is_leaf:
@@ -226,7 +228,7 @@ def _linear_graph(weight: torch.Tensor) -> bytes:
     product = helper.make_node("MatMul", ["inputs", "weight"], ["outputs"])
     weights = [numpy_helper.from_array(weight.detach().t().contiguous().numpy(), "weight")]
     outputs, inputs = weight.shape
-    return _quantized(product, weights, {"inputs": [None, inputs]}, {"outputs": [None, outputs]})
+    return _quantized_model(product, weights, {"inputs": [None, inputs]}, {"outputs": [None, outputs]})
 
 
 def _lstm_graph(layer: LSTMLayer) -> bytes:
@@ -243,7 +245,7 @@ def _lstm_graph(layer: LSTMLayer) -> bytes:
     parts = [_onnx_gates(layer.weight_ih), _onnx_gates(layer.weight_hh), biases]
     weights = [numpy_helper.from_array(part[None].numpy(), name) for part, name in zip(parts, names, strict=True)]
     state = [1, None, layer.hidden_size]
-    return _quantized(
+    return _quantized_model(
         node,
         weights,
         {"inputs": [None, None, layer.weight_ih.shape[1]], "first_hidden": state, "first_cell": state},
@@ -252,30 +254,30 @@ def _lstm_graph(layer: LSTMLayer) -> bytes:
 
 
 def _onnx_gates(parameter: torch.Tensor) -> torch.Tensor:
-    """From torch's order (input, forget, candidate, output) to that of ONNX (input, output, forget, candidate)."""
-    opening, forget, candidate, output = parameter.detach().chunk(4)
-    return torch.cat([opening, output, forget, candidate])
+    """Reorder gates from torch (input, forget, candidate, output) to ONNX (input, output, forget, candidate)."""
+    input_gate, forget_gate, candidate, output = parameter.detach().chunk(4)
+    return torch.cat([input_gate, output, forget_gate, candidate])
 
 
-def _quantized(node: Any, weights: list[Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> bytes:
-    """The bytes of a model of one node, with its weights in 8 bits. The shapes have None where any size will do."""
+def _quantized_model(node: Any, weights: list[Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> bytes:
+    """The bytes of an ONNX model of one node, with its weights in 8 bits. Shapes have None for any size."""
     from onnx import TensorProto, helper
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    into, out_of = (
+    graph_inputs, graph_outputs = (
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in side.items()]
         for side in (inputs, outputs)
     )
     model = helper.make_model(
-        helper.make_graph([node], "product", into, out_of, weights),
-        opset_imports=[helper.make_opsetid("", OPERATOR_SET)],
-        ir_version=FORMAT_VERSION,
+        helper.make_graph([node], "product", graph_inputs, graph_outputs, weights),
+        opset_imports=[helper.make_opsetid("", OPSET_VERSION)],
+        ir_version=IR_VERSION,
     )
-    # There is nothing to simplify in one node; without this mark it asks for that.
+    # One node needs no preprocessing; without this mark `quantize_dynamic` warns that it is missing.
     helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "product.onnx"
-        # Without units for 8 bits, sums of two products overflow their 16 bits unless the weights have 7.
+        # Without 8 bit instructions, sums of two products overflow their 16 bits unless the weights have 7 bits.
         quantize_dynamic(
             model, file, per_channel=True, reduce_range=not has_fast_int8(), weight_type=cast(Any, QuantType.QInt8)
         )
@@ -292,3 +294,6 @@ def _require_onnx_runtime() -> None:
             'repository of this package: pip install -e ".[int8]").',
             name=error.name,
         ) from error
+
+
+__all__ = ["Int8LSTMLayer", "Int8Linear", "quantize_int8"]

@@ -1,9 +1,8 @@
-"""
-Weights in the order in which the kernels of the CPU read them.
+"""Weights packed in the memory layout that the kernels of the CPU read.
 
-Left to themselves, these kernels bring the weights into that order at every call. For a whole batch of targets that is
-little; for one step of a search it takes as long as the product. So a search has it done once, with what torch has for
-its compiler: the results are those of the same kernels.
+By default these kernels reorder the weights into that layout at every call. For a whole batch of targets that costs
+little; for one step of a search it takes as long as the product. So a search packs them once, with operators that
+torch has for its compiler: the results are those of the same kernels.
 """
 
 from __future__ import annotations
@@ -26,34 +25,37 @@ logger = logging.get_logger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
 
-# The types that the kernels know, and how far a small result may be from the exact one
+# The types that the kernels compute in, and how far the results of a small example may be from the exact ones
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}
-LSTM_MODE = 2  # among the kinds of recurrent layers, as the kernel counts them
+# The kernel's number for LSTM layers, among its kinds of recurrent layers
+LSTM_MODE = 2
 
 
 def packed(module: Module) -> Module:
-    """
-    A module that computes the same with packed weights, where that can be done: linear layers and LSTM layers on x86
-    processors, without gradients and without autocast. It shares everything else with the one that is given, which is
-    left as it is, and is given back if there is nothing to pack.
+    """A module that computes the same with packed weights, where they can be packed.
 
-    Layers that a module calls once per sentence only, as its attribute `once` says, are left as they are.
+    That is in linear layers and LSTM layers on x86 processors, without gradients and without autocast. Layers that a
+    module calls once per sentence only, as its attribute `once` says, are left as they are.
 
     Args:
-        module: a layer, or something with layers inside it.
+        module: a layer, or a module with layers inside it. It is not changed.
+
+    Returns:
+        A module that shares everything but packed weights with the one that is given; that one itself if there is
+        nothing to pack.
     """
-    return _replaced(module, _packed_one)
+    return _rebuild(module, _pack_layer)
 
 
-def _replaced(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Module:
+def _rebuild(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Module:
     """A module like this one, with what `replace` returns in place of the modules inside it."""
     replacement = replace(module)
     if replacement is not module:
         return replacement  # type: ignore[return-value]
-    if not _is_ours(module) or has_own_hooks(module):  # which are called with the module that they were hung on
+    if not _is_from_package(module) or has_own_hooks(module):  # hooks are called with the module that has them
         return module
     once = getattr(module, "once", ())
-    children = {name: child if name in once else _replaced(child, replace) for name, child in module.named_children()}
+    children = {name: child if name in once else _rebuild(child, replace) for name, child in module.named_children()}
     if all(child is module._modules[name] for name, child in children.items()):
         return module
     other = copy.copy(module)
@@ -62,8 +64,7 @@ def _replaced(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Modu
 
 
 class PackedLinear(nn.Module):
-    """
-    As `nn.Linear`.
+    """As `nn.Linear`.
 
     Args:
         linear: whose weights are packed.
@@ -75,12 +76,12 @@ class PackedLinear(nn.Module):
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map inputs `(..., in_features)` to outputs `(..., out_features)`."""
         return linear(inputs, self._weight, self._bias)
 
 
 class PackedLSTMLayer(nn.Module):
-    """
-    As `LSTMLayer`, without padding.
+    """As `LSTMLayer`, without padding.
 
     Args:
         layer: whose weights are packed.
@@ -90,14 +91,14 @@ class PackedLSTMLayer(nn.Module):
         super().__init__()
         self.hidden_size = layer.hidden_size
         weights = layer.weight_ih.detach(), layer.weight_hh.detach()
-        # Direction, whether there are biases, order of dimensions, and a shape of inputs, of which any will do.
+        # Hidden size, whether reversed, with biases and batch first, and a shape of inputs, of which any will do.
         layout = self.hidden_size, False, True, True, [1, 1, layer.weight_ih.shape[1]]
         self._weights = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(*weights, *layout)
         self._biases = layer.bias_ih.detach(), layer.bias_hh.detach()
 
     def forward(self, inputs: torch.Tensor, state: LayerState) -> tuple[torch.Tensor, LayerState]:
-        """Inputs `(batch, time, input)` and a state, as for `RecurrentLayer`."""
-        # The kernel takes every tensor for a contiguous one.
+        """Read inputs `(batch, time, input)` from a state on; arguments and results are those of `RecurrentLayer`."""
+        # The kernel assumes that every tensor is contiguous.
         inputs = inputs.transpose(0, 1).contiguous()
         first = (part.contiguous() for part in state)
         outputs, hidden, cell, _ = torch.ops.aten.mkldnn_rnn_layer(
@@ -107,7 +108,7 @@ class PackedLSTMLayer(nn.Module):
         return outputs.transpose(0, 1), (hidden.flatten(0, -2), cell.flatten(0, -2))
 
 
-def _packed_one(module: nn.Module) -> nn.Module:
+def _pack_layer(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Linear) and is_unchanged(module, nn.Linear) and _can_pack(module):
         return PackedLinear(module)
     if isinstance(module, LSTMLayer) and is_unchanged(module, LSTMLayer) and _can_pack(module):
@@ -115,10 +116,10 @@ def _packed_one(module: nn.Module) -> nn.Module:
     return module
 
 
-def _is_ours(module: nn.Module) -> bool:
-    """Whether it is of this package's model, or a plain container. Others may look into what is inside them."""
-    package, own = (kind.__module__.rpartition(".")[0] for kind in (type(module), LSTMLayer))
-    return package == own or type(module) in (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+def _is_from_package(module: nn.Module) -> bool:
+    """Whether it is part of this package's model, or a plain container. Other modules may read those inside them."""
+    package, own_package = (kind.__module__.rpartition(".")[0] for kind in (type(module), LSTMLayer))
+    return package == own_package or type(module) in (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 def _can_pack(module: nn.Module) -> bool:
@@ -131,7 +132,7 @@ def _can_pack(module: nn.Module) -> bool:
 
 @torch.compiler.disable(reason="it looks at the machine, not at numbers")
 def has_kernels(tensor: torch.Tensor) -> bool:
-    """Whether the kernels, those of oneDNN on x86 processors, are there for products of this tensor."""
+    """Whether there are kernels, those of oneDNN on x86 processors, for products of this tensor."""
     return bool(
         tensor.device.type == "cpu"
         and tensor.dtype in TOLERANCE
@@ -143,9 +144,10 @@ def has_kernels(tensor: torch.Tensor) -> bool:
 
 @cache
 def _kernels_work(dtype: torch.dtype) -> bool:
-    """
-    Whether the kernels compute what they should in this process. Their names are not public, so a version of torch may
-    have others, or have them take something else; a search then does without.
+    """Whether the kernels compute what they should in this process.
+
+    They are not public, so a version of torch may have other names or other arguments for them; a search then runs
+    without packed weights.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
@@ -153,13 +155,14 @@ def _kernels_work(dtype: torch.dtype) -> bool:
         if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
         with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            return _agree_with_others(dtype)
+            return _match_reference(dtype)
     except (AttributeError, RuntimeError, TypeError) as error:
         logger.info(f"There are no packed weights with this version of torch, {torch.__version__}: {error}")
         return False
 
 
-def _agree_with_others(dtype: torch.dtype) -> bool:
+def _match_reference(dtype: torch.dtype) -> bool:
+    """Whether the kernels agree with torch's ordinary ones in float64, on a small example."""
     numbers = torch.linspace(-1, 1, 3 * 8, dtype=torch.float64).view(3, 8)
     layer = LSTMLayer(8, 8).double()
     for parameter in layer.parameters():

@@ -1,9 +1,8 @@
-"""
-A lexical shortlist: which target tokens a translation may need, told from the tokens of its source.
+"""A lexical shortlist: the target tokens that a translation may need, selected by the tokens of its source.
 
-The output layer compares every target position with the whole vocabulary, although nearly all sentences can be written
-with the translations of their own words and with frequent words. A shortlist names these (Jean et al. 2015, section
-3.3; L'Hostis et al. 2016), and `generate(shortlist=...)` looks at nothing else: as if the vocabulary were smaller.
+The output layer scores the whole vocabulary at every target position, although nearly all sentences can be written
+with the translations of their own words and with frequent words. A shortlist has these (Jean et al. 2015, section
+3.3; L'Hostis et al. 2016), and `generate(shortlist=...)` scores nothing else: as if the vocabulary were smaller.
 """
 
 from __future__ import annotations
@@ -21,34 +20,35 @@ from transformers.utils import cached_file
 
 from .sharing import SHORTLIST as FILE_NAME
 
-# Of a corpus with more pairs of a source and a target token than these, sentences are left out evenly.
+# Pairs of a source and a target token, at most: of a larger corpus, sentences at regular intervals are used.
 MOST_TOKEN_PAIRS = 2**25
-ROUNDS = 5  # of expectation maximisation
+# Iterations of expectation maximisation
+ROUNDS = 5
 
 
 class Shortlist:
-    """
+    """The target tokens that may translate each source token, and those that any translation may need.
+
     Args:
         candidates: for each source token the target tokens that may translate it.
-        always: target tokens that are looked at whatever the source is.
+        always: target tokens that are scored whatever the source is.
 
     Raises:
         ValueError: if there are no candidates at all, or for an id below 0.
 
     Example:
+        ```python
+        >>> shortlist = Shortlist.from_pairs(source_ids, target_ids, source_vocab_size=8000)
+        >>> shortlist.save_pretrained("outputs/my-model")
+        >>> translator = pipeline("translation", model="outputs/my-model", shortlist=True)
+        ```
 
-    ```python
-    >>> shortlist = Shortlist.from_pairs(source_ids, target_ids, source_vocab_size=8000)
-    >>> shortlist.save_pretrained("outputs/my-model")
-    >>> translator = pipeline("translation", model="outputs/my-model", shortlist=True)
-    ```
-
-    It lies beside the model then, and goes to the Hub with it. Nothing uses it unless it is told to, since it may
-    change a translation. `shortlist=` also takes the object itself, and a folder or a name on the Hub.
+    A shortlist is saved beside the model, and goes to the Hub with it. It is used only on request, since it may change
+    a translation. `shortlist=` also takes the object itself, and a folder or a name on the Hub.
     """
 
     def __init__(self, candidates: Sequence[Sequence[int]], always: Sequence[int] = ()) -> None:
-        self.candidates = [list(of_one) for of_one in candidates]
+        self.candidates = [list(tokens) for tokens in candidates]
         self.always = list(always)
         if not self.candidates or not (any(self.candidates) or self.always):
             raise ValueError(
@@ -56,7 +56,7 @@ class Shortlist:
             )
         if min(itertools.chain(self.always, *self.candidates)) < 0:
             raise ValueError("A shortlist names token ids, which are 0 or above; there is one below among these.")
-        rows = [torch.tensor(of_one, dtype=torch.long) for of_one in self.candidates]
+        rows = [torch.tensor(tokens, dtype=torch.long) for tokens in self.candidates]
         self._table = pad_sequence(rows, batch_first=True, padding_value=-1)
         self._always = torch.tensor(self.always, dtype=torch.long)
 
@@ -69,14 +69,14 @@ class Shortlist:
         size: int = 20,
         frequent: int = 100,
     ) -> Shortlist:
-        """
-        Learns from translated sentences which tokens translate which, with IBM Model 1 (Brown et al. 1993).
+        """Learn from translated sentences which tokens translate which, with IBM Model 1 (Brown et al. 1993).
 
         Args:
-            source_ids, target_ids: token ids of sentence pairs, such as those the model was trained on.
-            source_vocab_size: number of source tokens.
-            size: candidates of each source token, at most.
-            frequent: so many of the most frequent target tokens are always looked at.
+            source_ids: token ids of the sources of sentence pairs, such as those the model was trained on.
+            target_ids: token ids of their targets.
+            source_vocab_size: size of the source vocabulary.
+            size: maximum number of candidates of each source token.
+            frequent: number of the most frequent target tokens, which are always scored.
 
         Raises:
             ValueError: if the two sides differ in length, or are empty, or for an id that no token has.
@@ -86,27 +86,26 @@ class Shortlist:
         _check_pairs(source_ids, target_ids, source_vocab_size)
         counts = torch.bincount(torch.tensor([token for target in target_ids for token in target]))
         sources, targets, probabilities = _translation_table(source_ids, target_ids, source_vocab_size)
-        # By source token, and within each the most probable target token first
+        # Sorted by source token, and for each of them the most probable target token first
         order = probabilities.argsort(descending=True, stable=True)
         order = order[sources[order].argsort(stable=True)]
         by_source = targets[order].split(torch.bincount(sources, minlength=source_vocab_size + 1).tolist())
         most_frequent = counts.topk(min(frequent, int(counts.count_nonzero()))).indices
-        return cls([of_one[:size].tolist() for of_one in by_source[:source_vocab_size]], most_frequent.tolist())
+        return cls([tokens[:size].tolist() for tokens in by_source[:source_vocab_size]], most_frequent.tolist())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Shortlist:
-        """
-        Reads what `save_pretrained` wrote.
+        """Read a shortlist that `save_pretrained` wrote.
 
         Args:
             pretrained_model_name_or_path: a folder, the file itself, or a name on the Hub.
             kwargs: for the Hub, such as `revision` and `token`.
 
         Raises:
-            OSError: if there is none.
-            ValueError: if the file is none.
+            OSError: if there is no such file.
+            ValueError: if the file is not a shortlist.
         """
-        path = _find(pretrained_model_name_or_path, **kwargs)
+        path = _find_file(pretrained_model_name_or_path, **kwargs)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             return cls(content["candidates"], content["always"])
@@ -114,22 +113,21 @@ class Shortlist:
             raise ValueError(f"{path} is not a shortlist as Shortlist.save_pretrained writes it: {error!r}") from error
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Writes `shortlist.json`, to lie beside the model it belongs to."""
+        """Write `shortlist.json` to a folder, that of the model it belongs to."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps({"always": self.always, "candidates": self.candidates}, separators=(",", ":"))
         (folder / FILE_NAME).write_text(content, encoding="utf-8")
 
     def tokens_for(self, source_ids: torch.Tensor, needed: Sequence[int] = ()) -> torch.Tensor:
-        """
-        The target tokens for a batch of sources together, in ascending order.
+        """The target tokens for all sources of a batch together, `(shortlist,)`, in ascending order.
 
         Args:
-            source_ids: `(batch, source)`.
+            source_ids: token ids `(batch, source)`.
             needed: further target tokens, such as the end token.
 
         Raises:
-            ValueError: if a source token is none of those that the shortlist was made for.
+            ValueError: if a source id is outside the vocabulary that the shortlist was made for.
         """
         sources = source_ids.unique().cpu()
         if len(sources) and int(sources[-1]) >= len(self._table):
@@ -143,18 +141,17 @@ class Shortlist:
 
 
 def load_shortlist(shortlist: Any, model: Any) -> Shortlist | None:
-    """
-    What is meant by an argument `shortlist`.
+    """The shortlist that an argument `shortlist` of `generate()` stands for.
 
     Args:
         shortlist: a shortlist; a folder or a name on the Hub to read one from; True for the one beside the model; None
             or False for none.
-        model: whose shortlist True means.
+        model: the one whose shortlist is read for True.
 
     Raises:
-        OSError: if there is none where it is looked for.
+        OSError: if there is none at the given place.
         TypeError: for anything else.
-        ValueError: for True with a model that comes from nowhere, or for a file that is no shortlist.
+        ValueError: for True with a model that was not loaded from anywhere, or for a file that is not a shortlist.
     """
     if shortlist is None or shortlist is False:
         return None
@@ -175,7 +172,7 @@ def load_shortlist(shortlist: Any, model: Any) -> Shortlist | None:
     return shortlist
 
 
-def _find(name: str | os.PathLike, **kwargs: Any) -> Path:
+def _find_file(name: str | os.PathLike, **kwargs: Any) -> Path:
     path = Path(name)
     if path.is_file():
         return path
@@ -215,36 +212,39 @@ def _check_pairs(
 def _translation_table(
     source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], source_vocab_size: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Estimate translation probabilities with IBM Model 1.
+
+    Returns:
+        Source tokens, target tokens and the probability of the second given the first, of all pairs of tokens that
+        occur in a pair of sentences. The id behind the last source token is the null word: target tokens that no token
+        of the source translates to are aligned with it.
     """
-    Source tokens, target tokens and the probability of the second given the first, of all that meet in a pair. The id
-    behind the last source token stands for no token: it takes what no word of the source says.
-    """
-    sources, targets, positions = _meetings(source_ids, target_ids, source_vocab_size)
+    sources, targets, positions = _cooccurrences(source_ids, target_ids, source_vocab_size)
     width = int(targets.max()) + 1
-    pairs, which = torch.unique(sources * width + targets, return_inverse=True)
+    pairs, pair_ids = torch.unique(sources * width + targets, return_inverse=True)
     sources, targets = pairs // width, pairs % width
     probabilities = torch.ones(len(pairs))
     for _ in range(ROUNDS):
-        shares = probabilities[which]
-        shares /= torch.zeros(int(positions[-1]) + 1).index_add_(0, positions, shares)[positions]
-        counts = torch.zeros(len(pairs)).index_add_(0, which, shares)
+        posteriors = probabilities[pair_ids]
+        posteriors /= torch.zeros(int(positions[-1]) + 1).index_add_(0, positions, posteriors)[positions]
+        counts = torch.zeros(len(pairs)).index_add_(0, pair_ids, posteriors)
         totals = torch.zeros(source_vocab_size + 1).index_add_(0, sources, counts)
         probabilities = counts / totals[sources]
     return sources, targets, probabilities
 
 
-def _meetings(
+def _cooccurrences(
     source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], source_vocab_size: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Every token of a source with every token of its target, and a number for the position of the latter."""
+    """Every token of a source, each with every token of its target, and a number for the position of the latter."""
     total = sum((len(source) + 1) * len(target) for source, target in zip(source_ids, target_ids, strict=True))
-    every = -(-total // MOST_TOKEN_PAIRS)
+    stride = -(-total // MOST_TOKEN_PAIRS)
     sources, targets, sizes = [], [], []
-    for source, target in zip(source_ids[::every], target_ids[::every], strict=True):
-        of_source = torch.tensor([*source, source_vocab_size])
-        sources.append(of_source.repeat(len(target)))
-        targets.append(torch.tensor(target, dtype=torch.long).repeat_interleave(len(of_source)))
-        sizes.append(torch.full((len(target),), len(of_source)))
+    for source, target in zip(source_ids[::stride], target_ids[::stride], strict=True):
+        with_null = torch.tensor([*source, source_vocab_size])
+        sources.append(with_null.repeat(len(target)))
+        targets.append(torch.tensor(target, dtype=torch.long).repeat_interleave(len(with_null)))
+        sizes.append(torch.full((len(target),), len(with_null)))
     positions = torch.arange(sum(map(len, sizes))).repeat_interleave(torch.cat(sizes))
     return torch.cat(sources), torch.cat(targets), positions
 

@@ -1,8 +1,7 @@
-"""
-Steps of a search as CUDA graphs.
+"""Steps of a search as CUDA graphs.
 
 One step of a search is a few dozen small kernels, and on a GPU starting them takes longer than running them. The
-recurrent state has a fixed size, so a step is the same every time but for the numbers: it can be captured once and
+recurrent state has a fixed size, so every step runs the same kernels on other numbers: it can be captured once and
 replayed. The graphs belong to the caller, who keeps them from one call of `generate()` to the next.
 """
 
@@ -21,24 +20,31 @@ from ..model.state_rnn_s2s import DecoderState, Sources, map_tensors
 from .packing import Module
 from .stepper import Stepper
 
-# Sources are padded to a multiple of this, so that a few graphs serve all lengths.
-LENGTH_STEP = 16
+# Source lengths are padded to a multiple of this, so that a few graphs serve all lengths.
+PAD_TO_MULTIPLE_OF = 16
 
 
 class Graph(Protocol):
-    """What was captured of a function without arguments."""
+    """A captured function without arguments."""
 
     def replay(self) -> None:
-        """Does once more what the function did, with what now stands in its tensors."""
+        """Run what was captured once more, on what its tensors hold now."""
 
 
 class CudaGraph:
-    """A function captured as a CUDA graph; it must neither allot tensors that outlive it nor wait for the device."""
+    """A function captured as a CUDA graph.
+
+    Args:
+        run: the function. It must neither allocate tensors that outlive it nor wait for the device.
+
+    Raises:
+        ValueError: without a GPU of NVIDIA.
+    """
 
     def __init__(self, run: Callable[[], None]) -> None:
         if not torch.cuda.is_available():
             raise ValueError("step_graphs are CUDA graphs, for a model on a GPU of NVIDIA; leave them out here.")
-        # Libraries set themselves up on the first calls, which must not be captured, on a stream of their own.
+        # The first calls, in which libraries initialize, must not be captured; they run on a stream of their own.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -50,22 +56,21 @@ class CudaGraph:
             run()
 
     def replay(self) -> None:
-        """Starts the graph; results are there when the stream gets to them."""
+        """Launch the graph, without waiting for it; its results are ready in the order of the stream."""
         self._graph.replay()
 
 
 class StepGraphs:
-    """
-    Captured steps of one model: `generate(..., step_graphs=StepGraphs())`.
+    """Captured steps of one model: `generate(..., step_graphs=StepGraphs())`.
 
-    There is one graph for each number of rows and each length of the sources, in steps of 16 tokens. The first call of
-    a kind captures it, later ones replay it. Rows that are finished stay in the batch, since a graph has a fixed size.
+    There is one graph for each number of rows and each length of the sources, in steps of 16 tokens. The first call
+    with a size captures it, later ones replay it. Finished rows stay in the batch, since a graph has a fixed size.
     Only one call at a time may use them. Make new ones after anything that changes what a layer computes without
     changing its weights, such as turning an adapter off.
 
     Args:
         capture: makes a graph of a function.
-        most: graphs that are kept; the one that was used longest ago makes room.
+        most: number of graphs that are kept; above it, the least recently used one is removed.
     """
 
     def __init__(self, capture: Callable[[Callable[[], None]], Graph] = CudaGraph, most: int = 16) -> None:
@@ -76,23 +81,26 @@ class StepGraphs:
         return len(self._steps)
 
     def captured(self, stepper: GraphStepper, rows: int) -> _CapturedStep:
-        """The captured step for so many rows of a stepper, ready to go on from where the stepper is."""
+        """The captured step for this number of rows, with the stepper's state and sources copied into it."""
         sources = stepper._sources
-        key = (rows, sources.memory.shape, sources.memory.dtype, *(_identity(module) for module in stepper.modules))
+        key = (rows, sources.memory.shape, sources.memory.dtype, *(_cache_key(module) for module in stepper.modules))
         if key not in self._steps:
             with _on_device_of(sources.memory):
                 self._steps[key] = _CapturedStep(stepper, rows, sources, self._capture)
         self._steps.move_to_end(key)
         while len(self._steps) > self._most:
             self._steps.popitem(last=False)
-        self._steps[key].begin(stepper._state, sources)
+        self._steps[key].load(stepper._state, sources)
         return self._steps[key]
 
 
 class GraphStepper(Stepper):
-    """
-    A `Stepper` whose steps are captured, but for the first one, which may read a prompt, and fewer rows than follow.
-    All arguments but `graphs` are as there.
+    """A `Stepper` whose steps are captured, except the first one.
+
+    The first step may read a prompt, and fewer rows than the steps that follow.
+
+    Args:
+        graphs: keeps the captured steps. All other arguments are those of `Stepper`.
     """
 
     def __init__(self, *args: Any, graphs: StepGraphs, **kwargs: Any) -> None:
@@ -101,28 +109,35 @@ class GraphStepper(Stepper):
             raise ValueError("step_graphs does not go with autocast: load the model in the type that you want.")
         self._graphs = graphs
         self._captured: _CapturedStep | None = None
-        self._has_begun = False
+        self._has_started = False
 
     def step(self, token_ids: torch.Tensor) -> torch.Tensor:
-        if not self._has_begun:
-            self._has_begun = True
+        """As `Stepper.step`; replays a captured step from the second one on."""
+        if not self._has_started:
+            self._has_started = True
             return super().step(token_ids)
         if self._captured is None:
             self._captured = self._graphs.captured(self, len(token_ids))
         return self._captured.step(token_ids)
 
-    def begin_again(self) -> None:
-        super().begin_again()
-        self._captured, self._has_begun = None, False
+    def restart(self) -> None:
+        """As `Stepper.restart`."""
+        super().restart()
+        self._captured, self._has_started = None, False
 
-    def _for_steps(self, module: Module) -> Module:
-        # Graphs outlive a search, so they have to read the weights where these change.
+    def _prepare_module(self, module: Module) -> Module:
+        # Graphs outlive a search, so they have to read the weights themselves, not packed copies, as these may change.
         return module
 
-    def _with_a_length(self, sources: Sources) -> Sources:
-        return _padded(sources)  # before the first step, so that what is remembered of them is as long
+    def _prepare_sources(self, sources: Sources) -> Sources:
+        return _pad(sources)  # before the first step, so that the state, too, is made for the padded length
 
     def reorder(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
+        """As `Stepper.reorder`.
+
+        Raises:
+            ValueError: for another number of rows than the captured step has, or if sources would be dropped.
+        """
         if self._captured is None:
             super().reorder(rows, sources)
         elif sources is not None or len(rows) != len(self._captured.parents):
@@ -132,7 +147,7 @@ class GraphStepper(Stepper):
 
 
 class _CapturedStep:
-    """Tensors that stay where they are, and the graph that reads and writes them."""
+    """Tensors with a fixed place in memory, and the graph that reads and writes them."""
 
     def __init__(
         self,
@@ -148,11 +163,11 @@ class _CapturedStep:
         device = sources.memory.device
         self._tokens = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self.parents = torch.arange(rows, device=device)
-        self._logits = torch.empty(0)  # where the graph has put them
+        self._logits = torch.empty(0)  # replaced by the tensor that the graph writes
         self._graph = capture(self._run)
 
-    def begin(self, state: DecoderState, sources: Sources) -> None:
-        """Takes over the state and the sources of another search."""
+    def load(self, state: DecoderState, sources: Sources) -> None:
+        """Copy the state and the sources of a search into the tensors of the graph."""
         for own, other in zip(self._sources, sources, strict=True):
             if own is not None and other is not None:
                 own.copy_(other)
@@ -163,9 +178,9 @@ class _CapturedStep:
         """As `Stepper.step`."""
         self._tokens.copy_(token_ids)
         self._graph.replay()
-        # In case nobody says otherwise, every row goes on from itself.
+        # Unless `reorder` is called, every row continues itself.
         self.parents.copy_(torch.arange(len(self.parents), device=self.parents.device))
-        return self._logits.clone()  # others may keep it, or change it
+        return self._logits.clone()  # the caller may keep or change them
 
     def _run(self) -> None:
         state = self._state.select(self.parents)
@@ -178,14 +193,14 @@ class _CapturedStep:
 
 
 def _on_device_of(tensor: torch.Tensor) -> AbstractContextManager:
-    """Streams and graphs are those of the current device, which need not be the one of the model."""
+    """Make a tensor's device the current one, to which streams and graphs belong; the model may be on another."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-def _identity(module: nn.Module) -> tuple[Any, ...]:
-    """
-    What a graph depends on: the layers, what others have hung on them, and where the weights lie. A captured step
-    keeps its layers, so that no other ones can get the same ids.
+def _cache_key(module: nn.Module) -> tuple[Any, ...]:
+    """What a graph depends on: the layers, the hooks on them, and where their weights are in memory.
+
+    A captured step keeps its layers, so that no other ones can get the same ids.
     """
     layers = tuple(
         (id(one), len(one._forward_hooks), len(one._forward_pre_hooks), "forward" in vars(one))
@@ -194,10 +209,10 @@ def _identity(module: nn.Module) -> tuple[Any, ...]:
     return layers, tuple((one.data_ptr(), one.dtype) for one in module.parameters())
 
 
-def _padded(sources: Sources) -> Sources:
-    """With a mask, and padded at the end to a multiple of `LENGTH_STEP` tokens."""
+def _pad(sources: Sources) -> Sources:
+    """The sources with a mask, padded at the end to a multiple of `PAD_TO_MULTIPLE_OF` tokens."""
     memory, keys, mask, ids = sources
-    missing = -memory.shape[1] % LENGTH_STEP
+    missing = -memory.shape[1] % PAD_TO_MULTIPLE_OF
     mask = memory.new_ones(memory.shape[:2], dtype=torch.bool) if mask is None else mask
     return Sources(
         functional.pad(memory, (0, 0, 0, missing)),

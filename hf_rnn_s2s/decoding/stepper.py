@@ -16,19 +16,19 @@ from .packing import Module, packed
 
 
 class Stepper:
-    """
-    What one search carries from step to step: the decoder's state in every row, and the sources. Beams of one sentence
-    are rows that stand next to each other; the sources are there once for all of them.
+    """What one search carries from step to step: the decoder's state in every row, and the sources.
+
+    Beams of one sentence are rows that stand next to each other; the sources are there once for all of them.
 
     Args:
         decoder: reads tokens.
         head: turns decoder outputs into scores.
         lm_head: the output layer, which the head calls.
-        encoder_outputs: of the sources, for one row each.
+        encoder_outputs: those of the sources, one row for each.
         attention_mask: `(sources, source)`, 1 at tokens; None takes the mask of `encoder_outputs`.
         tokens: `(shortlist,)`, the only ids that may be written, in ascending order; None for the whole vocabulary.
-        rows: how many there will be. For a single one, reading its weights takes as long as packing them would.
-        look: is shown the logits of the first step, `(rows, vocabulary)`.
+        rows: number of rows in a step. For one row weights are not packed: reading them takes as long as packing.
+        check: is called with the logits of the first step, `(rows, vocabulary)`.
 
     Attributes:
         modules: the decoder, the head and the output layer as they were given.
@@ -44,24 +44,24 @@ class Stepper:
         attention_mask: torch.Tensor | None,
         tokens: torch.Tensor | None = None,
         rows: int = 2,
-        look: Callable[[torch.Tensor], None] | None = None,
+        check: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
         self.modules = (decoder, head, lm_head)
-        self._tokens, self._rows, self._look = tokens, rows, look
-        self._decoder, self._head = self._for_steps(decoder), self._for_steps(head)
-        # Only of this head is it certain that it makes a score of each row of the output layer.
-        selected = None if tokens is None or type(head) is not VocabularyHead else _selected(lm_head, tokens)
-        self._lm_head = self._for_steps(lm_head if selected is None else selected)
+        self._tokens, self._rows, self._check = tokens, rows, check
+        self._decoder, self._head = self._prepare_module(decoder), self._prepare_module(head)
+        # Only this head is certain to make one score of each row of the output layer's weights.
+        selected = None if tokens is None or type(head) is not VocabularyHead else _select_rows(lm_head, tokens)
+        self._lm_head = self._prepare_module(lm_head if selected is None else selected)
         self._columns = tokens if selected is None else None
-        self._sources = self._with_a_length(decoder.prepare(encoder_outputs, attention_mask))
+        self._sources = self._prepare_sources(decoder.prepare(encoder_outputs, attention_mask))
         self._state = decoder.first_state(encoder_outputs, self._sources)
-        self._beginning = self._sources, self._state
+        self._start = self._sources, self._state
         self.vocabulary_size = decoder.config.target_vocab_size if tokens is None else len(tokens)
 
     def step(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """
-        Reads tokens `(rows, time)` and returns the logits `(rows, vocabulary)` of what follows the last one. Nobody
-        else needs them: they may be changed.
+        """Read tokens `(rows, time)`, and return the logits `(rows, vocabulary)` of the next one.
+
+        The caller may change the logits in place.
         """
         embedded = self._decoder.embed_tokens(token_ids)
         output, self._state = self._decoder.read(embedded, self._state, self._sources)
@@ -69,21 +69,21 @@ class Stepper:
         logits = self._head(self._lm_head, last, self._sources).squeeze(1)
         if self._columns is not None:
             logits = logits[:, self._columns]
-        if self._look is not None:
-            self._look(logits)
-            self._look = None
+        if self._check is not None:
+            self._check(logits)
+            self._check = None
         return logits
 
-    def begin_again(self) -> None:
-        """Back to where the first step began."""
-        self._sources, self._state = self._beginning
+    def restart(self) -> None:
+        """Go back to the state and the sources from before the first step."""
+        self._sources, self._state = self._start
 
-    def _for_steps(self, module: Module) -> Module:
-        """The module as it will be called."""
+    def _prepare_module(self, module: Module) -> Module:
+        """The module that the steps call."""
         return packed(module) if self._rows > 1 else module
 
-    def _with_a_length(self, sources: Sources) -> Sources:
-        """The sources as they will be looked at."""
+    def _prepare_sources(self, sources: Sources) -> Sources:
+        """The sources that the steps read."""
         return sources
 
     def ids(self, columns: torch.Tensor) -> torch.Tensor:
@@ -91,11 +91,10 @@ class Stepper:
         return columns if self._tokens is None else self._tokens[columns]
 
     def reorder(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
-        """
-        Row `i` goes on from the state of row `rows[i]`.
+        """Give row `i` the state of row `rows[i]`.
 
         Args:
-            rows: as many as there shall be, a whole number for each source.
+            rows: indices of rows, `(new rows,)`: the same number of rows for each source.
             sources: indices of the sources that are still needed; None keeps all.
         """
         self._state = self._state.select(rows)
@@ -103,8 +102,8 @@ class Stepper:
             self._sources = self._sources.select(sources)
 
 
-def _selected(lm_head: nn.Module, tokens: torch.Tensor) -> nn.Module | None:
-    """An output layer for these tokens only; None if its weights do not tell what it computes."""
+def _select_rows(lm_head: nn.Module, tokens: torch.Tensor) -> nn.Module | None:
+    """An output layer for these tokens only; None if more than the weights may decide what the layer computes."""
     is_linear = isinstance(lm_head, nn.Linear) and (type(lm_head) is nn.Linear or hasattr(lm_head, "selects_rows"))
     if not (is_linear and is_unchanged(lm_head, type(lm_head)) and is_plain(lm_head.weight)):  # type: ignore[arg-type]
         return None

@@ -1,9 +1,8 @@
-"""
-Cross-entropy over a large vocabulary without the logits of a whole batch.
+"""Cross-entropy over a large vocabulary without the logits of a whole batch.
 
 Output layer and loss are one function here. It takes a block of target tokens at a time, so small that the logits of
 the block stay in the processor's cache, and computes the loss together with its gradients: nothing of the size
-`(tokens, vocabulary)` is kept for the backward pass. The sums are those of the plain way, in another order.
+`(tokens, vocabulary)` is kept for the backward pass. The sums are those of the ordinary loss, in another order.
 """
 
 from __future__ import annotations
@@ -18,15 +17,17 @@ from torch.autograd.function import once_differentiable
 from ..decoding.guard import is_plain, is_unchanged
 from ..decoding.packing import has_kernels, linear
 from ..model.head_rnn_s2s import IGNORED_LABEL
-from ..model.head_rnn_s2s import summed_cross_entropy as summed_cross_entropy_of_all
+from ..model.head_rnn_s2s import summed_cross_entropy as plain_summed_cross_entropy
 
-# Numbers in a block of float32 logits: 8 MB stay in the cache of a CPU. On other devices a block must be large enough
-# to fill the device, and small beside its memory.
+# Number of float32 logits in a block: 8 MB stay in the cache of a CPU. On other devices a block must be large enough
+# to occupy the device, and small beside its memory.
 BLOCK_ON_CPU = 2**21
 BLOCK_ELSEWHERE = 2**25
+# Why torch.compile leaves the loss out
 WHY_NOT_COMPILED = "The blocks have the size of a processor's cache, and kernels that the compiler cannot take in."
 
-# On a CPU the gradients of so many logits are collected for one product with all of them; elsewhere those of a block.
+# Number of logits in a span of blocks on a CPU, whose gradients are collected for one matrix product with all of them.
+# Elsewhere a span is one block.
 COLLECTED_ON_CPU = 2**23
 
 
@@ -37,18 +38,18 @@ def fast_loss(
     label_smoothing: float,
     logits: torch.Tensor | None,
 ) -> torch.Tensor | None:
-    """
-    What `registration` gives to the head of the model.
+    """The loss that `registration` gives to the head of the model.
 
     Args:
         lm_head: the output layer.
-        hidden: `(tokens, size)`.
-        labels, label_smoothing: as in `summed_cross_entropy`.
-        logits: `(tokens, vocabulary)`, if somebody has computed them.
+        hidden: inputs of the output layer, `(tokens, size)`.
+        labels: as in `summed_cross_entropy`.
+        label_smoothing: as in `summed_cross_entropy`.
+        logits: `(tokens, vocabulary)`, if they have been computed already.
 
     Returns:
-        The summed cross-entropy; None where the output layer has to be called, since its weights do not tell what it
-        computes.
+        The summed cross-entropy; None where the output layer has to be called, since more than its weights may decide
+        what it computes.
     """
     if logits is not None:
         return summed_cross_entropy_of_logits(logits, labels, label_smoothing)
@@ -65,17 +66,16 @@ def summed_cross_entropy(
     labels: torch.Tensor,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """
-    Sum of the cross-entropies between `softmax(hidden @ weight.T + bias)` and the labels, in nats.
+    """The sum of the cross-entropies between `softmax(hidden @ weight.T + bias)` and the labels, in nats.
 
-    Under autocast the products are in autocast's type. Whatever their type, softmax and logarithm are in float32, and
-    so is what adds up over blocks.
+    Under autocast the matrix products are in autocast's type. Whatever their type, softmax, logarithm and the sums
+    over blocks are in float32, or in float64 for float64 inputs.
 
     Args:
-        hidden: `(tokens, size)`.
+        hidden: inputs of the output layer, `(tokens, size)`.
         weight: of the output layer, `(vocabulary, size)`.
-        bias: of the output layer, `(vocabulary,)`.
-        labels: `(tokens,)`, ids of the vocabulary; tokens with -100 do not count.
+        bias: of the output layer, `(vocabulary,)`; None if it has none.
+        labels: ids of the vocabulary, `(tokens,)`; tokens with -100 do not count.
         label_smoothing: share of the target probability that is spread over the whole vocabulary (Szegedy et al.
             2016, section 7).
 
@@ -85,27 +85,27 @@ def summed_cross_entropy(
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
-        # Inside the function gradients are off, and it is told of parameters even where nobody wants any gradient.
+        # Inside the function gradients are always off, and inputs may require them even under `no_grad`.
         return _SummedCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, dtype, torch.is_grad_enabled())
 
 
 def summed_cross_entropy_of_logits(
     logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """
-    The same of the logits `(tokens, vocabulary)` of any output layer, the plain way. Where no gradient is wanted it
-    takes a block at a time, so that the logits are there only once.
+    """As `summed_cross_entropy`, of the logits `(tokens, vocabulary)` of any output layer, the ordinary way.
+
+    Where gradients are off it takes a block at a time, so that no other tensor of the size of the logits is made.
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return summed_cross_entropy_of_all(logits, labels, label_smoothing)
-    blocks = _slices(0, len(logits), _rows_of_a_block(logits, logits.shape[1]))
+        return plain_summed_cross_entropy(logits, labels, label_smoothing)
+    blocks = _slices(0, len(logits), _rows_per_block(logits, logits.shape[1]))
     return torch.stack(
-        [summed_cross_entropy_of_all(logits[rows], labels[rows], label_smoothing) for rows in blocks]
+        [plain_summed_cross_entropy(logits[rows], labels[rows], label_smoothing) for rows in blocks]
     ).sum()
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
-    """The gradients are made in the forward pass, while the logits are at hand; the backward pass scales them."""
+    """Computes the gradients in the forward pass, while it has the logits; the backward pass scales them."""
 
     @staticmethod
     def forward(
@@ -116,51 +116,57 @@ class _SummedCrossEntropy(torch.autograd.Function):
         labels: torch.Tensor,
         label_smoothing: float,
         dtype: torch.dtype,
-        differentiates: bool,
+        grad_enabled: bool,
     ) -> torch.Tensor:
+        """The loss, with matrix products in `dtype`; `grad_enabled` says whether gradients are on outside."""
         ctx.dtypes = [None if part is None else part.dtype for part in (hidden, weight, bias)]
         ctx.rows, ctx.token_count = None, len(labels)
         counted = labels != IGNORED_LABEL
-        looks = _is_on_cpu(hidden)  # where a look at the numbers costs nothing, tokens that do not count are left out
-        if looks and not counted.all():
+        # On the CPU, where reading labels does not wait for a device, tokens that do not count are left out.
+        on_cpu = _is_on_cpu(hidden)
+        if on_cpu and not counted.all():
             ctx.rows = counted.nonzero().squeeze(1)
             hidden, labels = hidden[ctx.rows], labels[ctx.rows]
         bias = None if bias is None else bias.to(dtype)
-        wanted = tuple(differentiates and one for one in ctx.needs_input_grad[:3])
+        needs_grad = tuple(grad_enabled and one for one in ctx.needs_input_grad[:3])
         blocks = _Blocks(
-            hidden.to(dtype), weight.to(dtype), bias, labels, None if looks else counted, label_smoothing, wanted
+            hidden.to(dtype), weight.to(dtype), bias, labels, None if on_cpu else counted, label_smoothing, needs_grad
         )
         loss = blocks.run()
-        ctx.save_for_backward(blocks.of_hidden, blocks.of_weight, blocks.of_bias)
+        ctx.save_for_backward(blocks.grad_hidden, blocks.grad_weight, blocks.grad_bias)
         return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # In float32: neither the factor nor what it makes small may get lost in float16.
-        of_hidden, of_weight, of_bias = (
-            None if gradient is None else (gradient.to(factor.dtype) * factor).to(dtype)
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The gradients of the arguments: those of the forward pass times that of the loss."""
+        # Scaled in float32: in float16 a small factor, or a small product with it, may underflow.
+        grad_hidden, grad_weight, grad_bias = (
+            None if gradient is None else (gradient.to(grad_output.dtype) * grad_output).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
-        if ctx.rows is not None and of_hidden is not None:
-            everywhere = of_hidden.new_zeros(ctx.token_count, of_hidden.shape[1])
-            of_hidden = everywhere.index_copy_(0, ctx.rows, of_hidden)
-        return of_hidden, of_weight, of_bias, None, None, None, None
+        if ctx.rows is not None and grad_hidden is not None:
+            grad_all = grad_hidden.new_zeros(ctx.token_count, grad_hidden.shape[1])
+            grad_hidden = grad_all.index_copy_(0, ctx.rows, grad_hidden)
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
 class _Blocks:
-    """
-    One pass over all blocks.
+    """One pass over all blocks.
 
     Args:
-        hidden, weight, bias: in the type of the products.
+        hidden: inputs of the output layer, `(tokens, size)`, in the type of the products.
+        weight: of the output layer, `(vocabulary, size)`, in the same type.
+        bias: of the output layer, `(vocabulary,)`, in the same type; None if it has none.
         labels: `(tokens,)`.
         counted: `(tokens,)`, False where a token does not count; None if all do.
         label_smoothing: as in `summed_cross_entropy`.
-        wanted: which of the first three arguments a gradient is wanted of.
+        needs_grad: which of the first three arguments need a gradient.
 
     Attributes:
-        of_hidden, of_weight, of_bias: the gradients after `run()`; None where none is wanted.
+        grad_hidden: gradient of the hidden states after `run()`; None if it is not needed.
+        grad_weight: gradient of the weight, likewise.
+        grad_bias: gradient of the bias, likewise.
     """
 
     def __init__(
@@ -171,45 +177,45 @@ class _Blocks:
         labels: torch.Tensor,
         counted: torch.Tensor | None,
         label_smoothing: float,
-        wanted: tuple[bool, ...],
+        needs_grad: tuple[bool, ...],
     ) -> None:
         self.hidden, self.weight, self.bias = hidden, weight, bias
         self.labels, self.counted = labels, counted
         self.label_smoothing = label_smoothing
-        self.precise = torch.promote_types(hidden.dtype, torch.float32)
-        # Of the two libraries that torch has for products in float32, the other one is slow on some processors.
+        self.sum_dtype = torch.promote_types(hidden.dtype, torch.float32)
+        # torch has two libraries for float32 products on CPUs; the default one is slow on some processors.
         self.has_kernels = hidden.dtype == torch.float32 and has_kernels(hidden)
-        self.wanted, self.any_wanted = wanted, any(wanted)
-        self.of_hidden = torch.empty_like(hidden) if wanted[0] else None
-        self.of_weight: torch.Tensor | None = None
-        self.of_bias: torch.Tensor | None = None
+        self.needs_grad, self.any_needs_grad = needs_grad, any(needs_grad)
+        self.grad_hidden = torch.empty_like(hidden) if needs_grad[0] else None
+        self.grad_weight: torch.Tensor | None = None
+        self.grad_bias: torch.Tensor | None = None
 
     def run(self) -> torch.Tensor:
-        """Computes the loss, and the gradients that are wanted."""
+        """Compute the loss and the gradients that are needed."""
         tokens, vocabulary = len(self.hidden), len(self.weight)
         on_cpu = _is_on_cpu(self.hidden)
-        block = _rows_of_a_block(self.hidden, vocabulary)
-        collected = max(block, COLLECTED_ON_CPU // vocabulary) if on_cpu else block
-        loss = self.hidden.new_zeros((), dtype=self.precise)
-        # New memory costs more than the arithmetic on it, so all blocks share their buffers.
-        products = self.hidden.new_empty(min(block, tokens), vocabulary)
-        logits = torch.empty_like(products, dtype=self.precise)
-        of_logits = self.hidden.new_empty(min(collected, tokens) if self.any_wanted else 0, vocabulary)
-        for many in _slices(0, tokens, collected):
-            for rows in _slices(many.start, many.stop, block):
-                size, start = rows.stop - rows.start, rows.start - many.start
-                loss += self._block(rows, products[:size], logits[:size], of_logits[start : start + size])
-            if self.any_wanted:
-                self._add_products(many, of_logits[: many.stop - many.start])
+        block_rows = _rows_per_block(self.hidden, vocabulary)
+        span_rows = max(block_rows, COLLECTED_ON_CPU // vocabulary) if on_cpu else block_rows
+        loss = self.hidden.new_zeros((), dtype=self.sum_dtype)
+        # Allocating memory costs more than the arithmetic on it, so all blocks share their buffers.
+        products = self.hidden.new_empty(min(block_rows, tokens), vocabulary)
+        logits = torch.empty_like(products, dtype=self.sum_dtype)
+        grad_logits = self.hidden.new_empty(min(span_rows, tokens) if self.any_needs_grad else 0, vocabulary)
+        for span in _slices(0, tokens, span_rows):
+            for rows in _slices(span.start, span.stop, block_rows):
+                size, start = rows.stop - rows.start, rows.start - span.start
+                loss += self._block_loss(rows, products[:size], logits[:size], grad_logits[start : start + size])
+            if self.any_needs_grad:
+                self._add_gradients(span, grad_logits[: span.stop - span.start])
         if not tokens:
-            self.of_weight = torch.zeros_like(self.weight)
-            self.of_bias = None if self.bias is None else torch.zeros_like(self.bias)
+            self.grad_weight = torch.zeros_like(self.weight)
+            self.grad_bias = None if self.bias is None else torch.zeros_like(self.bias)
         return loss
 
-    def _block(
-        self, rows: slice, products: torch.Tensor, logits: torch.Tensor, of_logits: torch.Tensor
+    def _block_loss(
+        self, rows: slice, products: torch.Tensor, logits: torch.Tensor, grad_logits: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of some rows; writes its gradient with respect to their logits."""
+        """Compute the loss of some rows, and write its gradient with respect to their logits to `grad_logits`."""
         if self.has_kernels:
             logits = linear(self.hidden[rows], self.weight, self.bias)
         else:
@@ -219,40 +225,41 @@ class _Blocks:
                 logits += self.bias
         labels = self.labels[rows].unsqueeze(1)
         labels = labels.masked_fill(labels == IGNORED_LABEL, 0)
-        kept = 1 - self.label_smoothing
+        confidence = 1 - self.label_smoothing
         highest = logits.amax(1)
-        loss = highest - kept * logits.gather(1, labels).squeeze(1)
+        loss = highest - confidence * logits.gather(1, labels).squeeze(1)
         if self.label_smoothing:
             loss -= self.label_smoothing * logits.mean(1)
         probabilities = torch.softmax(logits, dim=1, out=logits)
-        # The logarithm of the sum of exponentials, by way of the one probability that is never too small for a number
+        # The log-sum-exp minus the highest logit is -log of the highest probability, which never underflows.
         loss -= probabilities.amax(1).log()
         if self.counted is not None:
             loss *= self.counted[rows]
-        if self.any_wanted:
-            probabilities.scatter_add_(1, labels, torch.full_like(highest, -kept).unsqueeze(1))
+        if self.any_needs_grad:
+            probabilities.scatter_add_(1, labels, torch.full_like(highest, -confidence).unsqueeze(1))
             if self.label_smoothing:
                 probabilities -= self.label_smoothing / probabilities.shape[1]
             if self.counted is not None:
                 probabilities *= self.counted[rows].unsqueeze(1)
-            if self.bias is not None and self.wanted[2]:
-                self.of_bias = _sum(self.of_bias, probabilities.sum(0))
-            of_logits.copy_(probabilities)
+            if self.bias is not None and self.needs_grad[2]:
+                self.grad_bias = _accumulate(self.grad_bias, probabilities.sum(0))
+            grad_logits.copy_(probabilities)
         return loss.sum()
 
-    def _add_products(self, rows: slice, of_logits: torch.Tensor) -> None:
+    def _add_gradients(self, rows: slice, grad_logits: torch.Tensor) -> None:
+        """Add what the gradients of the logits of some rows give to the gradients of hidden states and weight."""
         hidden = self.hidden[rows]
-        if self.of_hidden is not None:
+        if self.grad_hidden is not None:
             if self.has_kernels:
-                self.of_hidden[rows] = linear(of_logits, self.weight.t())
+                self.grad_hidden[rows] = linear(grad_logits, self.weight.t())
             else:
-                torch.mm(of_logits, self.weight, out=self.of_hidden[rows])
-        if self.wanted[1]:
-            of_weight = linear(hidden.t(), of_logits.t()).t() if self.has_kernels else of_logits.t() @ hidden
-            self.of_weight = _sum(self.of_weight, of_weight.to(self.precise))
+                torch.mm(grad_logits, self.weight, out=self.grad_hidden[rows])
+        if self.needs_grad[1]:
+            grad_weight = linear(hidden.t(), grad_logits.t()).t() if self.has_kernels else grad_logits.t() @ hidden
+            self.grad_weight = _accumulate(self.grad_weight, grad_weight.to(self.sum_dtype))
 
 
-def _rows_of_a_block(tensor: torch.Tensor, vocabulary: int) -> int:
+def _rows_per_block(tensor: torch.Tensor, vocabulary: int) -> int:
     return max(1, (BLOCK_ON_CPU if _is_on_cpu(tensor) else BLOCK_ELSEWHERE) // vocabulary)
 
 
@@ -260,17 +267,17 @@ def _is_on_cpu(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def _sum(so_far: torch.Tensor | None, more: torch.Tensor) -> torch.Tensor:
-    return more if so_far is None else so_far.add_(more)
+def _accumulate(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
+    return part if total is None else total.add_(part)
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
-    """Cuts a range into pieces of nearly the same size, at most `size`."""
-    pieces = -(-(stop - start) // size)
-    for piece in range(pieces):
+    """Split a range into slices of nearly the same size, at most `size`."""
+    parts = -(-(stop - start) // size)
+    for part in range(parts):
         yield slice(
-            start + piece * (stop - start) // pieces,
-            start + (piece + 1) * (stop - start) // pieces,
+            start + part * (stop - start) // parts,
+            start + (part + 1) * (stop - start) // parts,
         )
 
 
