@@ -14,6 +14,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers import PreTrainedModel
 
 from ..data.arguments import DataArguments
+from ..model.configuration_rnn_s2s import OPTIONS
 from ..version import __version__
 from .arguments import ModelArguments, RnnS2STrainingArguments
 from .languages import Languages, language_code, language_name, language_pair
@@ -37,25 +38,6 @@ METRICS = {
     "perplexity": ("Perplexity per target token", 2),
 }
 MODEL_INDEX_METRICS = ("bleu", "chrf", "ter", "exact_match")  # those that the Hub shows, from the card's metadata
-# Settings of the configuration in the card
-ARCHITECTURE = (
-    "cell_type",
-    "encoder_layers",
-    "decoder_layers",
-    "hidden_size",
-    "embedding_size",
-    "attention_type",
-    "attention_layer",
-    "context_fusion",
-    "bridge",
-    "dropout",
-    "label_smoothing",
-    "initializer_range",
-    "vocab_size",
-    "decoder_vocab_size",
-    "share_encoder_decoder_embeddings",
-    "tie_word_embeddings",
-)
 # Training arguments in the card
 HYPERPARAMETERS = (
     "learning_rate",
@@ -122,7 +104,7 @@ def build_model_card(
         languages=" → ".join(map(_language, languages)) if any(languages) else "not stated",
         license=plain(model_arguments.license or "not stated; the training data may bind it"),
         parameters=model.num_parameters(),
-        architecture=_settings(model.config, ARCHITECTURE),
+        architecture=_settings(model.config, OPTIONS),
         model_reference=_python_literal(training_arguments.hub_model_id or "path/to/this/folder"),
         example_source=_python_literal(_example_source(rows)),
         max_source_length=data_arguments.max_source_length,
