@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -52,6 +53,7 @@ def main() -> None:
             revision = unpack(chosen.before, checkout)
         workers = start({"before": checkout, "now": ROOT}, chosen, revision)
         results, equal = measured(workers, chosen)
+        results["import"] = importing({"before": checkout, "now": ROOT}, chosen.rounds)
         for worker in workers:
             worker.end()
     tell(results, equal, revision)
@@ -105,6 +107,19 @@ def measured(workers: list[Worker], chosen: argparse.Namespace) -> tuple[dict[st
                 pairs = zip(*(texts[side] for side in SIDES), strict=True)
                 equal[kind] = rounded(sum(one == other for one, other in pairs) / sentences)
     return results, equal
+
+
+def importing(checkouts: dict[str, Path], rounds: int) -> dict[str, list[float]]:
+    """How often per second a fresh process could import the package, torch and transformers with it."""
+    code = "import time; start = time.perf_counter(); import hf_rnn_s2s; print(time.perf_counter() - start)"
+    speeds: dict[str, list[float]] = {side: [] for side in SIDES}
+    for _ in range(rounds):
+        for side in SIDES:
+            environment = {**os.environ, "PYTHONPATH": str(checkouts[side])}
+            command = [sys.executable, "-c", code]
+            outcome = subprocess.run(command, cwd=checkouts[side], env=environment, capture_output=True, check=True)
+            speeds[side].append(1 / float(outcome.stdout))
+    return speeds
 
 
 def tell(results: dict[str, dict[str, list[float]]], equal: dict[str, float], revision: str) -> None:
