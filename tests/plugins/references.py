@@ -57,6 +57,27 @@ def coverage(model: Any, source: list[int]) -> Callable[[list[int]], torch.Tenso
     return logits
 
 
+def past(model: Any, source: list[int]) -> Callable[[list[int]], torch.Tensor]:
+    """One decoder layer, whose outputs are the queries."""
+    weights, config = weights_of(model), model.config
+    memory, final_states = plain.encode(config, weights, source)
+    first = plain.first_states(config, weights, final_states)[0]
+    keys = [layer(weights, "model.decoder.attention.key_projection", one) for one in memory]
+
+    def logits(target: list[int]) -> torch.Tensor:
+        state, queries, rows = first, [], []
+        for token in target:
+            embedded = weights["model.decoder.embed_tokens.weight"][token]
+            state = plain.cell_step(config.cell_type, weights, "model.decoder.layers.0", embedded, state)
+            queries.append(state[0])
+            _, summed = weighted([state[0] @ earlier for earlier in queries], queries)
+            _, context = weighted([(state[0] + summed) @ key for key in keys], memory)
+            rows.append(_vocabulary(weights, torch.cat([state[0], context])))
+        return torch.stack(rows)
+
+    return logits
+
+
 def feeding(model: Any, source: list[int]) -> Callable[[list[int]], torch.Tensor]:
     weights, config = weights_of(model), model.config
     memory, final_states = plain.encode(config, weights, source)

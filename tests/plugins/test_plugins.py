@@ -1,7 +1,9 @@
 """
-Four classes that no file of the package knows, each registered by name: what they compute, train, save and search is
-what their equations say. Coverage needs steps and has a state, input feeding is another wiring of the decoder, the
-encoder reads features and has fewer outputs than inputs, and the head copies.
+Five classes that no file of the package knows, each registered by name.
+
+What they compute, train, save and search is what their equations say. Coverage needs steps and has a state, and that
+of the attention to the decoder's past grows. Input feeding is another wiring of the decoder. The encoder reads
+features and has fewer outputs than inputs. The head copies.
 """
 
 import json
@@ -20,7 +22,7 @@ from transformers import AutoModelForSeq2SeqLM, Pipeline, Seq2SeqTrainer, Seq2Se
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, register
 from hf_rnn_s2s.model.decoder_rnn_s2s import RnnS2SDecoder
 
-from . import copying, coverage, feeding, halving, references
+from . import copying, coverage, feeding, halving, past, references
 
 ROOT = Path(__file__).parents[2]
 START, END, VOCABULARY, LENGTH = 1, 2, 7, 3
@@ -38,6 +40,7 @@ class Plugin(NamedTuple):
 
 PLUGINS = {
     "coverage": Plugin({"attention_type": "coverage", "decoder_layers": 1}, references.coverage),
+    "past": Plugin({"attention_type": "past", "decoder_layers": 1}, references.past),
     "feeding": Plugin({"decoder_type": "feeding", "decoder_layers": 2}, references.feeding),
     "halving": Plugin({"encoder_type": "halving", "bridge": "zero", "decoder_layers": 2}, references.halving),
     "copying": Plugin({"head_type": "copying", "decoder_layers": 1}, references.copying),
@@ -273,5 +276,5 @@ def test_registering() -> None:
 
 
 def test_plug_ins_are_short() -> None:
-    for module in (copying, coverage, feeding, halving):
+    for module in (copying, coverage, feeding, halving, past):
         assert len(Path(str(module.__file__)).read_text(encoding="utf-8").splitlines()) <= 80
