@@ -1,4 +1,4 @@
-"""What can go wrong without a fault in the program: mistakes of whoever started a run, and runs that cannot go on."""
+"""Errors without a fault in the program: mistakes of whoever started a run, and runs that cannot go on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["RunError", "UsageError", "as_usage_error", "ending_with_a_message"]
-
 
 class UsageError(ValueError):
-    """
-    A run was told something that cannot be.
+    """A run was given settings that are wrong.
 
     Args:
         problems: what is wrong, each with the way out.
@@ -35,7 +32,7 @@ class RunError(RuntimeError):
 
 @contextmanager
 def as_usage_error() -> Iterator[None]:
-    """For checks of values that the user gave: what is wrong with them is the user's to mend."""
+    """Turn a ValueError from a check of values that the user gave into a UsageError."""
     try:
         yield
     except UsageError:
@@ -46,8 +43,7 @@ def as_usage_error() -> Iterator[None]:
 
 @contextmanager
 def ending_with_a_message(script: str) -> Iterator[None]:
-    """
-    Ends the process with a message in the place of a stack of calls, where the stack would tell nobody anything.
+    """End the process with a message in place of a traceback, which would be of no use to the user.
 
     Raises:
         SystemExit: with 2 for a mistake in what the run was told, with 1 where it could not go on.
@@ -60,3 +56,6 @@ def ending_with_a_message(script: str) -> Iterator[None]:
     except (RunError, torch.OutOfMemoryError) as error:
         print(f"{script}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+__all__ = ["RunError", "UsageError", "as_usage_error", "ending_with_a_message"]

@@ -1,12 +1,10 @@
-"""What the machine can do, and what saves it work."""
+"""What the machine can do, and settings that make it faster."""
 
 import ctypes
 import logging
 import platform
 
 import torch
-
-__all__ = ["clip_gradients", "has_fast_bfloat16", "has_fast_int8", "keep_freed_memory"]
 
 logger = logging.getLogger(__name__)
 
@@ -17,9 +15,10 @@ MMAP_THRESHOLDS = 2**30, 2**25
 
 
 def has_fast_bfloat16(device_type: str) -> bool:
-    """
-    Whether products in bfloat16 have units of their own: NVIDIA GPUs since Ampere, x86 processors with AMX or
-    AVX512-BF16. Elsewhere they are computed through other types, which is slower than float32.
+    """Whether the device multiplies bfloat16 in units of its own.
+
+    NVIDIA GPUs do since Ampere, x86 processors with AMX or AVX512-BF16. Elsewhere the products are computed through
+    other types, which is slower than float32.
     """
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -33,9 +32,9 @@ def has_fast_bfloat16(device_type: str) -> bool:
 
 
 def has_fast_int8() -> bool:
-    """
-    Whether the processor adds up products of 8 bit integers in 32 bits at once: x86 with VNNI. Others go through 16
-    bits on the way. ARM counts as one that does, since there the sums do not overflow.
+    """Whether the processor sums products of 8 bit integers in 32 bits at once: x86 with VNNI.
+
+    Others go through 16 bits on the way. ARM counts as one that does, since there the sums do not overflow.
     """
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
         return True
@@ -46,12 +45,11 @@ def has_fast_int8() -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """
-    Has the C library keep memory that the process gives back, for whoever wants some next.
+    """Make the C library keep memory that the process frees, for its next tensors.
 
-    A training step allots and frees tensors of many megabytes. By default glibc returns these to the system each time,
-    and the system hands them out again page by page, filled with zeros: a tenth of a step on a CPU. Afterwards the
-    process holds what it held at its peak.
+    A training step allocates and frees tensors of many megabytes. By default glibc returns these to the system each
+    time, and the system hands them out again page by page, filled with zeros: a tenth of a step on a CPU. Afterwards
+    the process holds as much as it held at its peak.
 
     Returns:
         Whether it was done; other C libraries are left as they are.
@@ -67,12 +65,15 @@ def keep_freed_memory() -> bool:
 
 
 def clip_gradients(model: torch.nn.Module, max_norm: float) -> torch.Tensor:
-    """
-    As `torch.nn.utils.clip_grad_norm_`, but gradients that need no clipping are left alone. That takes a look at the
-    norm, which costs nothing on a CPU, and most of the time saves a pass over all gradients.
+    """Clip as `torch.nn.utils.clip_grad_norm_` does, but leave alone gradients that need no clipping.
+
+    That takes a look at the norm, which costs nothing on a CPU, and mostly saves a pass over all gradients.
     """
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if norm > max_norm:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
     return norm
+
+
+__all__ = ["clip_gradients", "has_fast_bfloat16", "has_fast_int8", "keep_freed_memory"]

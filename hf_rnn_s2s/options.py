@@ -12,6 +12,7 @@ from .model.decoder_rnn_s2s import DECODERS
 from .model.encoder_rnn_s2s import ENCODERS
 from .model.head_rnn_s2s import HEADS
 
+# Fields of the configuration that name a class, and the classes by these names.
 REGISTRIES: dict[str, dict[str, Any]] = {
     "encoder_type": ENCODERS,
     "decoder_type": DECODERS,
@@ -21,13 +22,12 @@ REGISTRIES: dict[str, dict[str, Any]] = {
     "context_fusion": CONTEXT_FUSIONS,
     "bridge": BRIDGES,
 }
-"""Fields of the configuration that name a class, and the classes by these names."""
 
 
 def register(kind: str, name: str, the_class: type) -> None:
-    """
-    Makes a class of your own a part that a configuration can name. Call it before a model with it is built or loaded,
-    in every process.
+    """Make a class of your own a part that a configuration can name.
+
+    Call it before a model with it is built or loaded, in every process.
 
     Args:
         kind: a field of `RnnS2SConfig` that names a class, such as `"attention_type"`.
@@ -38,11 +38,10 @@ def register(kind: str, name: str, the_class: type) -> None:
         ValueError: for another kind, or a name that means another class already.
 
     Example:
-
-    ```python
-    >>> register("attention_type", "coverage", CoverageAttention)
-    >>> config = RnnS2SConfig(attention_type="coverage")
-    ```
+        ```python
+        >>> register("attention_type", "coverage", CoverageAttention)
+        >>> config = RnnS2SConfig(attention_type="coverage")
+        ```
     """
     if kind not in REGISTRIES:
         raise ValueError(f"kind={kind!r} is not known; allowed are {', '.join(REGISTRIES)}.")

@@ -1,6 +1,6 @@
-"""
-Makes others know this package: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`. And gives
-the model classes, which travel with checkpoints, what does not travel (`runtime`).
+"""Registers this package with others: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`.
+
+It also gives the model classes, which travel with checkpoints, what does not travel (`runtime`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .model.state_rnn_s2s import DecoderState
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
 from .runtime import Runtime
 
-TASK = "translation"
-TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")
+TASK = "translation"  # the name of the task in transformers
+TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")  # its names in transformers 4
 
 
 def register_everything() -> None:
-    """Doing so again changes nothing."""
+    """Make all registrations; to do so again changes nothing."""
     register_auto_classes()
     register_pipeline()
     register_cache()
@@ -33,19 +33,20 @@ def register_everything() -> None:
 
 
 def register_auto_classes() -> None:
-    """Makes the Auto classes read `model_type: rnn_s2s` with the classes of this package, whether or not a checkpoint
-    carries code of its own."""
+    """Make the Auto classes read `model_type: rnn_s2s` with the classes of this package.
+
+    They do so whether or not a checkpoint carries code of its own.
+    """
     AutoConfig.register(RnnS2SConfig.model_type, RnnS2SConfig, exist_ok=True)
     AutoModel.register(RnnS2SConfig, RnnS2SModel, exist_ok=True)
     AutoModelForSeq2SeqLM.register(RnnS2SConfig, RnnS2SForConditionalGeneration, exist_ok=True)
     AutoTokenizer.register(RnnS2SConfig, tokenizer_class=RnnS2STokenizer, exist_ok=True)
-    # A tokenizer with one vocabulary is a plain one and has no code; this one is of no use without its own.
+    # Tokenizers with one vocabulary are plain ones without code; this one always needs its own.
     RnnS2STokenizer.register_for_auto_class()
 
 
 def register_pipeline() -> None:
-    """
-    Brings back the tasks `"translation"` and `"translation_XX_to_YY"`, which transformers 5 gave up.
+    """Bring back the tasks `"translation"` and `"translation_XX_to_YY"`, which transformers 5 removed.
 
     A pipeline that somebody else has registered under the name stays.
     """
@@ -61,9 +62,9 @@ def register_pipeline() -> None:
 
 
 def register_cache() -> None:
-    """
-    Lets `torch.export` take an `RnnS2SCache` apart, so that a whole model can be exported that returns one, and a step
-    that also takes one.
+    """Let `torch.export` take an `RnnS2SCache` apart.
+
+    A whole model that returns a cache can then be exported, and a step that also takes one.
     """
     # torch has no public name for its trees. Without this one everything but the export of a cache works.
     trees = getattr(torch.utils, "_pytree", None)
@@ -103,14 +104,14 @@ def _cache_of_parts(parts: Any, records_past: bool) -> RnnS2SCache:
         None if layers is None else DecoderState(layers, *rest)
         for layers, rest in zip([state, *past], remembered, strict=True)
     )
-    # While a graph is captured, there are stand-ins for tensors, which have no value.
+    # While a graph is captured, tensors are fake and have no value.
     cache._token_count = int(count) if type(count) is torch.Tensor else count
     cache._records_past = records_past
     return cache
 
 
 class _NoDefault(dict[str, Any]):
-    """What transformers asks for where no model is named. An entry without it would end in a bare `KeyError`."""
+    """What transformers looks up where no model is named. An entry without it would end in a bare `KeyError`."""
 
     def __contains__(self, name: object) -> bool:
         raise ValueError(

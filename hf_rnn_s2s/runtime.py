@@ -1,4 +1,4 @@
-"""What the package adds to the models that travel, where it is imported: speed, and messages for what goes wrong."""
+"""What the package adds to models where it is imported: speed, and messages for what goes wrong."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from .model.head_rnn_s2s import VocabularyHead
 from .model.state_rnn_s2s import DecoderOutput
 from .training.blocked_loss import fast_loss
 
-# How `from_pretrained` is told where a file lies
+# Arguments of `from_pretrained` that say where a file lies.
 PLACES = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
 
 
 class Runtime:
-    """
-    The attribute `runtime` of the model class, which `registration` sets. A model computes the same with and without.
+    """The attribute `runtime` of the model class, which `registration` sets.
+
+    A model computes the same with and without it.
     """
 
     def load_options(self, model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of `generate()` with files that are named in them read."""
+        """Read the files that are named in arguments of `generate()`."""
         return load_options(model, arguments)
 
     def generate_arguments(self, model: Any, inputs: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-        """
-        The keyword arguments of a call of `generate()`, as transformers is to get them.
+        """The keyword arguments of a call of `generate()`, as transformers is to get them.
 
         Args:
-            model: which is called.
+            model: the model that is called.
             inputs: the positional argument, if there is one.
             arguments: all others.
 
@@ -48,19 +48,18 @@ class Runtime:
         config, own = arguments.get("generation_config"), model.generation_config
 
         def setting(name: str) -> Any:
-            """As `generate()` goes by it: what the caller says, before what the model has."""
+            """The value that `generate()` uses: the caller's, else the model's."""
             found = (arguments.get(name), getattr(config, name, None), getattr(own, name, None))
             return next((value for value in found if value is not None), None)
 
         check_generation_settings(setting, "Pass another one to generate(), or set it in model.generation_config.")
         arguments = with_fast_search(model, inputs, setting, arguments)
         if arguments.get("custom_generate") is None and not setting("remove_invalid_values"):
-            return _with_a_look_at_numbers(model, setting, arguments)
+            return _with_check_of_first_logits(model, setting, arguments)
         return arguments
 
     def check_generation_file(self, *args: Any, **kwargs: Any) -> None:
-        """
-        Looks at the `generation_config.json` of a checkpoint, with the arguments of `adjust_generation_fn`.
+        """Check the `generation_config.json` of a checkpoint, with the arguments of `adjust_generation_fn`.
 
         Raises:
             ValueError: for a setting of another kind than it must be, or a file without settings.
@@ -70,7 +69,7 @@ class Runtime:
             check_generation_file(name, **{place: kwargs[place] for place in PLACES if place in kwargs})
 
     def add_card(self, folder: str | None, target: str | os.PathLike) -> None:
-        """Puts the card, its pictures and the shortlist of a model's folder, if it has them, into another folder."""
+        """Copy the card, its pictures and the shortlist of a model's folder, if it has them, into another folder."""
         if folder and os.path.isdir(folder):
             add_card(Path(folder), Path(target))
 
@@ -83,7 +82,7 @@ class Runtime:
         label_smoothing: float,
         logits: torch.Tensor | None,
     ) -> torch.Tensor | None:
-        """As `VocabularyHead.loss`, with less time and memory; None of another head, or a changed output layer."""
+        """As `VocabularyHead.loss`, with less time and memory; None for another head, or a changed output layer."""
         if type(head) is not VocabularyHead:
             return None
         rows = output.last_hidden_state.flatten(0, 1)
@@ -91,11 +90,11 @@ class Runtime:
         return fast_loss(lm_head, rows, labels.flatten(), label_smoothing, logits)
 
 
-def _with_a_look_at_numbers(model: Any, setting: Setting, arguments: dict[str, Any]) -> dict[str, Any]:
-    """With a look at the first logits, so that weights or logits that are no numbers are answered by an error."""
+def _with_check_of_first_logits(model: Any, setting: Setting, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Add a check of the first logits, so that weights or logits that are not finite numbers raise an error."""
     given = arguments.get("logits_processor") or []
     if arguments.get("assistant_model") is not None or setting("prompt_lookup_num_tokens") is not None:
-        # Processors are shown drafts as well, so they cannot tell which logits are those of this model.
+        # Processors also see the logits of drafts, and cannot tell which logits are those of this model.
         require_usable_weights(model)
         return arguments
     if removes_invalid_values(given):

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-PADDING_SHARE = 0.25  # of the tokens that a batch may have
+PADDING_SHARE = 0.25  # the part of a batch's tokens that may be padding
 
 
 def batches_of_like_length(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[list[int]]:
-    """
-    Rows `0` to `len(lengths) - 1` in batches, from the longest to the shortest.
+    """Put rows `0` to `len(lengths) - 1` in batches, from the longest to the shortest.
 
     Args:
         lengths: number of tokens of each row.
@@ -23,7 +22,7 @@ def batches_of_like_length(lengths: Sequence[int], batch_size: int, batch_tokens
             longer by itself is alone.
     """
     batches: list[list[int]] = []
-    longest = padding = 0  # of the last batch; what is longest in it, all others are padded to
+    longest = padding = 0  # of the last batch, whose rows are padded to the longest
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         padding += longest - lengths[row]
         rows = len(batches[-1]) + 1 if batches else 0
@@ -36,12 +35,12 @@ def batches_of_like_length(lengths: Sequence[int], batch_size: int, batch_tokens
 
 
 def batches_in_order(rows: int, batch_size: int) -> list[list[int]]:
-    """Rows `0` to `rows - 1` in batches of `batch_size`, the last of which may be smaller."""
+    """Put rows `0` to `rows - 1` in batches of `batch_size`, the last of which may be smaller."""
     return [list(range(first, min(first + batch_size, rows))) for first in range(0, rows, batch_size)]
 
 
 def collate(ids: list[list[int]], pad_id: int, padding_side: str) -> dict[str, torch.Tensor]:
-    """Rows of token ids as `input_ids` and `attention_mask`, both `(batch, source)`."""
+    """Pad rows of token ids to `input_ids` and `attention_mask`, both `(batch, source)`."""
     longest = max(map(len, ids))
 
     def rows(values: list[list[int]], filling: int) -> torch.Tensor:
@@ -53,9 +52,7 @@ def collate(ids: list[list[int]], pad_id: int, padding_side: str) -> dict[str, t
 
 
 class Stream:
-    """
-    What becomes of a stream of texts, one after another: it reads so many texts, translates them, gives the results,
-    and only then reads on.
+    """The results of a stream of texts: it reads some texts, yields their translations, and only then reads on.
 
     Args:
         texts: an iterator, or a dataset of torch.

@@ -1,9 +1,8 @@
-"""
-A model as it is in evaluation mode, whichever mode it is in itself.
+"""A model in evaluation mode, whichever mode the model itself is in.
 
-`model.eval()` before a call and `model.train()` after it turn a switch that everybody else sees: another thread that
+`model.eval()` before a call and `model.train()` after it set a switch that everybody else sees: another thread that
 translates at the same time finds dropout on, one that trains finds it off, and whoever comes last leaves the model in
-the wrong mode. And whoever only looks at the switch before the call does not see it turned during the call.
+the wrong mode. And looking at the switch before a call does not tell whether it changes during the call.
 """
 
 from __future__ import annotations
@@ -20,19 +19,18 @@ from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
-DEEPEST = 50  # functions around functions that are followed
-# What accelerate puts around a forward pass in mixed precision: the only object among functions that is made anew.
+DEEPEST = 50  # how many functions inside each other are followed
+# What accelerate puts around a forward pass in mixed precision: the only callable object that is rebuilt.
 PRECISION_WRAPPER = ("accelerate.utils.operations", "ConvertOutputsToFp32")
 
 
 class EvaluationView:
-    """
-    Gives a view of a model in evaluation mode, the same one until somebody changes the model. Threads may share it.
+    """Gives a view of a model in evaluation mode, the same one until the model is changed. Threads may share it.
 
-    A view has new modules with the same parameters, buffers and hooks. Functions that somebody has put over a method
-    of a module, such as accelerate's `forward` for mixed precision, go on to the new modules. Objects that can be
-    called stay as they are, since they may count; so do functions that are not written in Python. What a forward pass
-    sets on its module is on the module of the view afterwards.
+    A view has new modules with the same parameters, buffers and hooks. Functions that replace a method of a module,
+    such as accelerate's `forward` for mixed precision, are rebuilt around the new modules. Callable objects stay as
+    they are, since they may have a state, such as a counter; so do functions that are not written in Python. What a
+    forward pass sets on its module is on the module of the view afterwards.
     """
 
     def __init__(self) -> None:
@@ -46,25 +44,24 @@ class EvaluationView:
         return made.view
 
     def __reduce__(self) -> tuple[type[EvaluationView], tuple[()]]:
-        # A copy makes a view of its own: those of copied modules are others.
+        # A copied model needs a view of its own, so a copy starts without one.
         return type(self), ()
 
 
 class _View:
-    """
-    New modules in the place of all those of a model.
+    """New modules in place of all those of a model.
 
     Attributes:
         model: the model.
-        view: what stands for it.
+        view: the new module in place of the model.
         seen: what the view was made from.
     """
 
     def __init__(self, model: Any) -> None:
         self.model, self.seen = model, _Seen()
         modules = list(model.modules())
-        # By the id of a module or a function: what takes its place. Not through a constructor, which would draw
-        # weights, nor copy.copy(), which torch refuses for modules with parametrized weights.
+        # The replacement of each module and function, by its id. Modules are made without their constructors, which
+        # would draw weights, and without copy.copy(), which torch refuses for parametrized weights.
         self._new: dict[int, Any] = {id(module): object.__new__(type(module)) for module in modules}
         for module in modules:
             attributes = self.seen.content_of(vars(module), but="training")
@@ -73,7 +70,7 @@ class _View:
         self.view = self._new[id(model)]
 
     def _attribute(self, value: Any) -> Any:
-        # Containers are copied: what a call adds, a hook or a cached tensor, is not to reach the module of the others.
+        # Containers are copied, so that a hook or a cached tensor that a call adds stays out of the original module.
         if isinstance(value, dict):
             copied = self.seen.content_of(value)
             if copied:
@@ -84,7 +81,7 @@ class _View:
         return self._of(value)
 
     def _of(self, value: Any, depth: int = 0) -> Any:
-        """A module or a function in this view; anything else as it is."""
+        """The counterpart of a module or a function in this view; anything else as it is."""
         if isinstance(value, nn.Module):
             return self._new.get(id(value), value)
         if not callable(value) or depth > DEEPEST:
@@ -106,7 +103,7 @@ class _View:
         return other
 
     def _taken_apart(self, function: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-        """What a function holds, and how another one is made that holds other things."""
+        """What a function holds, and how to make another one that holds other things."""
         kind = type(function)
         if kind is MethodType:
             return [function.__func__, function.__self__], lambda parts: MethodType(*parts)
@@ -126,7 +123,7 @@ class _View:
 
 
 class _Seen:
-    """What stood in some containers, so that it costs little to see whether it is still there."""
+    """The content of some containers at one moment, so that it is cheap to check whether it is still the same."""
 
     def __init__(self) -> None:
         self._empty: list[Collection] = []
@@ -140,8 +137,7 @@ class _Seen:
         self._contents: list[Any] = []
 
     def content_of(self, container: Any, but: str | None = None) -> Any:
-        """
-        A copy of a dictionary; of a list or a set the elements.
+        """A copy of a dictionary; the elements of a list or a set.
 
         Args:
             container: any of these.
@@ -163,13 +159,13 @@ class _Seen:
         return copied
 
     def content_of_cell(self, cell: CellType) -> Any:
-        """What a variable of a function around a function holds, if a view is made of it; else the cell itself."""
+        """What a closure's variable holds, if a view is made of it; else the cell itself."""
         self._cells.append(cell)
         self._contents.append(_content(cell))
         return self._contents[-1]
 
     def is_as_before(self) -> bool:
-        """Whether the same objects are in all of them. It is asked before every call, so it has no loop in Python."""
+        """Whether all containers hold the same objects. It is asked before every call, so it has no loop in Python."""
         items = itertools.chain.from_iterable(self._filled)
         values = itertools.compress(itertools.chain.from_iterable(map(dict.values, self._dicts)), self._counts)
         return (
@@ -186,7 +182,7 @@ def _content(cell: CellType) -> Any:
         content = cell.cell_contents
     except ValueError:  # the variable has no value yet
         return cell
-    return content if callable(content) else cell  # which may be a counter
+    return content if callable(content) else cell  # data, such as a counter, stays shared
 
 
 def _with_closure(function: FunctionType, contents: list[Any], others: list[Any]) -> FunctionType:

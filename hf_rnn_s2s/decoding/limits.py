@@ -1,7 +1,4 @@
-"""
-What the settings of `generate()` and of the pipeline may be, so that a mistyped or hostile one ends at once, with its
-name.
-"""
+"""The values that settings of `generate()` and of the pipeline may have, so that a wrong one is named at once."""
 
 from __future__ import annotations
 
@@ -54,6 +51,7 @@ NUMBERS = {
 }
 # Settings for which None stands for "as the model has it", since a search cannot do without them.
 NEEDED = ("num_beams", "num_return_sequences", "max_length", "length_penalty")
+# Settings that are a token id, or several.
 TOKEN_IDS = (
     "pad_token_id",
     "bos_token_id",
@@ -65,7 +63,8 @@ TOKEN_IDS = (
 
 
 def require_whole_number(name: str, value: object, way_out: str = "") -> None:
-    """
+    """Check one whole number.
+
     Args:
         name: one of `LIMITS`.
         value: None where nobody set it.
@@ -82,10 +81,11 @@ def require_whole_number(name: str, value: object, way_out: str = "") -> None:
 
 
 def require_whole_numbers(arguments: Mapping[str, Any], *names: str) -> None:
-    """
+    """Check several whole numbers.
+
     Args:
-        arguments: of the pipeline or of `generate()`. What is None was not said.
-        names: those to look at; without any, all that have limits.
+        arguments: of the pipeline or of `generate()`. None means not set.
+        names: those to check; without any, all that have limits.
 
     Raises:
         ValueError: as `require_whole_number`.
@@ -95,8 +95,7 @@ def require_whole_numbers(arguments: Mapping[str, Any], *names: str) -> None:
 
 
 def check_generation_settings(setting: Callable[[str], Any], way_out: str) -> None:
-    """
-    Looks at what would fail deep inside a search, or never end.
+    """Check for settings that would fail deep inside a search, or make it endless.
 
     Args:
         setting: gives the value of a setting of `generate()` by its name; None where nobody set it.
@@ -131,8 +130,7 @@ def _is_number(value: object) -> bool:
 
 
 def check_generation_file(name: str, **where: Any) -> None:
-    """
-    The same of the `generation_config.json` of a checkpoint.
+    """Check the settings in the `generation_config.json` of a checkpoint.
 
     Args:
         name: a folder, or a name on the Hub.

@@ -1,4 +1,4 @@
-"""What a model with weights that are no numbers is answered with, instead of a translation of nothing."""
+"""Errors for weights and logits that are not finite numbers, instead of meaningless translations."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from transformers import InfNanRemoveLogitsProcessor, LogitsProcessor
 
-NAMED = 3  # parameters, in an error
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower ones are of quantized weights
+NAMED = 3  # the most parameters that an error names
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # narrower types hold quantized weights
 
 
 def names_of_nonfinite_weights(model: nn.Module) -> str:
-    """
-    Looks at every weight, which takes about as long as one step of a search. Returns the names of the first parameters
-    and buffers with a number that is infinite or none, and how many others there are; nothing if there are none.
+    """Name the first parameters and buffers that hold an infinite number or NaN, and count the others.
+
+    The text is empty if there are none. It reads every weight, which takes about as long as one step of a search.
     """
     named = [*model.named_parameters(), *model.named_buffers()]
     readable = [(name, tensor) for name, tensor in named if tensor.dtype in DTYPES and not tensor.is_meta]
@@ -26,9 +26,10 @@ def names_of_nonfinite_weights(model: nn.Module) -> str:
 
 
 def require_usable_weights(model: nn.Module) -> None:
-    """
+    """Check the weights of a model that is to write something.
+
     Raises:
-        ValueError: if there is a weight that is not a finite number, of a model that is to write something.
+        ValueError: if there is a weight that is not a finite number.
     """
     names = names_of_nonfinite_weights(model)
     if names:
@@ -40,15 +41,16 @@ def require_usable_weights(model: nn.Module) -> None:
 
 
 def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
-    """
+    """Check logits.
+
     Args:
         logits: `(rows, vocabulary)`.
-        model: which computed them.
+        model: the model that computed them.
 
     Raises:
         ValueError: if there is a logit that is not a number (NaN). It names the weights that are to blame.
     """
-    # The sum takes less time. It is no number, either, if both infinities are among the logits.
+    # The sum is cheaper. It is NaN, too, if both infinities are among the logits, so NaN itself is looked for next.
     if not (logits.sum().isnan() and logits.isnan().any()):
         return
     require_usable_weights(model)
@@ -60,18 +62,17 @@ def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
 
 
 class FirstLogits(LogitsProcessor):
-    """
-    Looks at the logits of the first step of a search, and lets all pass as they are.
+    """Checks the logits of the first step of a search, and returns all logits as they are.
 
     Args:
-        model: which computes them.
+        model: the model that computes them.
 
     Raises:
         ValueError: as `require_numbers`.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model: nn.Module | None = model  # until it has looked
+        self._model: nn.Module | None = model  # None once its logits are checked
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """The scores `(rows, vocabulary)` as they are."""
@@ -82,7 +83,7 @@ class FirstLogits(LogitsProcessor):
 
 
 def removes_invalid_values(processors: Iterable[Any]) -> bool:
-    """Whether what is no number is taken out of the logits: whoever has it done knows of it."""
+    """Whether a processor removes NaN and infinity from the logits: whoever asked for it knows of them."""
     return any(isinstance(one, InfNanRemoveLogitsProcessor) for one in processors)
 
 

@@ -1,4 +1,4 @@
-"""What there was no memory for, and what to lower."""
+"""Errors that say what there was not enough memory for, and what to lower."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def naming_the_batch(batch: str, way_out: str) -> Iterator[None]:
-    """
+    """Say in an error for lack of memory what the batch was, and the way out.
+
     Raises:
-        torch.OutOfMemoryError: for whatever error a lack of memory comes as, with the batch and the way out before its
-            own text.
+        torch.OutOfMemoryError: for every kind of error that a lack of memory comes as, with its own text at the end.
     """
     try:
         yield
@@ -24,7 +24,7 @@ def naming_the_batch(batch: str, way_out: str) -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # On a CPU torch has no class for it.
+    # On a CPU torch raises a plain RuntimeError.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""The translation pipeline with what does not travel: batches of like length, a view of the model, and more checks."""
+"""The translation pipeline of the package: batches of like length, a view in evaluation mode, and more checks."""
 
 from __future__ import annotations
 
@@ -23,26 +23,25 @@ from .text import encode, list_or_iterator, require_text
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCH_TOKENS = 4096
-# Functions of the caller's own among the arguments of generate(), which may go by the place of a text in its batch.
+# Arguments of generate() that are functions of the caller's, which may depend on the position of a text in its batch.
 MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 
 
 class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
-    """
-    Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
+    """Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
 
     It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
     `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
-    The model may be in any mode, and change it at any time: others with its weights stand for its modules, in
-    evaluation mode. Hooks are called with these, and what a forward pass sets on its module is set on one of these.
+    The model may be in any mode, and change it at any time: the pipeline runs other modules with the same weights, in
+    evaluation mode. Hooks are called with these modules, and what a forward pass sets on its module is set on one of
+    them.
 
     Example:
-
-    ```python
-    >>> translator = pipeline("translation", model="path/or/name", batch_size=16)
-    >>> translator("How are you?", num_beams=5)
-    [{'translation_text': 'Wie geht es dir?'}]
-    ```
+        ```python
+        >>> translator = pipeline("translation", model="path/or/name", batch_size=16)
+        >>> translator("How are you?", num_beams=5)
+        [{'translation_text': 'Wie geht es dir?'}]
+        ```
 
     Raises:
         ValueError: if the model is no encoder-decoder that generates text, there is no tokenizer, or the tokenizer
@@ -55,23 +54,22 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         self._in_evaluation_mode = EvaluationView()
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """
-        Translates one text or many, as the class that travels does; it has more to choose, and more to refuse.
+        """Translate one text or many, as the base class does, with more arguments and more checks.
 
         Args:
             inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
                 (`KeyDataset(dataset, "column")`).
-            batch_size: the most texts that go through the model together, 32 if nothing is said, and 1 of an iterator;
-                the translations do not depend on it, but for those with a shortlist or in int8. The texts of a batch
-                are of like length. Beside tensors for `generate()`, which have a row for each text of a batch, it is 1
-                if nothing is said; beside these, and functions that `generate()` calls, texts stay in order, in
-                batches of this size.
-            batch_tokens: the most source tokens that go through the model together, padding included; 4096 if nothing
-                is said. A quarter of it may be padding, so that a long text costs the others neither time nor memory.
-                A text of more tokens is alone.
+            args: as in `Pipeline`.
+            kwargs: those below; anything else that the base class takes, and `generate()`.
+            batch_size: the most texts that go through the model together, by default 32, and 1 for an iterator; the
+                translations do not depend on it, except with a shortlist or in int8. The texts of a batch are of like
+                length. Beside tensors for `generate()`, which have a row for each text of a batch, the default is 1;
+                beside these, and functions that `generate()` calls, texts stay in order, in batches of this size.
+            batch_tokens: the most source tokens that go through the model together, padding included, by default 4096.
+                A quarter of it may be padding, so that a long text costs the others neither time nor memory. A text of
+                more tokens is alone.
             shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
                 True for the one beside the model. It may change a translation.
-            kwargs: everything else that the class that travels takes, and `generate()`.
 
         Raises:
             TypeError: for an input that is not text.
@@ -93,11 +91,10 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
     def save_pretrained(
         self, save_directory: str | os.PathLike, carry_code: bool | None = None, **kwargs: Any
     ) -> None:
-        """
-        Saves model and tokenizer with the code they need, so that `pipeline("translation", model=save_directory,
-        trust_remote_code=True)` works where this package is not installed, and the shortlist: the one that was given
-        when the pipeline was built, else the one in the folder that the model was loaded from. The model itself does
-        not change. A model of another kind is saved without code.
+        """Save as the base class does, with the shortlist.
+
+        That is the one that was given when the pipeline was built, else the one in the folder that the model was
+        loaded from.
 
         Args:
             save_directory: the folder.
@@ -110,14 +107,14 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         super().save_pretrained(save_directory, carry_code, **kwargs)
         if self._forward_params.get("shortlist") is not None:
             self._forward_params["shortlist"].save_pretrained(save_directory)
-        elif self.model.name_or_path:  # of a model from nowhere this is empty, and not the folder we are in
+        elif self.model.name_or_path:  # empty for a model that was not loaded; Path("") would be the current folder
             add_shortlist(Path(self.model.name_or_path), Path(save_directory))
 
     def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:
-        """
-        Uploads what `save_pretrained` saves, as every `push_to_hub` of transformers does, and takes its arguments. If
-        the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows. The
-        card on the Hub is tagged with the task.
+        """Upload what `save_pretrained` saves, as every `push_to_hub` of transformers does.
+
+        If the model was loaded from a folder with a card (`README.md`), that card goes up with the pictures it shows.
+        The card on the Hub is tagged with the task.
 
         Args:
             repo_id: the repository, such as `"your-name/your-model"`.
@@ -170,7 +167,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         texts: list[str],
         first: int,
     ) -> list[Any]:
-        """The records of some texts; `first` is the number of the first one among all inputs."""
+        """Translate some texts into records; `first` is the number of the first one among all inputs."""
         for number, text in enumerate(texts, start=first):
             require_text(text, f"input {number}")
         texts, ids = self._encode(texts, first, **preprocess_params)
@@ -191,7 +188,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
     def preprocess(  # type: ignore[override]
         self, input_: Any, **preprocess_params: Any
     ) -> dict[str, Any]:
-        """One text to `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
+        """Turn one text into `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
         require_text(input_, "the input")
         texts, ids = self._encode([input_], None, **preprocess_params)
         return self._collate(ids, texts)
@@ -204,14 +201,14 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         squeeze_whitespace: bool = True,
         batch_tokens: int | None = None,
     ) -> tuple[list[str], list[list[int]]]:
-        """The texts as they are read, and their token ids. How many tokens share a batch does not matter here."""
+        """The texts as they are read, and their token ids. `batch_tokens` is not used here."""
         if squeeze_whitespace:
             texts = [pipeline_rnn_s2s.squeezed(text) for text in texts]
         prefix = pipeline_rnn_s2s.task_prefix(self.model.config, self.task)
         return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
 
     def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, torch.Tensor]:
-        pad_id = self.tokenizer.pad_token_id or 0  # one row, as it may be without an id for padding, has none
+        pad_id = self.tokenizer.pad_token_id or 0  # without an id for padding there is one row, which needs none
         is_blank = torch.tensor([not text.strip() for text in texts])
         return {**collate(ids, pad_id, self.tokenizer.padding_side), "is_blank": is_blank}
 
@@ -230,7 +227,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         return settings
 
     def _generate(self, settings: dict[str, Any], **arguments: Any) -> Any:
-        """As `generate()` of the model, in evaluation mode."""
+        """Call `generate()` of the model, in evaluation mode."""
         rows, longest = arguments["input_ids"].shape
         batch = f"a batch of {rows} texts of up to {longest} tokens, with {settings.get('num_beams') or 1} beams each"
         with naming_the_batch(batch, "lower batch_size, batch_tokens or num_beams, or split long texts"):
@@ -248,7 +245,7 @@ def _any_tensor(arguments: Mapping[str, Any]) -> bool:
 
 
 def _may_count_rows(arguments: Mapping[str, Any]) -> bool:
-    """Whether something among the arguments of `generate()` may go by the place of a text in its batch."""
+    """Whether an argument of `generate()` may depend on the position of a text in its batch."""
     return any(arguments.get(name) is not None for name in MAY_COUNT_ROWS) or _any_tensor(arguments)
 
 

@@ -1,4 +1,4 @@
-"""What goes to the Hub beside the weights and the code: the card of the model with its pictures, and the shortlist."""
+"""What goes to the Hub beside weights and code: the model's card with its pictures, and the shortlist."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from transformers.utils.hub import create_and_tag_model_card
 
 logger = logging.get_logger(__name__)
 
-CARD = "README.md"
-SHORTLIST = "shortlist.json"
-PICTURE = re.compile(r"[\w.-]+\.(?:png|jpe?g|gif|svg|webp)\b")
+CARD = "README.md"  # the name of the model card
+SHORTLIST = "shortlist.json"  # the name of the shortlist's file
+PICTURE = re.compile(r"[\w.-]+\.(?:png|jpe?g|gif|svg|webp)\b")  # the name of a picture in a card
 DRAFT = "This model card has been automatically generated."  # what transformers writes where there is no card
 
 
 def add_card(source: Path, target: Path) -> None:
+    """Copy the card of a model's folder, if it has one, with the pictures it shows, into another folder.
+
+    The shortlist is copied, too. The tags of a card that was there are added to the new one, which replaces it, with a
+    warning if somebody has written it.
     """
-    Puts the card of a model's folder, if it has one, with the pictures that it shows into another folder, and the
-    shortlist, too. The tags of a card that was there are added to it; the card itself makes room, with a warning if
-    somebody has written it.
-    """
-    if not (target / SHORTLIST).exists():  # which may be another one, in use
+    if not (target / SHORTLIST).exists():  # a pipeline may have saved another one there
         add_shortlist(source, target)
     if not (source / CARD).is_file():
         return
@@ -42,7 +42,7 @@ def add_card(source: Path, target: Path) -> None:
 
 
 def add_shortlist(source: Path, target: Path) -> None:
-    """Puts the shortlist of a model's folder, if it has one, into another folder."""
+    """Copy the shortlist of a model's folder, if it has one, into another folder."""
     if (source / SHORTLIST).is_file() and source.resolve() != target.resolve():
         shutil.copyfile(source / SHORTLIST, target / SHORTLIST)
 

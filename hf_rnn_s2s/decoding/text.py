@@ -13,8 +13,7 @@ logger = logging.get_logger(__name__)
 
 
 def list_or_iterator(inputs: Any) -> Any:
-    """
-    Brings every kind of input to one of four: a text, a list, a generator, or a dataset of torch.
+    """Bring every kind of input to one of four: a text, a list, a generator, or a dataset of torch.
 
     Raises:
         TypeError: for an input that is neither text nor a number of texts.
@@ -29,7 +28,8 @@ def list_or_iterator(inputs: Any) -> Any:
 
 
 def require_text(text: Any, name: str) -> None:
-    """
+    """Check that an input is text.
+
     Args:
         text: what is to be translated.
         name: what the error calls it, such as "input 3".
@@ -55,13 +55,11 @@ def require_text(text: Any, name: str) -> None:
 def encode(
     tokenizer: Any, texts: list[str], truncation: bool | str = True, first: int | None = None
 ) -> list[list[int]]:
-    """
-    The token ids of each text, cut to the tokenizer's `model_max_length` if it has one. Each text that is cut has a
-    warning of its own.
+    """The token ids of each text, cut to the tokenizer's `model_max_length` if it has one, with a warning per cut.
 
     Args:
         tokenizer: of any kind.
-        texts: what is encoded.
+        texts: the texts.
         truncation: whether to cut; of the strategies of transformers, which are about pairs, `"do_not_truncate"` means
             no, and the others yes.
         first: the number of the first text among all inputs, for warnings; None where there is one input only.
@@ -83,10 +81,9 @@ def encode(
 
 
 def _cut(tokenizer: Any, text: str, ids: list[int], limit: int) -> list[int]:
-    """
-    The ids of a text that is too long, cut on the tokenizer's `truncation_side` between its special tokens.
+    """The ids of a text that is too long, cut on the tokenizer's `truncation_side` between its special tokens.
 
-    `tokenizer(text, truncation=True)` does the same, but by a switch inside the tokenizer, which reaches what other
+    `tokenizer(text, truncation=True)` does the same, but by a switch inside the tokenizer, which affects what other
     threads encode at that moment.
     """
     of_text = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]

@@ -1,34 +1,32 @@
-"""
-Attention over the memory: how a query is scored against the keys, and what becomes of the scores.
+"""Attention over the memory: how a query is scored against the keys, and what becomes of the scores.
 
-Every score has one contract: `keys = prepare(memory)` once per sentence, `score(query, keys)` for any number of
-queries at a time. So has every attention: `prepare(memory)`, `first_state(memory, rows)`, and a call that answers
+All scores have one contract: `keys = prepare(memory)` once per sentence, `score(query, keys)` for any number of
+queries at a time. So have all attentions: `prepare(memory)`, `first_state(memory, rows)`, and a call that answers
 queries. The decoder does not know which one it holds.
 """
-
-from __future__ import annotations
 
 import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import initialization
 
 from .configuration_rnn_s2s import RnnS2SConfig
-from .state_rnn_s2s import Sources
+from .state_rnn_s2s import AttentionOutput, Sources
 
 
 class AttentionScore(nn.Module):
-    """
+    """Compares queries with keys. This class is the contract of all scores.
+
     Args:
-        query_size: width of the decoder states that ask.
-        memory_size: width of the encoder outputs that are asked.
+        query_size: width of the queries, which are decoder states.
+        memory_size: width of the memory, which holds the encoder's outputs.
 
     Attributes:
-        once: names of the layers that are called once per sentence, by `prepare`. Others are called at every step, so
-            that it pays to pack their weights or to quantize them.
+        once: names of the layers that `prepare` calls, once per sentence. Others are called at every step, so that it
+            pays to pack their weights or to quantize them.
     """
 
     once: tuple[str, ...] = ()
@@ -38,11 +36,11 @@ class AttentionScore(nn.Module):
         self.query_size = query_size
         self.memory_size = memory_size
 
-    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+    def prepare(self, memory: Tensor) -> Tensor:
         """Keys `(batch, source, key)` of the memory `(batch, source, memory)`."""
         return memory
 
-    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
         """Scores `(batch, target, source)` of the queries `(batch, target, query)`."""
         raise NotImplementedError
 
@@ -50,14 +48,14 @@ class AttentionScore(nn.Module):
 class DotScore(AttentionScore):
     """`q · m` (Luong et al. 2015, equation 8, dot)."""
 
-    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
         return query @ keys.transpose(1, 2)
 
 
 class ScaledDotScore(DotScore):
     """`q · m / sqrt(size)` (Vaswani et al. 2017, equation 1)."""
 
-    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
         return super().score(query, keys) / math.sqrt(self.query_size)
 
 
@@ -70,15 +68,14 @@ class GeneralScore(DotScore):
         super().__init__(query_size, memory_size)
         self.key_projection = nn.Linear(memory_size, query_size, bias=False)
 
-    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+    def prepare(self, memory: Tensor) -> Tensor:
         return self.key_projection(memory)
 
 
 class AdditiveScore(AttentionScore):
-    """
-    `v · tanh(W q + U m)` (Bahdanau et al. 2015, appendix A.1.2).
+    """`v · tanh(W q + U m)` (Bahdanau et al. 2015, appendix A.1.2).
 
-    Every query meets every key before the tanh, so scoring a whole target at once holds
+    Each query is added to each key before the tanh, so scoring a whole target at once holds
     `batch * target * source * query_size` numbers.
     """
 
@@ -90,54 +87,46 @@ class AdditiveScore(AttentionScore):
         self.key_projection = nn.Linear(memory_size, query_size, bias=False)
         self.score_projection = nn.Linear(query_size, 1, bias=False)
 
-    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
+    def prepare(self, memory: Tensor) -> Tensor:
         return self.key_projection(memory)
 
-    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        met = torch.tanh(self.query_projection(query).unsqueeze(2) + keys.unsqueeze(1))
-        return self.score_projection(met).squeeze(-1)
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        hidden = torch.tanh(self.query_projection(query).unsqueeze(2) + keys.unsqueeze(1))
+        return self.score_projection(hidden).squeeze(-1)
 
 
-class CosineScore(AttentionScore):
-    """
-    `g cos(q, W m)`: the cosine of the angle between the query and a linear map of the memory.
+class CosineScore(GeneralScore):
+    """`g cos(q, W m)`: the cosine of the angle between the query and a linear map of the memory.
 
     Cosines lie between -1 and 1, and a softmax of such numbers cannot be sharp. The learned scale `g` starts at 1,
     which is the plain cosine, and lets attention become as sharp as with the other scores.
     """
 
-    once = ("key_projection",)
-
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__(query_size, memory_size)
-        self.key_projection = nn.Linear(memory_size, query_size, bias=False)
         self.scale = nn.Parameter(torch.empty(1))
 
     def initialize(self) -> None:
-        """Sets the scale to 1, unless it was loaded from a checkpoint."""
+        """Set the scale to 1, unless it was loaded from a checkpoint."""
         initialization.ones_(self.scale)
 
-    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
-        return _unit_length(self.key_projection(memory))
+    def prepare(self, memory: Tensor) -> Tensor:
+        return _unit_length(super().prepare(memory))
 
-    def score(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        return self.scale * (_unit_length(query) @ keys.transpose(1, 2))
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return self.scale * super().score(_unit_length(query), keys)
 
 
-def _unit_length(vectors: torch.Tensor) -> torch.Tensor:
-    """The vectors `(..., size)` at length 1, and zeros as zeros."""
-    # The least length that torch divides by is 0 in float16, where the zeros at padding would become NaN.
+def _unit_length(vectors: Tensor) -> Tensor:
+    """Scale vectors `(..., size)` to length 1; zeros stay zeros."""
+    # The default eps, 1e-12, is 0 in float16, where the zeros at padding would become NaN.
     return functional.normalize(vectors, dim=-1, eps=max(1e-12, torch.finfo(vectors.dtype).tiny))
 
 
 class Attention(nn.Module):
-    """
-    Turns queries into contexts. This class is the contract; `ScoredAttention` is the ordinary one.
+    """Turns queries into contexts. This class is the contract; `ScoredAttention` is the ordinary attention.
 
-    Args:
-        config: of the model.
-        query_size: width of the queries.
-        memory_size: width of the memory.
+    The arguments are the configuration of the model and those of `AttentionScore`.
 
     Attributes:
         needs_steps: whether a query can be answered only after the one before it, since something is remembered. The
@@ -149,29 +138,27 @@ class Attention(nn.Module):
     def __init__(self, config: RnnS2SConfig, query_size: int, memory_size: int) -> None:
         super().__init__()
 
-    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
-        """Keys `(sources, source, key)` of the memory `(sources, source, memory)`, needed once per sentence."""
+    def prepare(self, memory: Tensor) -> Tensor:
+        """Compute the keys `(sources, source, key)` of the memory `(sources, source, memory)`, once per sentence."""
         return memory
 
-    def first_state(self, memory: torch.Tensor, rows: int) -> Any:
-        """
-        What is remembered before the first query: None, or tensors `(rows, ...)`, nested in any way.
+    def first_state(self, memory: Tensor, rows: int) -> Any:
+        """What is remembered before the first query: None, or tensors `(rows, ...)`, nested in any way.
 
         Args:
             memory: `(sources, source, memory)`.
-            rows: how many rows of the target there are, a whole number for each source.
+            rows: the number of target rows, a multiple of the number of sources.
         """
         return None
 
-    def forward(
-        self, query: torch.Tensor, sources: Sources, state: Any = None
-    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        """
+    def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
+        """Answer queries.
+
         Args:
-            query: `(sources, queries, query)`: the positions of all rows of a source ask together, row by row, so that
-                the memory is there once.
+            query: `(sources, queries, query)`: the positions of all target rows of a source, row by row, so that one
+                copy of the memory serves all of them.
             sources: memory, keys and mask.
-            state: what is remembered.
+            state: what is remembered of earlier queries.
 
         Returns:
             The contexts `(sources, queries, memory)`; the weights `(sources, queries, source)`, or, with several
@@ -181,12 +168,9 @@ class Attention(nn.Module):
 
 
 class ScoredAttention(Attention):
-    """
-    The sum of the memory, weighted by the softmax of scores (Bahdanau et al. 2015, equations 5 and 6).
+    """The sum of the memory, weighted by the softmax of scores (Bahdanau et al. 2015, equations 5 and 6).
 
-    Args:
-        score: compares queries and keys.
-        dropout: probability of a weight to be dropped in training.
+    `dropout` is the probability of a weight to be dropped in training.
     """
 
     def __init__(self, score: AttentionScore, dropout: float) -> None:
@@ -194,15 +178,12 @@ class ScoredAttention(Attention):
         self.score = score
         self.dropout = nn.Dropout(dropout)
 
-    def prepare(self, memory: torch.Tensor) -> torch.Tensor:
-        """Keys `(sources, source, key)` of the memory, needed once per sentence."""
+    def prepare(self, memory: Tensor) -> Tensor:
+        """As in `Attention`."""
         return self.score.prepare(memory)
 
-    def forward(
-        self, query: torch.Tensor, sources: Sources, state: Any = None
-    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        """
-        As in `Attention`.
+    def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
+        """As in `Attention`.
 
         The weights are zero at padding and sum to one. A row of only padding has equal weights over a memory of zeros,
         so its context is zero.
@@ -214,6 +195,7 @@ class ScoredAttention(Attention):
         return self.dropout(weights) @ sources.memory, weights, state
 
 
+# `attention_type` of the configuration: a score for the ordinary attention, an attention, or none at all.
 ATTENTIONS: dict[str, type[AttentionScore] | type[Attention] | None] = {
     "none": None,
     "dot": DotScore,
@@ -222,11 +204,10 @@ ATTENTIONS: dict[str, type[AttentionScore] | type[Attention] | None] = {
     "additive": AdditiveScore,
     "cosine": CosineScore,
 }
-"""`attention_type` of the configuration: a score for the ordinary attention, an attention, or none at all."""
 
 
 def build_attention(config: RnnS2SConfig, query_size: int, memory_size: int) -> Attention | None:
-    """The attention that a configuration names; None without one."""
+    """The attention that a configuration names; None for `attention_type="none"`."""
     kind = ATTENTIONS[config.attention_type]
     if kind is None:
         return None
@@ -236,7 +217,7 @@ def build_attention(config: RnnS2SConfig, query_size: int, memory_size: int) -> 
 
 
 class ConcatFusion:
-    """The context stands beside the other input."""
+    """Concatenates a layer's input and the context."""
 
     @staticmethod
     def width(input_size: int, context_size: int) -> int:
@@ -244,34 +225,26 @@ class ConcatFusion:
         return input_size + context_size
 
     @staticmethod
-    def join(inputs: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """`(batch, target, input)` and `(batch, target, context)` side by side."""
+    def join(inputs: Tensor, context: Tensor) -> Tensor:
+        """Concatenate `(batch, target, input)` and `(batch, target, context)`."""
         return torch.cat([inputs, context], dim=-1)
 
 
 class AddFusion:
-    """The context is added to the other input."""
+    """Adds the context to a layer's input."""
 
     @staticmethod
     def width(input_size: int, context_size: int) -> int:
-        """Width of what `join` returns."""
+        """As in `ConcatFusion`."""
         return input_size
 
     @staticmethod
-    def join(inputs: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """The sum of `(batch, target, input)` and `(batch, target, context)`, which must be equally wide."""
+    def join(inputs: Tensor, context: Tensor) -> Tensor:
+        """Add `(batch, target, input)` and `(batch, target, context)`, which must be equally wide."""
         return inputs + context
 
 
+# `context_fusion` of the configuration, and the class it names.
 CONTEXT_FUSIONS: dict[str, type[ConcatFusion] | type[AddFusion]] = {"concat": ConcatFusion, "add": AddFusion}
-"""`context_fusion` of the configuration, and how it joins `(batch, target, input)` and `(batch, target, context)`."""
 
-
-__all__ = [
-    "ATTENTIONS",
-    "CONTEXT_FUSIONS",
-    "Attention",
-    "AttentionScore",
-    "ScoredAttention",
-    "build_attention",
-]
+__all__ = ["ATTENTIONS", "CONTEXT_FUSIONS", "Attention", "AttentionScore", "ScoredAttention", "build_attention"]

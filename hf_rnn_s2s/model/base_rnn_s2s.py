@@ -7,25 +7,24 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, initialization
 
 from .cells_rnn_s2s import is_loaded
 from .configuration_rnn_s2s import BUILT_IN, RnnS2SConfig
 from .remote_code_rnn_s2s import model_to_share
 
-# Arguments of push_to_hub, which save_pretrained takes beside push_to_hub=True; some mean something to itself, too
+# What save_pretrained passes on to push_to_hub: arguments of that alone, and arguments that both of them read.
 FOR_HUB_ONLY = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 FOR_HUB_TOO = ("token", "max_shard_size")
 
 
 class RnnS2SPreTrainedModel(PreTrainedModel):
-    """
-    Weight initialisation, tied weights, loading and sharing for all models of this package.
+    """Weight initialisation, tied weights, loading and sharing for all models of this package.
 
     Attributes:
-        runtime: what the package puts in here where it is imported: `hf_rnn_s2s.runtime.Runtime`. Checkpoints do not
-            carry it.
+        runtime: the `hf_rnn_s2s.runtime.Runtime` that the package sets where it is imported; None for a checkpoint
+            that runs on the code it carries.
     """
 
     runtime: ClassVar[Any] = None
@@ -42,9 +41,9 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Draws the weights of one module, except those that were loaded from a checkpoint."""
+        """Draw the weights of one module, except those that were loaded from a checkpoint."""
         own: Any = getattr(module, "initialize", None)
-        if own is not None:  # of a class that knows better
+        if own is not None:  # a module that draws its own weights
             own()
         elif isinstance(module, nn.Linear):
             initialization.xavier_uniform_(module.weight)
@@ -56,20 +55,20 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
                 module.weight.data[module.padding_idx].zero_()
 
     @property
-    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+    def dummy_inputs(self) -> dict[str, Tensor]:
         """Two short rows, the second one padded, for source and target."""
         start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
         ids = torch.tensor([[start, start, start], [start, start, pad]], device=self.device)
         return {"input_ids": ids, "attention_mask": ids.ne(pad), "decoder_input_ids": ids}
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Which parameters are one tensor. The two switches of the configuration act independently of each other."""
+        """Which parameters are one tensor; the two switches of the configuration are independent of each other."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         return dict(self._tied_weights_keys)
 
     def _resize_token_embeddings(self, new_num_tokens: int | None, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Both sides where they share their embeddings, else the source; the configuration follows."""
+        """Resize both sides where they share their embeddings, else the source; the configuration follows."""
         config = self.config
         if config.share_encoder_decoder_embeddings:
             embeddings = super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
@@ -88,11 +87,12 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
     def save_pretrained(
         self, save_directory: str | os.PathLike, *args: Any, push_to_hub: bool = False, **kwargs: Any
     ) -> None:
-        """As `PreTrainedModel.save_pretrained`; with `push_to_hub`, what goes to the Hub is what `push_to_hub` of this
-        class uploads, and the folder is left as it is without.
+        """Save as `PreTrainedModel.save_pretrained` does.
+
+        With `push_to_hub`, `push_to_hub` of this class uploads the model, and the folder is the same as without.
 
         Raises:
-            ValueError: if the code is to be saved of a model with a class that this package does not have.
+            ValueError: if code is to be saved with a model that has a class from outside this package.
         """
         self._require_code_of_this_package()
         for_hub = {name: kwargs.pop(name) for name in FOR_HUB_ONLY if name in kwargs}
@@ -103,18 +103,15 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
             self.push_to_hub(repo_id, **for_hub, **of_both)
 
     def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:  # type: ignore[override]
-        """
-        As `PreTrainedModel.push_to_hub`, with the code that loads the model where this package is not installed. Where
-        it is imported, and the model was loaded from a folder with a card (`README.md`), that card goes up with the
-        pictures it shows, and so does the shortlist. The model and its configuration stay as they are.
+        """Upload as `PreTrainedModel.push_to_hub` does, with the code that loads the model without this package.
+
+        Where the package is imported, and the model was loaded from a folder with a card (`README.md`), the card goes
+        up with the pictures it shows, and so does the shortlist. The model and its configuration stay as they are.
 
         Args:
             repo_id: the repository, such as `"your-name/your-model"`.
             carry_code: whether the code goes along. None means yes, unless `config.drop_code()` was called.
             kwargs: everything else that `push_to_hub` of transformers takes.
-
-        Returns:
-            What `push_to_hub` of transformers returns, about the commit.
         """
         shared: Any = super(RnnS2SPreTrainedModel, model_to_share(self, carry_code))
         return shared.push_to_hub(repo_id, **kwargs)
@@ -142,11 +139,10 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
 
 
 class RnnS2SPart(RnnS2SPreTrainedModel):
-    """
-    Encoder or decoder. Its embeddings may be shared with the other one, so only the whole model resizes them.
+    """Encoder or decoder. The two may share their embeddings, so only the whole model resizes them.
 
     Attributes:
-        keeps_length: of an encoder, whether the memory has a place for every place of the input.
+        keeps_length: of an encoder, whether the memory has a position for every position of the input.
     """
 
     keeps_length = True

@@ -1,9 +1,7 @@
 """How the encoder's final state becomes the decoder's first state."""
 
-from __future__ import annotations
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .cells_rnn_s2s import CELLS
 from .configuration_rnn_s2s import RnnS2SConfig
@@ -11,14 +9,15 @@ from .state_rnn_s2s import LayerState
 
 
 class Bridge(nn.Module):
-    """
+    """Makes the decoder's first state. This class is the contract of all bridges.
+
     Args:
         config: of the model.
         state_size: width of the encoder's final states.
         memory_size: width of the memory.
 
     Attributes:
-        reads_state: whether it needs the encoder's final states at all. One that reads the memory alone does not.
+        reads_state: whether it needs the encoder's final states; a bridge that reads the memory alone does not.
     """
 
     reads_state = True
@@ -28,26 +27,22 @@ class Bridge(nn.Module):
         self.layer_count, self.hidden_size = config.decoder_layers, config.hidden_size
         self.state_names = CELLS[config.cell_type].state_names
 
-    def forward(
-        self, final_states: dict[str, torch.Tensor], memory: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[LayerState, ...]:
-        """
+    def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
+        """Compute the first states of all decoder layers, each tensor `(batch, hidden)`.
+
         Args:
             final_states: by name, such as `hidden`, the state of each layer of the encoder after a row's last token,
                 `(batch, layers, state)`; empty if the encoder gives none.
             memory: `(batch, source, memory)`, zero at padding.
             mask: `(batch, source)`, True at tokens; None if there is no padding.
-
-        Returns:
-            The states of all decoder layers, each tensor `(batch, hidden)`.
         """
         raise NotImplementedError
 
 
 class DenseBridge(Bridge):
-    """
-    Each decoder layer starts from a learned map of the top encoder layer's final state, through tanh (Bahdanau et al.
-    2015, appendix A.2.2). Hidden and cell state have maps of their own.
+    """Each decoder layer starts from a learned map of the top encoder layer's final state, through tanh.
+
+    Hidden and cell state have maps of their own (Bahdanau et al. 2015, appendix A.2.2).
     """
 
     def __init__(self, config: RnnS2SConfig, state_size: int, memory_size: int) -> None:
@@ -56,9 +51,7 @@ class DenseBridge(Bridge):
             {name: nn.Linear(state_size, self.layer_count * self.hidden_size) for name in self.state_names}
         )
 
-    def forward(
-        self, final_states: dict[str, torch.Tensor], memory: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[LayerState, ...]:
+    def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
         """As in `Bridge`."""
         parts = [
             torch.tanh(projection(final_states[name][:, -1])).chunk(self.layer_count, dim=-1)
@@ -68,9 +61,9 @@ class DenseBridge(Bridge):
 
 
 class CopyBridge(Bridge):
-    """
-    Each decoder layer starts from the final state of the encoder layer at its height (Sutskever et al. 2014); layers
-    above the encoder's top start from the top one.
+    """Each decoder layer starts from the final state of the encoder layer of the same number.
+
+    Decoder layers above the top of the encoder start from the encoder's top layer (Sutskever et al. 2014).
 
     Raises:
         ValueError: if the final states have another width than the decoder's layers.
@@ -84,9 +77,7 @@ class CopyBridge(Bridge):
                 f"and hidden_size is {self.hidden_size}. Choose bridge='dense'."
             )
 
-    def forward(
-        self, final_states: dict[str, torch.Tensor], memory: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[LayerState, ...]:
+    def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
         """As in `Bridge`."""
         parts = [final_states[name] for name in self.state_names]
         top = parts[0].shape[1] - 1
@@ -94,20 +85,17 @@ class CopyBridge(Bridge):
 
 
 class ZeroBridge(Bridge):
-    """Each decoder layer starts from zeros; only the attention tells of the source."""
+    """Each decoder layer starts from zeros; the decoder sees the source through attention only."""
 
     reads_state = False
 
-    def forward(
-        self, final_states: dict[str, torch.Tensor], memory: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[LayerState, ...]:
+    def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
         """As in `Bridge`."""
         zeros = memory.new_zeros(memory.shape[0], self.hidden_size)
         return ((zeros,) * len(self.state_names),) * self.layer_count
 
 
+# `bridge` of the configuration, and the class it names.
 BRIDGES: dict[str, type[Bridge]] = {"dense": DenseBridge, "copy": CopyBridge, "zero": ZeroBridge}
-"""`bridge` of the configuration, and how the first decoder state is made."""
-
 
 __all__ = ["BRIDGES", "Bridge", "CopyBridge", "DenseBridge", "ZeroBridge"]

@@ -1,18 +1,16 @@
-"""The recurrent state that `generate()` carries from step to step, in the place of a key-value cache."""
-
-from __future__ import annotations
+"""The recurrent state that `generate()` carries from step to step, in place of a key-value cache."""
 
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from transformers import Cache
 
 from .state_rnn_s2s import DecoderState
 
 
 class RnnS2SCache(Cache):
-    """
-    Holds the decoder's state after the tokens it has read, and the attention keys of the source.
+    """Holds the decoder's state after the tokens it has read, and the attention keys of the source.
 
     Its size does not grow with the number of tokens. Beam search calls `reorder_cache`; assisted and prompt-lookup
     decoding call `crop`, for which the past states must have been recorded.
@@ -28,18 +26,16 @@ class RnnS2SCache(Cache):
     def __init__(self) -> None:
         super().__init__(layers=[])
         self.state: DecoderState | None = None
-        self.keys: torch.Tensor | None = None
+        self.keys: Tensor | None = None
         self._token_count = 0
         self._records_past = False
         self._past: list[DecoderState | None] = []
 
-    def advance(self, state: DecoderState, keys: torch.Tensor | None, token_count: int) -> None:
-        """
-        Takes over the decoder's state after it has read `token_count` more tokens.
+    def advance(self, state: DecoderState, keys: Tensor | None, token_count: int) -> None:
+        """Take over the decoder's state after it has read `token_count` more tokens.
 
         Raises:
-            ValueError: if past states are being recorded and there is more than one token: the states in between
-                would be lost.
+            ValueError: if past states are recorded and there is more than one token: states in between would be lost.
         """
         if self._records_past:
             if token_count != 1:
@@ -77,17 +73,16 @@ class RnnS2SCache(Cache):
         return self._token_count + query_length, 0
 
     def reset(self) -> None:
-        """Forgets everything but whether past states are recorded."""
+        """Forget everything but whether past states are recorded."""
         self.state, self.keys, self._token_count = None, None, 0
         self._past.clear()
 
     def activate_past_recording(self) -> None:
-        """Keeps every state from now on, so that `crop` can go back to it."""
+        """Keep every state from now on, so that `crop` can go back to it."""
         self._records_past = True
 
     def crop(self, tokens_to_remove: int) -> None:
-        """
-        Goes back to the state before the last tokens. Everything older is kept, so that it can be called again.
+        """Go back to the state before the last tokens. Older states are kept, so it can be called again.
 
         Args:
             tokens_to_remove: their number; its sign does not matter.
@@ -107,26 +102,26 @@ class RnnS2SCache(Cache):
             self._token_count -= count
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        """
-        Lets row `i` go on from the state of row `beam_idx[i]`, a beam of the same sentence. The keys stay: all beams
-        of a sentence have the same.
+        """Continue row `i` from the state of row `beam_idx[i]`, a beam of the same sentence.
+
+        The keys stay: all beams of a sentence have the same.
         """
         self._map_states(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
 
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keeps the given rows, in this order, with their keys."""
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the given rows, in this order, with their keys."""
         self._map_all(lambda tensor: tensor.index_select(0, indices.to(tensor.device)))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeats every row, with its keys, `repeats` times."""
+        """Repeat every row, with its keys, `repeats` times."""
         self._map_all(lambda tensor: tensor.repeat_interleave(repeats, dim=0))
 
-    def _map_all(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def _map_all(self, change: Callable[[Tensor], Tensor]) -> None:
         self._map_states(change)
         if self.keys is not None:
             self.keys = change(self.keys)
 
-    def _map_states(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def _map_states(self, change: Callable[[Tensor], Tensor]) -> None:
         self.state = None if self.state is None else self.state.map(change)
         self._past = [None if state is None else state.map(change) for state in self._past]
 
@@ -138,10 +133,7 @@ class RnnS2SCache(Cache):
 
 
 def require_cache(cache: object) -> None:
-    """
-    Raises:
-        TypeError: if a cache was passed that is not an `RnnS2SCache`.
-    """
+    """Raise a TypeError for a cache that is not an `RnnS2SCache`."""
     if cache is not None and not isinstance(cache, RnnS2SCache):
         raise TypeError(
             f"past_key_values is a {type(cache).__name__}, which holds attention keys and values; a recurrent decoder "
@@ -150,10 +142,7 @@ def require_cache(cache: object) -> None:
 
 
 def require_rows(cache: RnnS2SCache | None, rows: int) -> None:
-    """
-    Raises:
-        ValueError: if the cache holds the states of another number of rows than the target has.
-    """
+    """Raise a ValueError if the cache holds the states of another number of rows than the target has."""
     if cache is not None and cache.is_initialized and cache.batch_size != rows:
         raise ValueError(
             f"past_key_values holds {cache.batch_size} rows, but decoder_input_ids has {rows}: sentences times beams. "
@@ -162,16 +151,14 @@ def require_rows(cache: RnnS2SCache | None, rows: int) -> None:
 
 
 def require_form(cache: RnnS2SCache, layers: int, parts: int, size: int, length: int | None) -> None:
-    """
+    """Raise a ValueError if the cache holds a state of other layers or sizes, or keys of another length.
+
     Args:
-        cache: of which nothing is said as long as nothing was read.
+        cache: the cache; an empty one fits everything.
         layers: number of the decoder's layers.
         parts: number of tensors in the state of a layer.
         size: width of the layers.
-        length: of the memory at hand; None without attention.
-
-    Raises:
-        ValueError: if the cache holds a state of other layers or sizes, or keys of sources of another length.
+        length: of the memory; None without attention.
     """
     if cache.state is None:
         return
@@ -186,15 +173,12 @@ def require_form(cache: RnnS2SCache, layers: int, parts: int, size: int, length:
         )
 
 
-def require_same_keys(cache: RnnS2SCache, keys: torch.Tensor | None) -> None:
-    """
-    Raises:
-        ValueError: if the cache holds keys of other sources than the given keys `(sources, source, key)`.
-    """
+def require_same_keys(cache: RnnS2SCache, keys: Tensor | None) -> None:
+    """Raise a ValueError if the keys in the cache and these, `(sources, source, key)`, are of different sources."""
     if cache.keys is None or keys is None or cache.keys.shape[1:] != keys.shape[1:] or len(cache.keys) % len(keys):
         return
-    keys = keys.repeat_interleave(len(cache.keys) // len(keys), dim=0)  # where the cache has them for every row
-    # Roundings differ between batches; other sources have other keys altogether.
+    keys = keys.repeat_interleave(len(cache.keys) // len(keys), dim=0)  # the cache may have them for every row
+    # Rounding errors differ between batches; other sources have other keys altogether.
     if (cache.keys - keys).abs().max() > 0.05 * keys.abs().max():
         raise ValueError(
             "past_key_values was made for other sources than those passed with it. Leave it out to begin anew, or "

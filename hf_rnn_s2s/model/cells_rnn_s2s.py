@@ -1,49 +1,45 @@
-"""
-Recurrent layers that run a whole sequence in one fused call, padded rows included.
+"""Recurrent layers that run a whole sequence in one fused call, padded rows included.
 
 A row's padding stands before its tokens (right alignment), where the layer is still in its zero state. An extra input
-column, one on padding and zero on tokens, shuts the gate through which anything could enter that state. So the
-state reaches the row's first token as exact zeros, the outputs at padding are exact zeros, and the last time step is
-every row's last token: nothing depends on the rest of the batch, and nothing needs packing, which keeps the fused
-kernels of the CPU from being used.
+column, one on padding and zero on tokens, shuts the gate through which anything could enter that state. So the state
+reaches the row's first token as exact zeros, the outputs at padding are exact zeros, and the last time step is every
+row's last token: nothing depends on the rest of the batch, and nothing needs packing, which keeps the fused kernels of
+the CPU from being used.
 
 Graph capture: `torch.compile` leaves the fused kernels as they are and compiles what is around them, since it would
 write out every time step. `torch.export` does write them out, so an exported encoder has a fixed source length;
 shorter sources are padded to it, which changes no result.
 """
 
-from __future__ import annotations
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import initialization
 
 from .state_rnn_s2s import LayerState
 
 # Beyond any pre-activation that training reaches, and still a float16 number: the sigmoid is exactly 0 or 1.
 SHUT = 1e4
-
-# Up to this many rows one step is cheaper without the kernel for sequences.
-FEW_ROWS = 32
-
+FEW_ROWS = 32  # up to so many rows one step is cheaper without the kernel for sequences
+# What `torch.compile` says where it stops.
 WHY_NOT_COMPILED = (
     "The fused recurrent kernels stay as they are: compiling would write out every time step. Leave fullgraph=False, "
     "or use torch.export(strict=False), which does write them out."
 )
 
+LayerOutput = tuple[Tensor, LayerState]  # outputs `(batch, time, hidden)`, and the state after the last step
+
 
 class RecurrentLayer(nn.Module):
-    """
-    One layer in one direction. Subclasses say how many gates it has and which kernel computes it.
-
-    Attributes:
-        gate_count: number of gates, whose weights stand below each other.
-        state_names: what its state consists of.
-        needs_steps: whether it can read a whole sequence only one step at a time, so that the decoder had better loop.
+    """One layer in one direction. A subclass says how many gates it has and which kernel computes it.
 
     Args:
         input_size: width of the inputs.
         hidden_size: width of the outputs.
+
+    Attributes:
+        gate_count: number of gates, whose weights are stacked row-wise.
+        state_names: the tensors that its state consists of.
+        needs_steps: whether it can read a sequence only one step at a time, so that the decoder loops over the steps.
     """
 
     gate_count: int
@@ -59,10 +55,9 @@ class RecurrentLayer(nn.Module):
         self.bias_ih = nn.Parameter(torch.empty(rows))
         self.bias_hh = nn.Parameter(torch.empty(rows))
 
-    def forward(
-        self, inputs: torch.Tensor, state: LayerState | None = None, padding: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, LayerState]:
-        """
+    def forward(self, inputs: Tensor, state: LayerState | None = None, padding: Tensor | None = None) -> LayerOutput:
+        """Run over a sequence.
+
         Args:
             inputs: `(batch, time, input)`.
             state: the state before the first step; None for zeros.
@@ -73,9 +68,9 @@ class RecurrentLayer(nn.Module):
             The outputs `(batch, time, hidden)`, zero at padding, and the state after the last step.
 
         Raises:
-            ValueError: if the inputs have another width than the layer reads. The kernels do not look.
+            ValueError: if the inputs have another width than the layer reads, which the kernels do not check.
         """
-        weight_ih: torch.Tensor = self.weight_ih
+        weight_ih: Tensor = self.weight_ih
         if inputs.shape[-1] != weight_ih.shape[1]:
             raise ValueError(f"The inputs have {inputs.shape[-1]} features; this layer reads {weight_ih.shape[1]}.")
         if padding is not None:
@@ -89,16 +84,17 @@ class RecurrentLayer(nn.Module):
         run = self._step if self._is_step(inputs) else self._run
         if not torch.is_autocast_enabled(device):
             return run(inputs, state, weights)
-        # Left to itself autocast picks a bfloat16 kernel for LSTMs that many processors do not have, and fails.
+        # By itself, autocast picks a bfloat16 kernel for LSTMs that many processors do not have, and fails.
         dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             state = tuple(part.to(dtype) for part in state)
             return run(inputs.to(dtype), state, [weight.to(dtype) for weight in weights])
 
     def initialize(self) -> None:
-        """
-        Draws the weights anew: input weights after Glorot & Bengio 2010, recurrent weights orthogonal per gate (Saxe
-        et al. 2014), biases zero. A parameter that was loaded from a checkpoint keeps its values.
+        """Draw the weights, except those that were loaded from a checkpoint.
+
+        Input weights are drawn after Glorot & Bengio 2010, recurrent weights orthogonal per gate (Saxe et al. 2014);
+        biases are zero.
         """
         gates = self.gate_count
         for weight, draw in ((self.weight_ih, nn.init.xavier_uniform_), (self.weight_hh, nn.init.orthogonal_)):
@@ -108,10 +104,11 @@ class RecurrentLayer(nn.Module):
         initialization.zeros_(self.bias_hh)
         initialization.zeros_(self.bias_ih)
 
-    def _is_step(self, inputs: torch.Tensor) -> bool:
-        """
-        Whether this is one step for few rows, which costs less without the kernel for sequences: on a CPU that one
-        first brings the weights into an order of its own. Elsewhere it has a cost at each start.
+    def _is_step(self, inputs: Tensor) -> bool:
+        """Whether this is one step that costs less without the kernel for sequences.
+
+        On a CPU it does for few rows, since that kernel first reorders the weights. On other devices its every start
+        has a cost.
         """
         if torch.compiler.is_compiling() or inputs.shape[1] != 1:
             return False
@@ -120,19 +117,15 @@ class RecurrentLayer(nn.Module):
     def _gate_rows(self, gate: int) -> slice:
         return slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
 
-    def _padding_column(self) -> torch.Tensor:
+    def _padding_column(self) -> Tensor:
         """Weights `(gates * hidden, 1)` of the input that is one on padding."""
         raise NotImplementedError
 
-    def _run(
-        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, LayerState]:
+    def _run(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
         raise NotImplementedError
 
-    def _step(
-        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, LayerState]:
-        """The same for one step of `(batch, 1, input)`."""
+    def _step(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
+        """As `_run`, for one step `(batch, 1, input)`."""
         raise NotImplementedError
 
 
@@ -143,28 +136,25 @@ class LSTMLayer(RecurrentLayer):
     state_names = ("hidden", "cell")
 
     def initialize(self) -> None:
+        """As in `RecurrentLayer`, with the bias of the forget gate at 1."""
         super().initialize()
         if not is_loaded(self.bias_ih):
             # An open forget gate lets gradients reach far from the start (Jozefowicz et al. 2015).
             self.bias_ih.data[self._gate_rows(1)] = 1.0
 
-    def _padding_column(self) -> torch.Tensor:
+    def _padding_column(self) -> Tensor:
         column = self.weight_ih.new_zeros(self.weight_ih.shape[0], 1)
         column[self._gate_rows(0)] = -SHUT  # input gate 0: a zero cell stays zero, and tanh(0) makes the output zero
         return column
 
     @torch.compiler.disable(reason=WHY_NOT_COMPILED)
-    def _run(
-        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, LayerState]:
+    def _run(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
         first = [part.unsqueeze(0).contiguous() for part in state]
         outputs, hidden, cell = torch.lstm(inputs, first, weights, *_kernel_arguments())
         # Not squeeze(0): what torch.export writes out for older versions of torch has one dimension more.
         return outputs, (hidden.flatten(0, -2), cell.flatten(0, -2))
 
-    def _step(
-        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, LayerState]:
+    def _step(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
         hidden, cell = torch.lstm_cell(inputs.squeeze(1), state, *weights)
         return hidden.unsqueeze(1), (hidden, cell)
 
@@ -175,33 +165,28 @@ class GRULayer(RecurrentLayer):
     gate_count = 3  # reset, update, candidate: the order of torch's kernels
     state_names = ("hidden",)
 
-    def _padding_column(self) -> torch.Tensor:
+    def _padding_column(self) -> Tensor:
         column = self.weight_ih.new_zeros(self.weight_ih.shape[0], 1)
         column[self._gate_rows(1)] = SHUT  # update gate 1: the state stays as it is
         return column
 
     @torch.compiler.disable(reason=WHY_NOT_COMPILED)
-    def _run(
-        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, LayerState]:
+    def _run(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
         first = state[0].unsqueeze(0).contiguous()
         outputs, hidden = torch.gru(inputs, first, weights, *_kernel_arguments())
         return outputs, (hidden.squeeze(0),)
 
-    def _step(
-        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, LayerState]:
+    def _step(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
         hidden = torch.gru_cell(inputs.squeeze(1), state[0], *weights)
         return hidden.unsqueeze(1), (hidden,)
 
 
+# `cell_type` of the configuration, and the class it names.
 CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
-"""`cell_type` of the configuration, and the layer it means."""
 
 
 class SequenceDropout(nn.Module):
-    """
-    Dropout with one mask for all time steps of a row (Gal & Ghahramani 2016).
+    """Dropout with one mask for all time steps of a row (Gal & Ghahramani 2016).
 
     Args:
         probability: of a feature to be dropped for a whole row.
@@ -211,8 +196,8 @@ class SequenceDropout(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Takes and returns `(batch, time, size)`; does nothing in evaluation mode."""
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Take and return `(batch, time, size)`; do nothing in evaluation mode."""
         if not self.training or self.probability == 0:
             return inputs
         batch, _, size = inputs.shape
@@ -220,10 +205,11 @@ class SequenceDropout(nn.Module):
         return inputs * (kept.to(inputs.dtype) / (1 - self.probability))
 
     def extra_repr(self) -> str:
+        """What `print(model)` shows of it."""
         return f"probability={self.probability}"
 
 
-def is_loaded(parameter: torch.Tensor) -> bool:
+def is_loaded(parameter: Tensor) -> bool:
     """Whether transformers has filled the parameter from a checkpoint, so that it must not be drawn again."""
     return getattr(parameter, "_is_hf_initialized", False)
 

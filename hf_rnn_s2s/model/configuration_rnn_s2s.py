@@ -11,15 +11,16 @@ from typing import Any
 
 from .remote_code_rnn_s2s import CodeCarryingConfig
 
-# Sizes may be at most so large: more than any recurrent model has, and little enough for a mistyped or hostile
-# config.json to end here and not where the memory does.
+# Upper bounds of sizes: above those of any recurrent model, and low enough that a mistyped or hostile config.json is
+# refused before it takes all memory.
 MOST_TOKENS, WIDEST, MOST_LAYERS, MOST_HEADS = 10_000_000, 65_536, 1_000, 65_536
 MOST_PARAMETERS = 10**11  # of a model as a whole, whose sizes may each be allowed; in float32, 400 GB
-# What a model computes in; what is quantised says so in quantization_config.
+# What a model computes in; quantised weights are described by quantization_config.
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-LANGUAGES = ("source_lang", "target_lang")
+LANGUAGES = ("source_lang", "target_lang")  # fields that name a language
 LONGEST_LANGUAGE = 100  # characters, more than any code or name of a column has
-SWITCHES = ("tie_word_embeddings", "share_encoder_decoder_embeddings", "use_cache")
+SWITCHES = ("tie_word_embeddings", "share_encoder_decoder_embeddings", "use_cache")  # fields that are True or False
+# Fields that are a token id, and the vocabularies that must contain it.
 TOKEN_IDS = {
     "pad_token_id": "both",
     "unk_token_id": "both",
@@ -30,9 +31,10 @@ TOKEN_IDS = {
 
 
 def _option(default: Any, help: str, **rule: Any) -> Any:
-    """
-    A field of the architecture. What is said of it here is all that is said of it: the docstring of the configuration,
-    the arguments of training, the table of the README and the checks are made of it.
+    """A field of the architecture.
+
+    This is the only place that describes it: the docstring of the configuration, the arguments of training, the table
+    of the README and the checks are made of it.
 
     Args:
         default: in a new model.
@@ -44,9 +46,9 @@ def _option(default: Any, help: str, **rule: Any) -> Any:
 
 
 class RnnS2SConfig(CodeCarryingConfig):
-    """
-    Describes an encoder-decoder of recurrent layers with attention (Bahdanau et al. 2015, Luong et al. 2015,
-    Wu et al. 2016). All arguments are keywords.
+    """The architecture of an encoder-decoder of recurrent layers with attention.
+
+    It covers the models of Bahdanau et al. 2015, Luong et al. 2015 and Wu et al. 2016. All arguments are keywords.
 
     Args:
         {options}
@@ -57,21 +59,20 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     Raises:
         ValueError: for a value that is not allowed, or that contradicts another one. The message names the field.
-            Sizes and numbers of layers have an upper bound, and so has what they make together.
+            Sizes and numbers of layers have an upper bound, and so has the number of parameters they make together.
 
     The article this package set out to implement compares linearly mapped encoder outputs with the decoder state by
     their cosine and adds the weighted sum to that state:
     `RnnS2SConfig(attention_type="cosine", context_fusion="add")`.
 
     Example:
+        ```python
+        >>> from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 
-    ```python
-    >>> from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
-
-    >>> model = RnnS2SForConditionalGeneration(RnnS2SConfig(vocab_size=1000, hidden_size=64))
-    >>> model.config.attention_type
-    'general'
-    ```
+        >>> model = RnnS2SForConditionalGeneration(RnnS2SConfig(vocab_size=1000, hidden_size=64))
+        >>> model.config.attention_type
+        'general'
+        ```
     """
 
     model_type = "rnn_s2s"
@@ -187,12 +188,12 @@ class RnnS2SConfig(CodeCarryingConfig):
     use_cache: bool = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        # The library writes __init__, which fills in the default of encoder_layers before anything of ours is called.
-        # Here, what was given can still be told from that.
+        """Check the number of layers as given, before the generated `__init__` fills in its default."""
         _require_one_number_of_layers(kwargs)
         return super().__new__(cls)
 
     def __post_init__(self, **kwargs: Any) -> None:
+        """Fill in what follows from other fields, and check all values."""
         if self.share_encoder_decoder_embeddings is None:
             self.share_encoder_decoder_embeddings = self.decoder_vocab_size is None
         _require_dtype(self.dtype)
@@ -203,12 +204,11 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """
-        Builds a configuration from the content of a `config.json`.
+        """Build a configuration from the content of a `config.json`.
 
         Args:
             config_dict: the content.
-            kwargs: what takes the place of it; otherwise as for `PreTrainedConfig.from_dict`.
+            kwargs: values that override it; otherwise as for `PreTrainedConfig.from_dict`.
 
         Raises:
             ValueError: if it is that of another model type, or a value is not allowed.
@@ -223,9 +223,9 @@ class RnnS2SConfig(CodeCarryingConfig):
         return super().from_dict(config_dict, **kwargs)
 
     def check(self) -> None:
-        """
-        Checks all values against each other. The model does so again when it is built, for values that were
-        changed after the configuration was.
+        """Check all values, each by itself and against each other.
+
+        The model does so again when it is built, for values that were changed in the meantime.
 
         Raises:
             ValueError: naming the field and the allowed values.
@@ -236,16 +236,15 @@ class RnnS2SConfig(CodeCarryingConfig):
         self._check_contradictions()
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
-        """
-        This configuration as the library asks for it: that of one side, or of both if the two arguments are alike.
+        """The configuration of one side, or of both if the two arguments are equal, as transformers asks for it.
 
         Args:
             decoder: whether `vocab_size` and `num_hidden_layers` shall be those of the decoder.
             encoder: whether they shall be those of the encoder, as they are in this object.
 
         Returns:
-            This object, or a copy where a value differs. Where it is of both sides, `vocab_size` is the target's,
-            since `generate()` takes it for the vocabulary it writes, and `num_hidden_layers` the encoder's.
+            This object, or a copy where a value differs. For both sides, `vocab_size` is the target's, which
+            `generate()` takes for the vocabulary it writes, and `num_hidden_layers` the encoder's.
         """
         if encoder and not decoder:
             return self
@@ -258,7 +257,7 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     @property
     def target_vocab_size(self) -> int:
-        """Number of tokens that the decoder knows, whether or not the vocabulary is joint."""
+        """Number of target tokens, whether or not the vocabulary is joint."""
         return self.vocab_size if self.decoder_vocab_size is None else self.decoder_vocab_size
 
     @property
@@ -291,7 +290,7 @@ class RnnS2SConfig(CodeCarryingConfig):
             raise ValueError(f"initializer_range={spread!r} must be a finite number above 0.")
 
     def _check_number_of_parameters(self) -> None:
-        """Of the embeddings, and of recurrent layers with four gates and inputs as wide as their states."""
+        """Count the embeddings, and recurrent layers of four gates with inputs as wide as their states."""
         embeddings = (self.vocab_size + (self.decoder_vocab_size or 0)) * self.embedding_size
         layers = 8 * self.hidden_size**2 * (self.encoder_layers + self.decoder_layers)
         if embeddings + layers > MOST_PARAMETERS:
@@ -356,7 +355,7 @@ def _require_share(name: str, value: object) -> None:
 
 
 def _require_one_number_of_layers(values: dict[str, Any]) -> None:
-    """Raises if both names of the number of encoder layers are given, with different values."""
+    """Raise if both names of the number of encoder layers are given, with different values."""
     own, alias = values.get("encoder_layers"), values.get("num_hidden_layers")
     if own is not None and alias is not None and own != alias:
         raise ValueError(
@@ -366,45 +365,43 @@ def _require_one_number_of_layers(values: dict[str, Any]) -> None:
 
 
 def _require_dtype(dtype: Any) -> None:
-    """Raises unless it is None, or a type that the model computes in, as `config.json` or torch has it."""
+    """Raise unless it is None, or a type that the model computes in, as `config.json` or torch writes it."""
     name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
     if dtype is not None and name not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not known; allowed are {', '.join(DTYPES)}, or leave it out.")
 
 
 def _require_quantization(quantization: Any) -> None:
-    """Raises unless it is None, or says how the weights are quantised in the way of transformers, which reads an older
-    form, too."""
+    """Raise unless it is None, or names a method of quantization in a form that transformers reads."""
     if isinstance(quantization, dict):
-        says = "quant_method" in quantization or any(map(quantization.get, ("load_in_8bit", "load_in_4bit")))
+        names_method = "quant_method" in quantization or any(map(quantization.get, ("load_in_8bit", "load_in_4bit")))
     else:
-        says = hasattr(quantization, "quant_method")
-    if quantization is not None and not says:
+        names_method = hasattr(quantization, "quant_method")
+    if quantization is not None and not names_method:
         raise ValueError(
             f"quantization_config={quantization!r} does not say how the weights are quantised: it must be what a "
             "quantizer of transformers wrote, with its quant_method. Leave it out if they are not."
         )
 
 
+# The fields of the architecture.
 OPTIONS = {option.name: option for option in fields(RnnS2SConfig) if "help" in option.metadata}
-"""The fields of the architecture."""
+# What each field that names a class may be; `hf_rnn_s2s.register` adds to it.
 CHOICES: dict[str, tuple[str, ...]] = {
     name: option.metadata["choices"] for name, option in OPTIONS.items() if "choices" in option.metadata
 }
-"""What each field that names a class may be; `hf_rnn_s2s.register` adds to it."""
-BUILT_IN = dict(CHOICES)
-"""The same without classes of the user's own."""
+BUILT_IN = dict(CHOICES)  # the same without classes of the user's own
 
 
 def _described(option: Any) -> str:
-    """An entry of the docstring."""
+    """The entry of a field in the docstring of the configuration."""
     text = f"{option.name}: {option.metadata['help']} By default {option.default!r}."
     if "choices" in option.metadata:
         text += f" One of {', '.join(map(repr, option.metadata['choices']))}."
     return textwrap.fill(text, 119, initial_indent=" " * 4, subsequent_indent=" " * 8)
 
 
-if RnnS2SConfig.__doc__:  # python -OO has none
+if RnnS2SConfig.__doc__:  # None under python -OO
     RnnS2SConfig.__doc__ = inspect.cleandoc(RnnS2SConfig.__doc__).replace(
         "    {options}", "\n".join(map(_described, OPTIONS.values()))
     )

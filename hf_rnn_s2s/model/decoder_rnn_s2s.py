@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils.generic import can_return_tuple
 
@@ -18,20 +18,19 @@ from .cells_rnn_s2s import CELLS, SequenceDropout
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, rows_per_source
 from .inputs_rnn_s2s import boolean_mask, embed
-from .state_rnn_s2s import DecoderOutput, DecoderState, LayerState, Sources
+from .state_rnn_s2s import AttentionOutput, DecoderOutput, DecoderState, LayerState, Sources
 
 
 class RnnS2SDecoder(RnnS2SPart):
-    """
-    Writes the target with attention over the memory.
+    """Writes the target with attention over the memory.
 
     No layer waits for the context of the step before, so each runs a whole target in one fused call: with
-    `attention_layer="bottom"` the first layer reads embeddings only and its outputs are the queries (the attention
-    placement of GNMT's second version); with `"top"` the last layer's outputs are (Luong et al. 2015, section 3,
-    without input feeding). What a layer above the first one puts out is added to its input from the layer below,
-    without the context: a residual connection from the second layer on (Wu et al. 2016, section 3.1).
+    `attention_layer="bottom"` the first layer reads embeddings only and its outputs are the queries (the attention of
+    GNMT's second version); with `"top"` the last layer's outputs are (Luong et al. 2015, section 3, without input
+    feeding). From the second layer on, residual connections add a layer's input, without the context, to its output
+    (Wu et al. 2016, section 3.1).
 
-    A decoder of another wiring is derived from this one: `read_at_once` says what one step does, `first_state` what it
+    To wire a decoder differently, derive from this one: `read_at_once` says what one step does, `first_state` what it
     begins with, and `needs_steps` whether it needs the step before.
 
     Args:
@@ -62,7 +61,7 @@ class RnnS2SDecoder(RnnS2SPart):
         return build_attention(self.config, self.config.hidden_size, self.memory_size)
 
     def input_sizes(self) -> list[int]:
-        """How wide the inputs of each layer are."""
+        """Width of the inputs of each layer."""
         above = range(1, self.config.decoder_layers)
         return [self.config.embedding_size] + [
             self._fused_size() if layer > self.query_layer else self.config.hidden_size for layer in above
@@ -70,7 +69,7 @@ class RnnS2SDecoder(RnnS2SPart):
 
     @property
     def needs_steps(self) -> bool:
-        """Whether something needs what the step before has computed, so that a target is read step by step."""
+        """Whether a step needs what the one before has computed, so that the target is read step by step."""
         parts: list[Any] = [self.attention, *self.layers]
         return any(getattr(part, "needs_steps", False) for part in parts)
 
@@ -78,9 +77,9 @@ class RnnS2SDecoder(RnnS2SPart):
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: Tensor | None = None,
         encoder_outputs: RnnS2SEncoderOutput | None = None,
-        encoder_attention_mask: torch.Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
         past_key_values: RnnS2SCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
@@ -88,7 +87,8 @@ class RnnS2SDecoder(RnnS2SPart):
         output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """
+        """Read a target, or the next tokens of one.
+
         Args:
             input_ids: `(batch, target)`, the tokens that are not in the cache yet.
             attention_mask: `(batch, target)` or `(batch, past + target)`; the state passes over positions with 0.
@@ -99,16 +99,13 @@ class RnnS2SDecoder(RnnS2SPart):
             use_cache: whether to return a cache.
             output_attentions: whether to return the attention weights.
             output_hidden_states: whether to return the outputs of all layers.
+            kwargs: as in `RnnS2SModel.forward`, which also says what is raised.
 
         Returns:
             As last hidden state, `tanh(W [h; c])` `(batch, target, embedding)` (Luong et al. 2015, equation 5), which
             the output layer turns into logits; hidden states are the embeddings and each layer's outputs. With
             `output_attentions`, `attentions` is empty, since no layer attends to the target, and `cross_attentions`
             has one tensor `(batch, 1, target, source)`, or is empty without attention.
-
-        Raises:
-            TypeError: if the cache is of another kind, or an input of a dtype that the model does not read.
-            ValueError: if inputs are missing, or do not fit each other, the model or the vocabulary.
         """
         require_cache(past_key_values)
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
@@ -136,21 +133,20 @@ class RnnS2SDecoder(RnnS2SPart):
     def prepare(
         self,
         encoder_outputs: RnnS2SEncoderOutput,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: Tensor | None = None,
         cache: RnnS2SCache | None = None,
     ) -> Sources:
-        """
-        What the decoder looks at, with the keys of the cache if it has some.
+        """What the decoder attends to, with the keys of the cache if it has some.
 
         Raises:
             ValueError: if the memory, the mask `(sources, source)` or the cache do not fit each other or the model.
         """
-        memory = cast(torch.Tensor, encoder_outputs.last_hidden_state)
+        memory = cast(Tensor, encoder_outputs.last_hidden_state)
         mask = self._memory_mask(encoder_outputs, attention_mask)
         keys = None
         if cache is not None:
             self._require_own(cache, memory, memory.shape[0] * rows_per_source(encoder_outputs))
-            # A cache from elsewhere may have keys for every row where the memory is there once for several.
+            # A cache from elsewhere may have keys for every target row, and not for every source.
             keys = cache.keys if cache.keys is not None and cache.keys.shape[0] == memory.shape[0] else None
         ids = getattr(encoder_outputs, "source_ids", None)
         return Sources(memory, self.prepare_keys(memory) if keys is None else keys, mask, ids)
@@ -163,10 +159,8 @@ class RnnS2SDecoder(RnnS2SPart):
             return state
         return state._replace(attention=self.attention.first_state(sources.memory, state.rows))
 
-    def read(
-        self, embedded: torch.Tensor, state: DecoderState, sources: Sources
-    ) -> tuple[DecoderOutput, DecoderState]:
-        """Reads `(rows, time, embedding)`, at once or step by step as it must be. Nothing is checked here."""
+    def read(self, embedded: Tensor, state: DecoderState, sources: Sources) -> tuple[DecoderOutput, DecoderState]:
+        """Read `(rows, time, embedding)`, at once or step by step as `needs_steps` says. Nothing is checked here."""
         if embedded.shape[1] == 1 or not self.needs_steps:
             return self.read_at_once(embedded, state, sources)
         outputs = []
@@ -176,22 +170,16 @@ class RnnS2SDecoder(RnnS2SPart):
         return _joined(outputs), state
 
     def read_at_once(
-        self, embedded: torch.Tensor, state: DecoderState, sources: Sources
+        self, embedded: Tensor, state: DecoderState, sources: Sources
     ) -> tuple[DecoderOutput, DecoderState]:
-        """
-        Reads `(rows, time, embedding)` in one call per layer. Where `needs_steps` says so, the time is 1.
-
-        Args:
-            embedded: embedded tokens.
-            state: before the first of them.
-            sources: what is looked at.
+        """Read embedded tokens `(rows, time, embedding)` in one call per layer; with `needs_steps`, the time is 1.
 
         Returns:
-            What was computed of each of them, and the state after the last one.
+            What was computed of the tokens, and the state after the last one.
         """
         context = weights = None
         remembered = state.attention
-        layer_outputs: list[torch.Tensor] = []
+        layer_outputs: list[Tensor] = []
         states: list[LayerState] = []
         below = self.embedding_dropout(embedded)
         for index, layer in enumerate(self.layers):
@@ -206,38 +194,29 @@ class RnnS2SDecoder(RnnS2SPart):
         output = DecoderOutput(torch.tanh(self.output_projection(below)), weights, tuple(layer_outputs))
         return output, DecoderState(tuple(states), remembered, state.fed_back)
 
-    def attend(
-        self, queries: torch.Tensor, sources: Sources, remembered: Any = None
-    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        """
-        Args:
-            queries: `(rows, time, query)`.
-            sources: what is looked at.
-            remembered: the attention's part of the state.
+    def attend(self, queries: Tensor, sources: Sources, remembered: Any = None) -> AttentionOutput:
+        """Answer the queries `(rows, time, query)` of all target rows.
 
         Returns:
-            Contexts `(rows, time, memory)`, weights `(rows, heads, time, source)`, and what is remembered from now on.
+            Contexts `(rows, time, memory)`, weights `(rows, heads, time, source)`, and what the attention remembers.
         """
         count, (rows, time) = sources.memory.shape[0], queries.shape[:2]
-        # The rows of one source ask together, as if they were positions of one target: the memory is there once.
-        asked = queries.reshape(count, -1, queries.shape[-1])
-        context, weights, remembered = cast(Attention, self.attention)(asked, sources, remembered)
+        # The rows of a source become positions of one target, so that they share one copy of the memory.
+        joined = queries.reshape(count, -1, queries.shape[-1])
+        context, weights, remembered = cast(Attention, self.attention)(joined, sources, remembered)
         if weights.dim() == 3:  # of one head
             weights = weights.reshape(rows, 1, time, -1)
         else:
             weights = weights.unflatten(2, (-1, time)).transpose(1, 2).flatten(0, 1)
         return context.reshape(rows, time, -1), weights, remembered
 
-    def prepare_keys(self, memory: torch.Tensor) -> torch.Tensor | None:
-        """The attention's keys `(batch, source, key)`, made once of the memory; None without attention."""
+    def prepare_keys(self, memory: Tensor) -> Tensor | None:
+        """Compute the attention's keys `(batch, source, key)` of the memory; None without attention."""
         return None if self.attention is None else self.attention.prepare(memory)
 
     @staticmethod
     def require_rows_for(encoder_outputs: RnnS2SEncoderOutput | None, rows: int) -> None:
-        """
-        Raises:
-            ValueError: if these are not the outputs of an encoder for so many rows of the target.
-        """
+        """Raise a ValueError unless these are the outputs of an encoder for so many target rows."""
         if encoder_outputs is None or encoder_outputs.last_hidden_state is None:
             raise ValueError("encoder_outputs is missing: the decoder needs the memory and the final state.")
         sources = encoder_outputs.last_hidden_state.shape[0]
@@ -247,7 +226,7 @@ class RnnS2SDecoder(RnnS2SPart):
             raise ValueError(f"decoder_input_ids has {rows} rows, but the source has {sources}{times}.")
 
     def _fused_size(self) -> int:
-        """How wide the outputs of a layer are with the context."""
+        """Width of a layer's outputs joined with the context."""
         size = self.config.hidden_size
         if self.attention is None:
             return size
@@ -259,19 +238,12 @@ class RnnS2SDecoder(RnnS2SPart):
         return self.fusion.width(size, self.memory_size)
 
     def _read_in_chunks(
-        self,
-        embedded: torch.Tensor,
-        state: DecoderState,
-        sources: Sources,
-        mask: torch.Tensor | None = None,
-        single: bool = False,
+        self, embedded: Tensor, state: DecoderState, sources: Sources, mask: Tensor | None = None, single: bool = False
     ) -> Iterator[tuple[DecoderOutput, DecoderState]]:
-        """
-        The one loop over steps: what was read, and the state after it, of everything at once or of single tokens.
+        """Yield outputs and the state after them, of everything at once or of single tokens: the only loop over steps.
 
-        Args:
-            mask: `(rows, time)`, False where a row's state stays as it is; None if it moves on everywhere.
-            single: whether tokens are to be read one by one in any case.
+        `mask` `(rows, time)` is False where a row's state stays as it is; None means nowhere. `single` reads tokens
+        one by one in any case.
         """
         if mask is None and not single and not self.needs_steps:
             yield self.read_at_once(embedded, state, sources)
@@ -281,27 +253,23 @@ class RnnS2SDecoder(RnnS2SPart):
             state = after if mask is None else after.where(mask[:, step : step + 1], state)
             yield output, state
 
-    def _target_mask(
-        self, mask: torch.Tensor | None, embedded: torch.Tensor, keeps_cache: bool
-    ) -> torch.Tensor | None:
-        """Of the new tokens, `(rows, time)`; None where it makes no difference."""
+    def _target_mask(self, mask: Tensor | None, embedded: Tensor, keeps_cache: bool) -> Tensor | None:
+        """The mask of the new tokens, `(rows, time)`; None where it makes no difference."""
         if mask is None:
             return None
         mask = mask[:, -embedded.shape[1] :] if mask.dim() == 2 else mask
         mask = boolean_mask(mask, embedded.shape[:2], "decoder_attention_mask", "target")
         # Padding after a row's last token reaches no token; it matters only to a state that is kept. An exported graph
-        # cannot depend on the numbers.
+        # cannot depend on the values of a mask.
         if not torch.compiler.is_exporting() and (
             mask.all() or (not keeps_cache and bool((mask[:, :-1] | ~mask[:, 1:]).all()))
         ):
             return None
         return mask
 
-    def _memory_mask(
-        self, encoder_outputs: RnnS2SEncoderOutput, attention_mask: torch.Tensor | None
-    ) -> torch.Tensor | None:
-        """The mask `(batch, source)` of the memory, which is looked at, too."""
-        memory = cast(torch.Tensor, encoder_outputs.last_hidden_state)
+    def _memory_mask(self, encoder_outputs: RnnS2SEncoderOutput, attention_mask: Tensor | None) -> Tensor | None:
+        """The mask `(batch, source)` of the memory. The shape of the memory is checked, too."""
+        memory = cast(Tensor, encoder_outputs.last_hidden_state)
         if memory.dim() != 3 or memory.shape[-1] != self.memory_size:
             raise ValueError(
                 f"encoder_outputs has a last_hidden_state of the shape {tuple(memory.shape)}; this decoder reads "
@@ -313,13 +281,13 @@ class RnnS2SDecoder(RnnS2SPart):
             return None
         return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
 
-    def _require_own(self, cache: RnnS2SCache, memory: torch.Tensor, rows: int) -> None:
+    def _require_own(self, cache: RnnS2SCache, memory: Tensor, rows: int) -> None:
         require_rows(cache, rows)
         length = None if self.attention is None else memory.shape[1]
         parts = len(CELLS[self.config.cell_type].state_names)
         require_form(cache, self.config.decoder_layers, parts, self.config.hidden_size, length)
 
-    def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, torch.Tensor]:
+    def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, Tensor]:
         """The encoder's final states by name; none if there are none and the bridge does without."""
         own = CELLS[self.config.cell_type].state_names
         known = dict.fromkeys(name for cell in CELLS.values() for name in cell.state_names)
@@ -335,12 +303,12 @@ class RnnS2SDecoder(RnnS2SPart):
         return {name: part for name, part in given.items() if part is not None}
 
 
+# `decoder_type` of the configuration, and the class it names.
 DECODERS: dict[str, type[RnnS2SDecoder]] = {"residual": RnnS2SDecoder}
-"""`decoder_type` of the configuration, and the decoder it means."""
 
 
 def _joined(outputs: list[DecoderOutput]) -> DecoderOutput:
-    """What was computed of some chunks of the target, one after another."""
+    """Concatenate what was computed of successive chunks of the target."""
     if len(outputs) == 1:
         return outputs[0]
     weights = [output.weights for output in outputs if output.weights is not None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
@@ -20,9 +20,7 @@ from .padding_rnn_s2s import PaddedSource, UnpaddedSource
 
 @dataclass
 class RnnS2SEncoderOutput(ModelOutput):
-    """
-    Everything a decoder needs from an encoder, as tensors with the batch first, so that `generate()` can repeat them
-    for beams.
+    """Everything a decoder needs from an encoder, with the batch first, so that `generate()` can repeat it for beams.
 
     Args:
         last_hidden_state: the memory `(batch, source, memory)`, zero at padding. Its length need not be the input's.
@@ -31,32 +29,31 @@ class RnnS2SEncoderOutput(ModelOutput):
         final_cell: the same for the cell state; None for cells without one.
         attention_mask: `(batch, source)`, 1 at tokens; None if no row is padded.
         hidden_states: embeddings and the outputs of each layer, if asked for.
-        rows_per_source: how many rows of the target, one after another, belong to each row here; None means one.
-            `generate()` sets it where other models get a copy of their encoder's output for every beam.
+        rows_per_source: how many target rows, one after another, belong to each row here; None means one. `generate()`
+            sets it where other models get a copy of their encoder's output for every beam.
         source_ids: token ids `(batch, source)`, for a head that copies from the source.
     """
 
-    last_hidden_state: torch.Tensor | None = None
-    final_hidden: torch.Tensor | None = None
-    final_cell: torch.Tensor | None = None
-    attention_mask: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
+    last_hidden_state: Tensor | None = None
+    final_hidden: Tensor | None = None
+    final_cell: Tensor | None = None
+    attention_mask: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
     rows_per_source: int | None = None
-    source_ids: torch.Tensor | None = None
+    source_ids: Tensor | None = None
 
 
 class RnnS2SEncoder(RnnS2SPart):
-    """
-    Reads the source: one bidirectional layer (Schuster & Paliwal 1997), then layers that run forward with residual
-    connections (Wu et al. 2016, section 3.1).
+    """Reads the source: one bidirectional layer (Schuster & Paliwal 1997), then forward layers.
 
-    Any other encoder is called as this one is, with its main input and a mask, and has the same attributes.
+    The forward layers have residual connections (Wu et al. 2016, section 3.1). Any other encoder is called as this one
+    is, with its main input and a mask, and has the same attributes.
 
     Attributes:
         main_input_name: of the argument it reads, `input_ids`, or `input_features` `(batch, frames, features)`.
         memory_size: width of the memory.
         state_size: width of the final states; 0 if it gives none.
-        keeps_length: whether the memory has a place for every place of the input. One that does not gives a mask.
+        keeps_length: whether the memory has a position for every position of the input; otherwise it returns a mask.
     """
 
     def __init__(self, config: RnnS2SConfig) -> None:
@@ -77,33 +74,33 @@ class RnnS2SEncoder(RnnS2SPart):
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> RnnS2SEncoderOutput:
-        """
+        """Read a source.
+
         Args:
             input_ids: `(batch, source)`.
             attention_mask: `(batch, source)`, 1 at tokens and 0 at padding, which may stand anywhere. Without it,
                 padding is where `input_ids` has the padding id.
             inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
             output_hidden_states: whether to return the outputs of all layers.
+            kwargs: as in `RnnS2SModel.forward`.
 
         Returns:
             The memory `(batch, source, hidden)` in the order of the input, zero at padding, and the final states. A
             row of only padding gives zeros.
 
         Raises:
-            TypeError: for ids that are no integers, or embeddings of another dtype than the model.
-            ValueError: if neither or both of `input_ids` and `inputs_embeds` are given, if they are empty, if an id is
-                outside the vocabulary, if the mask has another shape, or if it is one of numbers to add to scores.
+            TypeError, ValueError: for inputs that `embed` refuses, and masks that `boolean_mask` refuses.
         """
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
         mask = self._source_mask(input_ids, attention_mask, embedded)
         source = UnpaddedSource() if mask is None else PaddedSource(mask)
         if mask is not None and inputs_embeds is not None:
-            # Whatever the caller left at padding, numbers that are no numbers included
+            # The caller's embeddings at padding may be anything, NaN included.
             embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
         dropped = self.embedding_dropout(embedded)
         forward, forward_state = self.forward_layer(source.forward_order(dropped), padding=source.padding)
@@ -127,32 +124,30 @@ class RnnS2SEncoder(RnnS2SPart):
             source_ids=input_ids if self.keeps_ids else None,
         )
 
-    def _source_mask(
-        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, embedded: torch.Tensor
-    ) -> torch.Tensor | None:
+    def _source_mask(self, input_ids: Tensor | None, attention_mask: Tensor | None, embedded: Tensor) -> Tensor | None:
         if attention_mask is None:
             if input_ids is None:
                 return None
             attention_mask = input_ids.ne(self.config.pad_token_id)
         mask = boolean_mask(attention_mask, embedded.shape[:2], "attention_mask", "source")
-        # Worth a look on the CPU, where it costs nothing; elsewhere it would wait for the device.
+        # Looked up on the CPU only: elsewhere it would wait for the device.
         unpadded = mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
         return None if unpadded else mask
 
 
+# `encoder_type` of the configuration, and the class it names.
 ENCODERS: dict[str, type[RnnS2SPart]] = {"bidirectional": RnnS2SEncoder}
-"""`encoder_type` of the configuration, and the encoder it means."""
 
 
 def rows_per_source(encoder_outputs: Any) -> int:
-    """How many rows of the target belong to one row of the source."""
+    """How many target rows belong to one row of the source."""
     return getattr(encoder_outputs, "rows_per_source", None) or 1
 
 
 def whole_encoder_outputs(outputs: Any, cell_type: str) -> Any:
-    """
-    The encoder's output from the tuple that it gives with `return_dict=False`, which leaves out what is None, or from
-    an output of another class, such as `BaseModelOutput`. Nothing that was passed is changed.
+    """Make an `RnnS2SEncoderOutput` of any encoder's output; nothing that was passed is changed.
+
+    That is a tuple, as from `return_dict=False`, without what is None, or another class, such as `BaseModelOutput`.
     """
     if isinstance(outputs, ModelOutput) and not isinstance(outputs, RnnS2SEncoderOutput):
         own = [field.name for field in fields(RnnS2SEncoderOutput)]

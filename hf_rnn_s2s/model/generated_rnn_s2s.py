@@ -1,16 +1,15 @@
-"""What `generate()` has written, as tensors: where each sequence ends, and where the model looked meanwhile."""
-
-from __future__ import annotations
+"""What `generate()` has written, as tensors: where each sequence ends, and where the model attended meanwhile."""
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
-def lengths_of_sequences(sequences: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
-    """
-    Of `(batch, sequences, time)`, the number of tokens up to and with the end token, `(batch, sequences)`. What
-    belongs to the decoder's prompt counts, whatever its ids are.
+def lengths_of_sequences(sequences: Tensor, settings: dict[str, Any]) -> Tensor:
+    """Lengths `(batch, sequences)` of `(batch, sequences, time)`, in tokens, the end token included.
+
+    The decoder's prompt counts, whatever its ids are.
     """
     end_ids = settings.get("eos_token_id")
     end_ids = end_ids if isinstance(end_ids, (list, tuple)) else [] if end_ids is None else [end_ids]
@@ -28,14 +27,13 @@ def lengths_of_sequences(sequences: torch.Tensor, settings: dict[str, Any]) -> t
     return torch.where(is_end.any(-1), first_end, last) + 1
 
 
-def attention_of_sequences(generated: Any) -> torch.Tensor:
-    """
-    The attention that each returned sequence was written with, `(sequences, target, source)` in float32.
+def attention_of_sequences(generated: Any) -> Tensor:
+    """The attention that each returned sequence was written with, `(sequences, target, source)` in float32.
 
     `generate()` gives, for every step and layer, `(beams, heads, query, source)`. We read the last layer, the mean of
     the heads, and the last query, which is the one that chose the step's token (without a cache, or with a prompt,
-    there are earlier ones). A beam search moves hypotheses between beams: `beam_indices` tells which one a token
-    came from.
+    there are earlier ones). A beam search moves hypotheses between beams: `beam_indices` says which beam a token came
+    from.
     """
     if not generated.cross_attentions or any(not step or step[-1] is None for step in generated.cross_attentions):
         raise ValueError(
@@ -46,12 +44,12 @@ def attention_of_sequences(generated: Any) -> torch.Tensor:
     beam_indices = generated.get("beam_indices")
     if beam_indices is None:
         return steps.transpose(0, 1)
-    # -1 stands behind the end of a sequence, where there is nothing to read: any row does
+    # Behind the end of a sequence stands -1; what is read there is cut off later, so any row will do.
     return steps[torch.arange(beam_indices.shape[1], device=steps.device), beam_indices.clamp(min=0)]
 
 
-def put_back(values: torch.Tensor, rows: torch.Tensor, is_blank: torch.Tensor) -> torch.Tensor:
-    """Puts `(len(rows), ...)` back in its places among the `(batch, ...)` rows, and zeros in the blank ones."""
+def put_back(values: Tensor, rows: Tensor, is_blank: Tensor) -> Tensor:
+    """Put `(len(rows), ...)` back in its places among the `(batch, ...)` rows, and zeros in the blank ones."""
     if not is_blank.any():
         return values
     full = values.new_zeros(len(is_blank), *values.shape[1:])
@@ -59,7 +57,7 @@ def put_back(values: torch.Tensor, rows: torch.Tensor, is_blank: torch.Tensor) -
     return full
 
 
-def blank_outputs(input_tensors: dict[str, torch.Tensor], sequences: int) -> dict[str, torch.Tensor]:
+def blank_outputs(input_tensors: dict[str, Tensor], sequences: int) -> dict[str, Tensor]:
     """What a batch of nothing but blank texts gives, without running the model."""
     batch, source = input_tensors["input_ids"].shape
     return {

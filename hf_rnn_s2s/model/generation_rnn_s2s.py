@@ -1,13 +1,11 @@
 """How `generate()` of transformers works with a recurrent decoder."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin
 
 from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
@@ -26,10 +24,11 @@ class RnnS2SGenerationMixin(GenerationMixin):
     training: bool
     runtime: Any
 
-    def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """
-        As `GenerationMixin.generate`. With the package `hf_rnn_s2s` imported, greedy and beam search that return token
-        ids alone are faster, with the same result, and take two more arguments, `shortlist` and `step_graphs`.
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Generate as `GenerationMixin.generate` does.
+
+        With the package `hf_rnn_s2s` imported, greedy and beam search that return token ids alone are faster, with the
+        same result, and take two more arguments, `shortlist` and `step_graphs`.
 
         Raises:
             ValueError: for a shortlist or graphs without the package; with it, for settings that make no sense and for
@@ -51,9 +50,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
         past_key_values: RnnS2SCache | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """
-        What `generate()` passes to `forward`: of the target `input_ids` `(batch, past + target)`, only what the cache
-        has not read.
+        """Pass to `forward`, of the target `input_ids` `(batch, past + target)`, only what the cache has not read.
 
         Raises:
             ValueError: if there is nothing new.
@@ -72,14 +69,14 @@ class RnnS2SGenerationMixin(GenerationMixin):
         )
 
     def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
-        """Reads the generation settings of a checkpoint, as in `GenerationMixin`, for `from_pretrained`.
+        """Read the generation settings of a checkpoint for `from_pretrained`, as in `GenerationMixin`.
 
         Raises:
             ValueError: for a setting of another kind than it must be, or a file without settings.
         """
         try:
             super().adjust_generation_fn(*args, **kwargs)  # type: ignore[misc]
-        except (AttributeError, TypeError):  # of a comparison of a text and a number, which does not tell of what
+        except (AttributeError, TypeError):  # from comparing a text with a number, without the name of the setting
             if self.runtime is not None:
                 self.runtime.check_generation_file(*args, **kwargs)
             raise
@@ -87,7 +84,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
     def _prepare_generated_length(
         self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
     ) -> GenerationConfig:
-        # A caller's max_new_tokens wins over max_length. Where that is the model's own, no warning of both is due.
+        # A caller's max_new_tokens overrides max_length; if that is the model's own, no warning of both is due.
         is_own = generation_config.max_length == self.generation_config.max_length
         may_differ = has_default_max_length or (generation_config.max_new_tokens is not None and is_own)
         return super()._prepare_generated_length(generation_config, may_differ, *args, **kwargs)  # type: ignore[misc]
@@ -104,7 +101,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
             return super()._expand_inputs_for_generation(  # type: ignore[misc]
                 expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
             )
-        # The sources stay as they are: all beams of a sentence look at the same.
+        # The sources are not repeated: all beams of a sentence attend to the same memory.
         of_sources = {"encoder_outputs": encoded, "attention_mask": model_kwargs.pop("attention_mask", None)}
         if expand_size > 1:
             repeats = expand_size * rows_per_source(encoded)

@@ -1,23 +1,15 @@
-"""What is passed to a model, looked at before any kernel is: ids, embeddings and masks."""
-
-from __future__ import annotations
+"""Checks of what is passed to a model, before any kernel runs: ids, embeddings and masks."""
 
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-def embed(
-    embedding: nn.Module,
-    ids: torch.Tensor | None,
-    embeds: torch.Tensor | None,
-    ids_name: str,
-    embeds_name: str,
-) -> torch.Tensor:
-    """
-    Looks up ids `(batch, length)`, or takes `(batch, length, embedding)` as it is. The embedding is one of torch, or
-    what somebody put around it, such as an adapter.
+def embed(embedding: nn.Module, ids: Tensor | None, embeds: Tensor | None, ids_name: str, embeds_name: str) -> Tensor:
+    """Look up ids `(batch, length)`, or return embeddings `(batch, length, embedding)` as they are.
+
+    `embedding` is one of torch, or what somebody put around it, such as an adapter.
 
     Raises:
         TypeError: for ids that are no integers, or embeddings of another dtype than the model.
@@ -25,8 +17,8 @@ def embed(
     """
     if (ids is None) == (embeds is None):
         raise ValueError(f"Pass either {ids_name} or {embeds_name}, and not both.")
-    weight = cast(torch.Tensor, embedding.weight)
-    vocabulary_size, width = weight.shape  # what an adapter around the embedding has, too
+    weight = cast(Tensor, embedding.weight)
+    vocabulary_size, width = weight.shape  # an adapter around the embedding has these, too
     if isinstance(embedding, nn.Embedding):
         vocabulary_size, width = embedding.num_embeddings, embedding.embedding_dim
     if ids is not None:
@@ -48,7 +40,7 @@ def embed(
     return embeds
 
 
-def _check_shape(inputs: torch.Tensor, expected: str, name: str) -> None:
+def _check_shape(inputs: Tensor, expected: str, name: str) -> None:
     if inputs.dim() != len(expected.split(",")):
         raise ValueError(f"{name} has the shape {tuple(inputs.shape)}; it must be {expected}.")
     if inputs.shape[0] == 0:
@@ -57,12 +49,13 @@ def _check_shape(inputs: torch.Tensor, expected: str, name: str) -> None:
         raise ValueError(f"{name} has no tokens: its length is 0. Give every row at least one, such as the end token.")
 
 
-def check_ids(ids: torch.Tensor, vocabulary_size: int, name: str) -> None:
-    """
+def check_ids(ids: Tensor, vocabulary_size: int, name: str) -> None:
+    """Check token ids of any shape.
+
     Raises:
         TypeError: if the ids are no integers.
-        ValueError: for an id below 0 or outside the vocabulary. Only for tensors on the CPU: on other devices every
-            look at the numbers would wait for the device, which reports a wrong id itself.
+        ValueError: for an id below 0 or outside the vocabulary. Only for tensors on the CPU: on other devices the
+            check would wait for the device, which reports a wrong id itself.
     """
     if ids.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"{name} is of {ids.dtype}; token ids are integers: pass {name}.long().")
@@ -81,30 +74,25 @@ def check_ids(ids: torch.Tensor, vocabulary_size: int, name: str) -> None:
     )
 
 
-def boolean_mask(mask: torch.Tensor, shape: torch.Size, name: str, side: str) -> torch.Tensor:
-    """
-    A mask of 1 at tokens and 0 at padding, as True and False.
+def boolean_mask(mask: Tensor, shape: torch.Size, name: str, side: str) -> Tensor:
+    """Turn a mask of 1 at tokens and 0 at padding into True and False.
 
     Args:
         mask: `(batch, source)` or `(batch, target)`.
-        shape: what its shape must be.
+        shape: the shape it must have.
         name: of the mask, for errors.
         side: "source" or "target".
 
     Raises:
-        ValueError: if it has another shape, or for a mask of numbers to add to scores, 0 at tokens and very low at
-            padding. The latter only on the CPU.
+        ValueError: if it has another shape, or, on the CPU, for a mask of numbers to add to scores, 0 at tokens and
+            very low at padding.
     """
     if mask.shape != shape:
         raise ValueError(
             f"{name} has the shape {tuple(mask.shape)}, but the {side} is {tuple(shape)}: (batch, {side})."
         )
-    if (
-        mask.is_floating_point()
-        and mask.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and (mask < 0).any()
-    ):
+    can_look = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    if can_look and mask.is_floating_point() and (mask < 0).any():
         raise ValueError(
             f"{name} has numbers below 0; it is 1 at tokens and 0 at padding, not a number to add to scores."
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
@@ -29,7 +29,7 @@ logger = logging.get_logger(__name__)
 class RnnS2SModel(RnnS2SPreTrainedModel):
     """Encoder and decoder without an output layer."""
 
-    # Of a checkpoint that has one, and its bias, that is as it should be.
+    # A checkpoint may have an output layer, which this model does without.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 
     def __init__(self, config: RnnS2SConfig) -> None:
@@ -53,13 +53,11 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         return bool(self.config.share_encoder_decoder_embeddings) and hasattr(self.encoder, "embed_tokens")
 
     def get_input_embeddings(self) -> nn.Module:
-        """The source embeddings, which are the target's too if the two share one matrix; the target's where the source
-        has no tokens."""
+        """The source embeddings, which may be the target's too; the target's where the source has no tokens."""
         return getattr(self.encoder, "embed_tokens", self.decoder.embed_tokens)
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """
-        Replaces the source embeddings, and with them the target's if the two share one matrix.
+        """Replace the source embeddings, and with them the target's if the two share one matrix.
 
         Raises:
             ValueError: if they are not as wide as `config.embedding_size`.
@@ -76,8 +74,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             self.decoder.embed_tokens = value
 
     def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
-        """
-        Changes the size of a separate target vocabulary; `resize_token_embeddings` changes the source only then.
+        """Resize a separate target vocabulary; `resize_token_embeddings` then resizes the source only.
 
         Raises:
             ValueError: if source and target share their embeddings, or for a number below 1.
@@ -96,9 +93,9 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: Tensor | None = None,
         decoder_input_ids: torch.LongTensor | None = None,
-        decoder_attention_mask: torch.Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
         encoder_outputs: RnnS2SEncoderOutput | Sequence[Any] | None = None,
         past_key_values: RnnS2SCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
@@ -109,7 +106,8 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         input_features: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
-        """
+        """Encode a source, and decode a target given the source.
+
         Args:
             input_ids: source `(batch, source)`.
             attention_mask: `(batch, source)`, 1 at tokens; padding may stand anywhere.
@@ -125,6 +123,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             output_hidden_states: whether to return the outputs of every layer.
             input_features: source `(batch, frames, features)`, for an encoder that reads features; its mask is
                 `(batch, frames)`.
+            kwargs: `return_dict=False` returns a tuple; anything else is ignored.
 
         Returns:
             The decoder's last hidden state `(batch, target, embedding)` and what was asked for.
@@ -140,7 +139,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
         if encoded is None:
             encoded = self._encode(input_ids, inputs_embeds, input_features, attention_mask, output_hidden_states)
-            memory_mask = None  # that of the encoder's output
+            memory_mask = None  # the encoder's output has the mask
         else:
             memory_mask = self.memory_mask(attention_mask)
         decoded = self.decoder(
@@ -165,16 +164,16 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             encoder_hidden_states=encoded.hidden_states,
         )
 
-    def memory_mask(self, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
-        """What a mask of the input says of the memory: the same where the encoder keeps the length, else nothing."""
+    def memory_mask(self, attention_mask: Tensor | None) -> Tensor | None:
+        """The mask of the memory: that of the input where the encoder keeps the length, else None."""
         return attention_mask if self.encoder.keeps_length else None
 
     def _encode(
         self,
-        input_ids: torch.Tensor | None,
-        inputs_embeds: torch.Tensor | None,
-        input_features: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
+        input_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        input_features: Tensor | None,
+        attention_mask: Tensor | None,
         output_hidden_states: bool | None,
     ) -> RnnS2SEncoderOutput:
         named = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "input_features": input_features}
@@ -217,12 +216,12 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         return tied
 
     @can_return_tuple
-    def forward(
+    def forward(  # noqa: D417 - the other arguments are described in RnnS2SModel
         self,
         input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: Tensor | None = None,
         decoder_input_ids: torch.LongTensor | None = None,
-        decoder_attention_mask: torch.Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
         encoder_outputs: RnnS2SEncoderOutput | Sequence[Any] | None = None,
         past_key_values: RnnS2SCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
@@ -231,14 +230,13 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        num_items_in_batch: torch.Tensor | int | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: Tensor | int | None = None,
         return_logits: bool | None = None,
         input_features: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
-        """
-        Takes the arguments of `RnnS2SModel.forward` and these:
+        """Compute logits, and the loss if there are labels; takes the arguments of `RnnS2SModel.forward` and these.
 
         Args:
             labels: `(batch, target)`, the target tokens with -100 where they do not count. Without decoder inputs, the
@@ -254,16 +252,15 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             token, with `config.label_smoothing` in training mode only. It is 0 if no label counts.
 
         Example:
+            ```python
+            >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        ```python
-        >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-        >>> model = AutoModelForSeq2SeqLM.from_pretrained("outputs/demo")
-        >>> tokenizer = AutoTokenizer.from_pretrained("outputs/demo")
-        >>> batch = tokenizer(["two hours"], text_target=["2小时"], return_tensors="pt")
-        >>> model(**batch).loss.item() < 1
-        True
-        ```
+            >>> model = AutoModelForSeq2SeqLM.from_pretrained("outputs/demo")
+            >>> tokenizer = AutoTokenizer.from_pretrained("outputs/demo")
+            >>> batch = tokenizer(["two hours"], text_target=["2小时"], return_tensors="pt")
+            >>> model(**batch).loss.item() < 1
+            True
+            ```
         """
         if labels is not None:
             use_cache = False
@@ -311,26 +308,23 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         )
 
     def skip_logits_in_training(self, skip: bool = True) -> None:
-        """
-        Trains without logits from now on: in training mode with labels, `forward` returns the loss alone, in the
-        place of logits None. That is faster and takes less memory, since the loss is computed in blocks and nothing
-        of the size `(batch, target, vocabulary)` is kept. Losses, gradients and evaluation stay the same.
+        """Train without logits from now on: in training mode with labels, `forward` returns the loss, and logits None.
 
-        It is said of this object, like `gradient_checkpointing_enable`, and is not saved with it. Call it before a
-        `Seq2SeqTrainer` or a loop of your own that reads nothing but the loss; `forward(return_logits=...)` wins.
+        That is faster and takes less memory: the loss is computed in blocks, and nothing of the size
+        `(batch, target, vocabulary)` is kept. Losses, gradients and evaluation stay the same.
 
-        Args:
-            skip: False takes it back.
+        Like `gradient_checkpointing_enable` it concerns this object and is not saved with it. Call it before a
+        `Seq2SeqTrainer` or a loop of your own that reads only the loss; `forward(return_logits=...)` overrides it, and
+        `skip=False` takes it back.
         """
         self._skips_logits = skip
 
     def untie_embeddings(self) -> None:
-        """
-        Gives the source's embeddings, the target's and the output layer a matrix each, where they share one. They
-        compute what they did; from now on they may go different ways, and the configuration says so.
+        """Give the source's embeddings, the target's and the output layer a matrix each, where they share one.
 
-        Needed before an adapter for the embeddings is put around the model that shall be merged into them later: each
-        of the three has its own then, and a shared matrix would take in all of them.
+        The results stay the same; from now on each can be trained by itself, and the configuration says so. Needed
+        before an adapter for the embeddings is put around the model that shall be merged into them later: each of the
+        three then has its own, and a shared matrix would take in all of them.
 
         Raises:
             TypeError: if one of them has an adapter already.
@@ -349,10 +343,10 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         self.all_tied_weights_keys = self.model.all_tied_weights_keys = {}
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """
-        As in `PreTrainedModel`. An output layer that is tied to the embeddings of the target is saved as such, with a
-        warning where the configuration says that it is not: it takes `untie_embeddings` to make two matrices of one,
-        and PEFT writes so where the output layer is not tied to the embeddings of the source.
+        """Save as in `RnnS2SPreTrainedModel`; an output layer tied to the target's embeddings is saved as tied.
+
+        It warns if the configuration denies the tie, as PEFT makes it do where the output layer is not tied to the
+        source's embeddings: only `untie_embeddings` makes two matrices of one.
         """
         saved, weight = self, getattr(self.lm_head, "weight", None)
         is_tied = weight is not None and weight is self.model.decoder.embed_tokens.weight
@@ -367,25 +361,19 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         super(RnnS2SForConditionalGeneration, saved).save_pretrained(save_directory, *args, **kwargs)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
-        """The labels `(batch, target)` moved right by one, behind the start token, with padding in place of -100."""
+        """Shift labels `(batch, target)` right by one, behind the start token, with padding in place of -100."""
         start = labels.new_full((labels.shape[0], 1), self.config.decoder_start_token_id)
         shifted = torch.cat([start, labels[:, :-1]], dim=1)
         return cast(torch.LongTensor, shifted.masked_fill(shifted == IGNORED_LABEL, self.config.pad_token_id))
 
     def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
-        """
-        Changes the size of a separate target vocabulary, the output layer with it; `resize_token_embeddings` changes
-        the source only then.
-
-        Raises:
-            ValueError: if source and target share their embeddings, or for a number below 1.
-        """
+        """As in `RnnS2SModel`; the output layer is resized, too."""
         embeddings = self.model.resize_decoder_token_embeddings(new_num_tokens)
         self.lm_head = self._get_resized_lm_head(self.lm_head, new_num_tokens)
         self.tie_weights()
         return embeddings
 
-    def _sources(self, input_ids: torch.Tensor | None, encoder_outputs: Any, memory: torch.Tensor) -> Sources:
+    def _sources(self, input_ids: Tensor | None, encoder_outputs: Any, memory: Tensor) -> Sources:
         """What a head may want to know of the sources."""
         ids = None
         if self.output_head.needs_source_ids:
@@ -402,11 +390,11 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         self,
         output: DecoderOutput,
         sources: Sources,
-        labels: torch.Tensor,
-        num_items_in_batch: torch.Tensor | int | None,
-        logits: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Of decoder outputs, or of their logits `(batch, target, vocabulary)` if some are there already."""
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None,
+        logits: Tensor | None,
+    ) -> Tensor:
+        """The loss of decoder outputs, or of their logits `(batch, target, vocabulary)` if there are any already."""
         hidden = output.last_hidden_state
         if hidden.shape[:2] != labels.shape:
             raise ValueError(
@@ -422,13 +410,13 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             total = self.output_head.loss(self.lm_head, output, sources, labels, smoothing, logits)
         if num_items_in_batch is None:
             num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
-        elif isinstance(num_items_in_batch, torch.Tensor):
+        elif isinstance(num_items_in_batch, Tensor):
             num_items_in_batch = num_items_in_batch.to(total.device)
         # Without any label that counts the sum is 0, and so is the loss
         return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
 
-def _check_labels(labels: torch.Tensor, source: torch.Tensor | None, vocabulary_size: int) -> None:
+def _check_labels(labels: Tensor, source: Tensor | None, vocabulary_size: int) -> None:
     if labels.dim() != 2 or labels.shape[1] == 0:
         raise ValueError(
             f"labels has the shape {tuple(labels.shape)}; it must be (batch, target), with a token or more."

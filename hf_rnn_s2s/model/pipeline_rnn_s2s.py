@@ -1,20 +1,19 @@
 """The translation pipeline: text in, text out, and the attention between the two on request."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import Pipeline, PreTrainedModel
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from .generated_rnn_s2s import attention_of_sequences, blank_outputs, lengths_of_sequences, put_back
 from .remote_code_rnn_s2s import model_to_share
 
-# What `generate()` would use where nobody has set a limit is 20 tokens, which cuts ordinary sentences without a word.
+# The default of `generate()`, 20 tokens, cuts ordinary sentences without a warning.
 DEFAULT_MAX_NEW_TOKENS = 256
 LENGTH_LIMITS = ("max_new_tokens", "max_length")
 # Two white-space characters or more, or one that is no kind of space: a tab, a line break, a separator of control.
@@ -22,13 +21,12 @@ NOT_ONE_SPACE = re.compile(r"\s{2,}|[\t-\r\x1c-\x1f\x85\u2028\u2029]")
 
 
 class RnnTranslationPipeline(Pipeline):
-    """
-    Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
+    """Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
 
     It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
     `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
-    Where the package `hf_rnn_s2s` is imported, the pipeline of the same name there stands for this one: it translates
-    the same, faster, and says more of what goes wrong.
+    Where the package `hf_rnn_s2s` is imported, its pipeline of the same name replaces this one: it translates the
+    same, faster, and says more of what goes wrong.
 
     Raises:
         ValueError: if the model is no encoder-decoder that generates text, there is no tokenizer, or the tokenizer
@@ -51,28 +49,30 @@ class RnnTranslationPipeline(Pipeline):
         _require_translation_model(self.model, self.tokenizer)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """
-        Translates one text or many; what comes out is in the order of what went in. Each argument but the first can
-        also be given when the pipeline is built.
+        """Translate one text or many; what comes out is in the order of what went in.
+
+        Each argument but the first can also be given when the pipeline is built.
 
         Args:
             inputs: a text, a list of texts, or a generator or dataset of texts (`KeyDataset(dataset, "column")`).
+            args: as in `Pipeline`.
+            kwargs: those below; anything else goes to `generate()`: `num_beams`, `num_return_sequences`,
+                `max_new_tokens`…
             batch_size: the most texts that go through the model together; the translations do not depend on it.
-            squeeze_whitespace: whether to put one space in the place of every run of white space, line breaks and
-                tabs among it, and none at the ends of a text; by default yes. The model knows little else from
-                training. A single no-break space, thin space or ideographic space stays.
+            squeeze_whitespace: whether to put one space in place of every run of white space, line breaks and tabs
+                included, and none at the ends of a text; by default yes. The model knows little else from training. A
+                single no-break space, thin space or ideographic space stays.
             truncation: whether to cut a text to the tokenizer's `model_max_length`; by default yes. Where the
                 tokenizer has no limit, nothing is cut.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
             return_tensors: whether to give `translation_token_ids`, the generated ids `(target,)` from the start token
                 to the end token.
             return_attentions: whether to give `source_tokens`, `target_tokens`, and `attention`, a float32 tensor
-                `(target, source)`: row `t` is where the model looked when it wrote target token `t`, and sums to 1.
-                Both lists of tokens contain the end token where the model saw or wrote one; the start token of the
-                decoder is not in them.
+                `(target, source)`: row `t` is where the model attended when it wrote target token `t`, and sums to 1.
+                Both lists of tokens contain the end token where the model read or wrote one, but not the decoder's
+                start token.
             clean_up_tokenization_spaces: whether to take out spaces before punctuation; by default not.
             stop_sequence: a text at which generation stops, the same as `stop_strings`.
-            generate_kwargs: anything else goes to `generate()`: `num_beams`, `num_return_sequences`, `max_new_tokens`…
 
         Returns:
             For one text, a list with one dictionary for each returned sequence. For a list of texts, a list of
@@ -91,10 +91,10 @@ class RnnTranslationPipeline(Pipeline):
     def save_pretrained(
         self, save_directory: str | os.PathLike, carry_code: bool | None = None, **kwargs: Any
     ) -> None:
-        """
-        Saves model and tokenizer with the code they need, so that `pipeline("translation", model=save_directory,
-        trust_remote_code=True)` works where this package is not installed. The model itself does not change. A model
-        of another kind is saved without code.
+        """Save model and tokenizer with the code they need, so that they load where this package is not installed.
+
+        `pipeline("translation", model=save_directory, trust_remote_code=True)` loads them there. The model itself does
+        not change. A model of another kind is saved without code.
 
         Args:
             save_directory: the folder.
@@ -140,8 +140,8 @@ class RnnTranslationPipeline(Pipeline):
 
     def preprocess(  # type: ignore[override]
         self, input_: str, truncation: bool | str = True, squeeze_whitespace: bool = True
-    ) -> dict[str, torch.Tensor]:
-        """One text to `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
+    ) -> dict[str, Tensor]:
+        """Turn one text into `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
         text = squeezed(input_) if squeeze_whitespace else input_
         has_limit = self.tokenizer.model_max_length < LARGE_INTEGER
         settings = {"truncation": truncation if has_limit else False, "return_token_type_ids": False}
@@ -149,14 +149,14 @@ class RnnTranslationPipeline(Pipeline):
         return {**encoded, "is_blank": torch.tensor([not text.strip()])}
 
     def _forward(  # type: ignore[override]
-        self, input_tensors: dict[str, torch.Tensor], return_attentions: bool = False, **generate_kwargs: Any
-    ) -> dict[str, torch.Tensor]:
-        """
-        Generates for the rows that are not blank.
+        self, input_tensors: dict[str, Tensor], return_attentions: bool = False, **generate_kwargs: Any
+    ) -> dict[str, Tensor]:
+        """Generate for the rows that are not blank.
 
-        Returns the inputs, `output_ids` `(batch, sequences, time)` and how many of them are no padding, `lengths`
-        `(batch, sequences)`; with `return_attentions` also `attention` `(batch, sequences, target, source)`, where
-        `target` is `time` without the decoder's prompt. Blank rows have the length 0.
+        Returns:
+            The inputs, `output_ids` `(batch, sequences, time)` and how many of them are no padding, `lengths`
+            `(batch, sequences)`; with `return_attentions` also `attention` `(batch, sequences, target, source)`, where
+            `target` is `time` without the decoder's prompt. Blank rows have the length 0.
         """
         is_blank = input_tensors["is_blank"]
         rows = (~is_blank).nonzero().squeeze(1)
@@ -169,7 +169,7 @@ class RnnTranslationPipeline(Pipeline):
             attention_mask=input_tensors["attention_mask"][rows],
             **self._generate_arguments(generate_kwargs, settings, return_attentions),
         )
-        sequences = generated if isinstance(generated, torch.Tensor) else generated.sequences
+        sequences = generated if isinstance(generated, Tensor) else generated.sequences
         sequences = sequences.unflatten(0, (len(rows), -1))
         lengths = lengths_of_sequences(sequences, settings)
         outputs = {
@@ -183,18 +183,18 @@ class RnnTranslationPipeline(Pipeline):
         return outputs
 
     def _generate(self, settings: dict[str, Any], **arguments: Any) -> Any:
-        """As `generate()` of the model; the settings are all that somebody made."""
+        """Call `generate()` of the model. `settings` are those that somebody made, in whatever way."""
         return self.model.generate(**arguments)
 
     def postprocess(  # type: ignore[override]
         self,
-        model_outputs: dict[str, torch.Tensor],
+        model_outputs: dict[str, Tensor],
         return_text: bool = True,
         return_tensors: bool = False,
         return_attentions: bool = False,
         clean_up_tokenization_spaces: bool = False,
     ) -> list[dict[str, Any]]:
-        """The outputs of one text, `(1, sequences, ...)`, to one dictionary for each returned sequence."""
+        """Turn the outputs of one text, `(1, sequences, ...)`, into one dictionary for each returned sequence."""
         records = []
         for number, padded in enumerate(model_outputs["output_ids"][0]):
             token_ids = padded[: int(model_outputs["lengths"][0, number])]
@@ -205,9 +205,8 @@ class RnnTranslationPipeline(Pipeline):
                 record["translation_text"] = self._text(token_ids, clean_up_tokenization_spaces)
             if return_attentions:
                 attention = model_outputs["attention"][0, number]
-                record.update(
-                    self._alignment(model_outputs, token_ids, attention, prompt=len(padded) - len(attention))
-                )
+                prompt = len(padded) - len(attention)
+                record.update(self._alignment(model_outputs, token_ids, attention, prompt))
             records.append(record)
         return records
 
@@ -228,7 +227,7 @@ class RnnTranslationPipeline(Pipeline):
         arguments = {"tokenizer": self._target_tokenizer, **given}
         if given.get("generation_config") is None:
             return {**arguments, **needed}
-        # generate() wants the settings in one place, and the caller's object is not ours to change
+        # generate() takes settings from one place only; the caller's object is not changed.
         arguments["generation_config"] = copy.deepcopy(given["generation_config"])
         arguments["generation_config"].update(**needed)
         return arguments
@@ -238,13 +237,13 @@ class RnnTranslationPipeline(Pipeline):
         """The tokenizer of what the model writes, where source and target have separate vocabularies."""
         return getattr(self.tokenizer, "target_tokenizer", self.tokenizer)
 
-    def _text(self, token_ids: torch.Tensor, clean_up: bool) -> str:
+    def _text(self, token_ids: Tensor, clean_up: bool) -> str:
         text = self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        # decode() ignores its own argument where the tokenizer is one of byte pairs
+        # decode() ignores its argument clean_up_tokenization_spaces for byte-pair tokenizers.
         return self._target_tokenizer.clean_up_tokenization(text) if clean_up else text
 
     def _alignment(
-        self, model_outputs: dict[str, torch.Tensor], token_ids: torch.Tensor, attention: torch.Tensor, prompt: int
+        self, model_outputs: dict[str, Tensor], token_ids: Tensor, attention: Tensor, prompt: int
     ) -> dict[str, Any]:
         """Source tokens, target tokens and the attention `(target, source)` between them, all without padding."""
         is_source = model_outputs["attention_mask"][0].bool()
@@ -257,25 +256,22 @@ class RnnTranslationPipeline(Pipeline):
 
 
 def squeezed(text: str) -> str:
-    r"""
-    The text with one space in the place of every run of white space, line breaks and tabs among it, and none at its
-    ends.
+    r"""The text with one space in place of every run of white space, line breaks included, and none at its ends.
 
     A single no-break space, thin space or ideographic space inside a text stays as it is: it means something, such as
     that `10 km` is not to be broken, or that words of a Japanese title are apart.
 
     Example:
-
-    ```python
-    >>> squeezed(" A  man\tis\r\nsleeping. ")
-    'A man is sleeping.'
-    ```
+        ```python
+        >>> squeezed(" A  man\tis\r\nsleeping. ")
+        'A man is sleeping.'
+        ```
     """
     return NOT_ONE_SPACE.sub(" ", text).strip()
 
 
 def task_prefix(config: Any, task: str) -> str:
-    """The text that some models, such as T5, want before every input."""
+    """The text that some models, such as T5, expect before every input."""
     task_settings = (getattr(config, "task_specific_params", None) or {}).get(task, {})
     return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
 

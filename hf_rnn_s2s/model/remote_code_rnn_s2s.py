@@ -1,7 +1,5 @@
 """How a checkpoint carries its own code, so that it loads on machines where this package is not installed."""
 
-from __future__ import annotations
-
 import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,8 +7,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 if TYPE_CHECKING:
-    # Nothing here runs. transformers reads the text of relative imports to know which files belong together, beginning
-    # at that of the configuration: from these two, every other one is reached.
+    # Never executed: transformers finds the files to copy by following relative imports in the text, starting from the
+    # file of the configuration. From these two, all others are reached.
     from .modeling_rnn_s2s import RnnS2SForConditionalGeneration  # noqa: F401
     from .pipeline_rnn_s2s import RnnTranslationPipeline  # noqa: F401
 
@@ -28,15 +26,14 @@ CUSTOM_PIPELINES = {
 
 
 class CodeCarryingConfig(PreTrainedConfig):
-    """
-    A configuration that says whether what is saved with it also carries the Python files of this package.
+    """A configuration that says whether what is saved with it also carries the Python files of this package.
 
     It carries none until `carry_code()` is called. From then on `save_pretrained` and `push_to_hub` of the
     configuration, of its model and of a trainer around it also write the `*_rnn_s2s.py` files that the model needs,
     and name them in `config.json`: `auto_map` for the Auto classes and `custom_pipelines` for `pipeline()`. What was
-    loaded from a checkpoint with code goes on carrying it when it is saved again.
+    loaded from a checkpoint with code carries it when it is saved again.
 
-    What a model of this package, its pipeline or `RnnS2STrainer` pushes to the Hub carries the code without that,
+    What a model of this package, its pipeline or `RnnS2STrainer` pushes to the Hub carries the code in any case,
     unless `drop_code()` was called. (A plain `Trainer` uploads what `save_pretrained` has written.)
 
     Attributes:
@@ -46,7 +43,7 @@ class CodeCarryingConfig(PreTrainedConfig):
     drops_code = False
 
     def carry_code(self) -> None:
-        """Carries the code from now on. Only this object changes: other models save as they did before."""
+        """Carry the code from now on. Only this object changes: other models save as they did before."""
         self.drops_code = False
         # transformers copies the file of any config with an `_auto_class`, and every file that is reached from it by
         # relative imports. It normally stands on the class, where it would change what all other models save.
@@ -54,21 +51,22 @@ class CodeCarryingConfig(PreTrainedConfig):
         self.auto_map = dict(AUTO_MAP)
 
     def drop_code(self) -> None:
-        """Carries no code from now on, not even to the Hub and although the checkpoint came with it. What is saved
-        then loads only where this package is installed and imported."""
+        """Carry no code from now on, not even to the Hub or if the checkpoint came with it.
+
+        What is saved then loads only where this package is installed and imported.
+        """
         self.drops_code = True
         self._auto_class = None  # type: ignore[misc]
         for name in ("auto_map", "custom_pipelines"):
             vars(self).pop(name, None)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """
-        Takes the references to code from what `config.json` says beside the fields.
+        """Take the references to code from what `config.json` says beside the fields.
 
         The installed package is the code, so it drops the reference to the pipeline in the checkpoint: transformers
         would ask to trust remote code that is not needed. A class that came with the checkpoint keeps the reference.
         """
-        kwargs.pop("drops_code", None)  # nothing that a file says
+        kwargs.pop("drops_code", None)  # a file does not decide this
         if not type(self).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             kwargs.pop("custom_pipelines", None)
             if kwargs.pop("auto_map", None):
@@ -76,8 +74,11 @@ class CodeCarryingConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of `config.json`. Where a class was registered by transformers' own
-        `register_for_auto_class`, the references to the other classes and to the pipeline are filled in."""
+        """The content of `config.json`.
+
+        Transformers' own `register_for_auto_class` names one class; the other classes and the pipeline are filled in
+        here.
+        """
         content: dict[str, Any] = super().to_dict()
         content.pop("drops_code", None)
         if content.get("auto_map"):
@@ -87,8 +88,7 @@ class CodeCarryingConfig(PreTrainedConfig):
 
 
 def model_to_share(model: Model, carry_code: bool | None = None) -> Model:
-    """
-    A model with the same weights, for saving: the original stays as it is, and so does its configuration.
+    """A model with the same weights, for saving: the original stays as it is, and so does its configuration.
 
     Args:
         model: of any kind. One that is not of this package has no code to carry.

@@ -1,4 +1,4 @@
-"""What the decoder looks at, what it computes, and what it carries from step to step."""
+"""What the decoder attends to, what it computes, and what it carries from step to step."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-LayerState = tuple[torch.Tensor, ...]
-"""What one recurrent layer carries from step to step: `(hidden,)` or `(hidden, cell)`, each `(batch, hidden)`."""
+# What one recurrent layer carries from step to step: `(hidden,)` or `(hidden, cell)`, each `(batch, hidden)`.
+LayerState = tuple[Tensor, ...]
+AttentionOutput = tuple[Tensor, Tensor, Any]  # contexts, weights, and what the attention remembers
 
 
 class Sources(NamedTuple):
-    """
-    What the decoder looks at while it writes, made once per source sentence. Several rows of the target may belong to
-    one source, such as its beams; they stand next to each other.
+    """What the decoder attends to while it writes, made once per source sentence.
+
+    Several target rows may belong to one source, such as its beams; they are adjacent.
 
     Attributes:
         memory: `(sources, source, memory)`.
@@ -24,23 +26,22 @@ class Sources(NamedTuple):
         ids: token ids `(sources, source)`, for a head that copies; None for others.
     """
 
-    memory: torch.Tensor
-    keys: torch.Tensor | None
-    mask: torch.Tensor | None
-    ids: torch.Tensor | None = None
+    memory: Tensor
+    keys: Tensor | None
+    mask: Tensor | None
+    ids: Tensor | None = None
 
-    def select(self, indices: torch.Tensor) -> Sources:
+    def select(self, indices: Tensor) -> Sources:
         """The sources with these indices, in this order."""
         return self.map(lambda part: part.index_select(0, indices))
 
-    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Sources:
-        """The sources with every part changed."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> Sources:
+        """The sources with `change` applied to every part."""
         return Sources(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
 
 class DecoderOutput(NamedTuple):
-    """
-    What the decoder computed of some target positions.
+    """What the decoder computed of some target positions.
 
     Attributes:
         last_hidden_state: `(rows, time, embedding)`, which the output layer turns into logits.
@@ -48,11 +49,11 @@ class DecoderOutput(NamedTuple):
         layer_outputs: of each layer, `(rows, time, hidden)`.
     """
 
-    last_hidden_state: torch.Tensor
-    weights: torch.Tensor | None = None
-    layer_outputs: tuple[torch.Tensor, ...] = ()
+    last_hidden_state: Tensor
+    weights: Tensor | None = None
+    layer_outputs: tuple[Tensor, ...] = ()
 
-    def at(self, positions: slice | torch.Tensor) -> DecoderOutput:
+    def at(self, positions: slice | Tensor) -> DecoderOutput:
         """What was computed of some of these positions."""
         weights = None if self.weights is None else self.weights[:, :, positions]
         return DecoderOutput(
@@ -61,9 +62,9 @@ class DecoderOutput(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """
-    The decoder's state in every row. Each part is None, a tensor `(rows, ...)`, or any nesting of tuples, lists and
-    dictionaries of them.
+    """The decoder's state in every row.
+
+    Each part is None, a tensor `(rows, ...)`, or any nesting of tuples, lists and dictionaries of them.
 
     Attributes:
         layers: the states of all recurrent layers, the bottom layer first.
@@ -81,27 +82,26 @@ class DecoderState(NamedTuple):
         """Number of rows."""
         return self.layers[0][0].shape[0]
 
-    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> DecoderState:
-        """The state with every tensor changed."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> DecoderState:
+        """The state with `change` applied to every tensor."""
         return DecoderState(*(map_tensors(change, part) for part in self))
 
-    def select(self, rows: torch.Tensor) -> DecoderState:
+    def select(self, rows: Tensor) -> DecoderState:
         """The rows with these indices, in this order."""
         return self.map(lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
 
     def repeat(self, count: int) -> DecoderState:
-        """Every row so many times, one after another."""
+        """The state with every row repeated `count` times in succession."""
         return self if count == 1 else self.map(lambda tensor: tensor.repeat_interleave(count, dim=0))
 
-    def where(self, mask: torch.Tensor, old: DecoderState) -> DecoderState:
-        """
-        This state in the rows of the mask `(rows, 1)` that are True, and the old one in the others.
+    def where(self, mask: Tensor, old: DecoderState) -> DecoderState:
+        """Choose this state in rows where the mask `(rows, 1)` is True, and the old one in the others.
 
         A tensor that has grown since, such as one with a place for every step, is padded with zeros in the rows of the
         old state. So what grows keeps its lengths beside it, `(rows,)`, which tell a row's places from padding.
         """
 
-        def chosen(new: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        def chosen(new: Tensor, before: Tensor) -> Tensor:
             if new.shape != before.shape:
                 growth = [now - then for now, then in zip(new.shape, before.shape, strict=True)]
                 before = functional.pad(before, [size for one in reversed(growth) for size in (0, one)])
@@ -110,11 +110,11 @@ class DecoderState(NamedTuple):
         return DecoderState(*(map_tensors(chosen, *parts) for parts in zip(self, old, strict=True)))
 
 
-def map_tensors(change: Callable[..., torch.Tensor], part: Any, *others: Any) -> Any:
-    """What `change` makes of each tensor of a nesting, and of those in the same place of the others."""
+def map_tensors(change: Callable[..., Tensor], part: Any, *others: Any) -> Any:
+    """Apply `change` to each tensor of a nesting, together with those in the same place of the others."""
     if part is None:
         return None
-    if isinstance(part, torch.Tensor):
+    if isinstance(part, Tensor):
         return change(part, *others)
     if isinstance(part, dict):
         return {name: map_tensors(change, one, *(other[name] for other in others)) for name, one in part.items()}
@@ -122,4 +122,4 @@ def map_tensors(change: Callable[..., torch.Tensor], part: Any, *others: Any) ->
     return type(part)(*changed) if hasattr(part, "_fields") else type(part)(changed)
 
 
-__all__ = ["DecoderOutput", "DecoderState", "LayerState", "Sources", "map_tensors"]
+__all__ = ["AttentionOutput", "DecoderOutput", "DecoderState", "LayerState", "Sources", "map_tensors"]
