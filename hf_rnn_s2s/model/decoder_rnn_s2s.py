@@ -48,17 +48,13 @@ class RnnS2SDecoder(RnnS2SPart):
         self.embed_tokens = nn.Embedding(config.target_vocab_size, config.embedding_size, config.pad_token_id)
         self.embedding_dropout = SequenceDropout(config.dropout_of_embeddings)
         self.bridge = BRIDGES[config.bridge](config, size if state_size is None else state_size, self.memory_size)
-        self.attention = self.build_attention()
+        self.attention = build_attention(config, size, self.memory_size)
         self.fusion = CONTEXT_FUSIONS[config.context_fusion]
         self.query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
         self.layers = nn.ModuleList(CELLS[config.cell_type](width, size) for width in self.input_sizes())
         self.dropout = SequenceDropout(config.dropout)
         self.output_projection = nn.Linear(self._fused_size(), config.embedding_size)
         self.post_init()
-
-    def build_attention(self) -> Attention | None:
-        """The attention; None for a decoder without one."""
-        return build_attention(self.config, self.config.hidden_size, self.memory_size)
 
     def input_sizes(self) -> list[int]:
         """Width of the inputs of each layer."""
@@ -107,24 +103,28 @@ class RnnS2SDecoder(RnnS2SPart):
             `output_attentions`, `attentions` is empty, since no layer attends to the target, and `cross_attentions`
             has one tensor `(batch, 1, target, source)`, or is empty without attention.
         """
-        require_cache(past_key_values)
+        if past_key_values is not None:
+            require_cache(past_key_values)
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
         self.require_rows_for(encoder_outputs, embedded.shape[0])
         assert encoder_outputs is not None  # the check says so
-        cache = RnnS2SCache() if past_key_values is None else past_key_values
+        cache = RnnS2SCache() if past_key_values is None and use_cache else past_key_values
         sources = self.prepare(encoder_outputs, encoder_attention_mask, cache)
-        state = self.first_state(encoder_outputs, sources) if cache.state is None else cache.state
-        keeps_cache = past_key_values is not None or bool(use_cache)
-        mask = self._target_mask(attention_mask, embedded, keeps_cache)
+        state = None if cache is None else cache.state
+        if state is None:
+            state = self.first_state(encoder_outputs, sources)
+        mask = self._target_mask(attention_mask, embedded, keeps_cache=cache is not None)
         outputs = []
-        for output, after in self._read_in_chunks(embedded, state, sources, mask, single=cache.records_past):
-            cache.advance(after, sources.keys, output.last_hidden_state.shape[1])
+        single = cache is not None and cache.records_past
+        for output, after in self._read_in_chunks(embedded, state, sources, mask, single):
+            if cache is not None:
+                cache.advance(after, sources.keys, output.last_hidden_state.shape[1])
             outputs.append(output)
         output = _joined(outputs)
         attentions = () if output.weights is None else (output.weights,)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=output.last_hidden_state,
-            past_key_values=cache if keeps_cache else None,
+            past_key_values=cache,
             hidden_states=(embedded, *output.layer_outputs) if output_hidden_states else None,
             attentions=() if output_attentions else None,
             cross_attentions=attentions if output_attentions else None,
@@ -154,10 +154,11 @@ class RnnS2SDecoder(RnnS2SPart):
     def first_state(self, encoder_outputs: RnnS2SEncoderOutput, sources: Sources) -> DecoderState:
         """The state before the first token, in every row; see `RnnS2SEncoderOutput.rows_per_source`."""
         layers = self.bridge(self._final_states(encoder_outputs), sources.memory, sources.mask)
-        state = DecoderState(layers).repeat(rows_per_source(encoder_outputs))
+        repeats = rows_per_source(encoder_outputs)
+        state = DecoderState(layers) if repeats == 1 else DecoderState(layers).repeat(repeats)
         if self.attention is None:
             return state
-        return state._replace(attention=self.attention.first_state(sources.memory, state.rows))
+        return state._replace(attention=self.attention.first_state(sources.memory, len(sources.memory) * repeats))
 
     def read(self, embedded: Tensor, state: DecoderState, sources: Sources) -> tuple[DecoderOutput, DecoderState]:
         """Read `(rows, time, embedding)`, at once or step by step as `needs_steps` says. Nothing is checked here."""

@@ -11,11 +11,10 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPart
-from .cells_rnn_s2s import CELLS, SequenceDropout
+from .cells_rnn_s2s import CELLS, PaddedSource, SequenceDropout, UnpaddedSource
 from .configuration_rnn_s2s import RnnS2SConfig
 from .head_rnn_s2s import HEADS
 from .inputs_rnn_s2s import boolean_mask, embed
-from .padding_rnn_s2s import PaddedSource, UnpaddedSource
 
 
 @dataclass

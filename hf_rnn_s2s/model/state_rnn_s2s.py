@@ -92,7 +92,7 @@ class DecoderState(NamedTuple):
 
     def repeat(self, count: int) -> DecoderState:
         """The state with every row repeated `count` times in succession."""
-        return self if count == 1 else self.map(lambda tensor: tensor.repeat_interleave(count, dim=0))
+        return self.map(lambda tensor: tensor.repeat_interleave(count, dim=0))
 
     def where(self, mask: Tensor, old: DecoderState) -> DecoderState:
         """Choose this state in rows where the mask `(rows, 1)` is True, and the old one in the others.

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from hf_rnn_s2s.model import cells_rnn_s2s
-from hf_rnn_s2s.model.cells_rnn_s2s import CELLS, RecurrentLayer, SequenceDropout
+from hf_rnn_s2s.model.cells_rnn_s2s import CELLS, PaddedSource, RecurrentLayer, SequenceDropout, UnpaddedSource
 
 from ..reference_model import run
 
@@ -133,3 +133,21 @@ def test_sequence_dropout_draws_one_mask_for_all_steps_of_a_row() -> None:
     assert dropped.eq(0).float().mean().item() == pytest.approx(0.25, abs=0.02)
     assert not torch.equal(dropped[0], dropped[1])
     assert torch.equal(dropout.eval()(ones), ones)
+
+
+def test_padded_source_layouts() -> None:
+    mask = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]).bool()
+    ids = torch.tensor([[1, 2, 3, 0], [0, 1, 2, 3], [1, 0, 0, 2], [1, 2, 3, 4]])
+    source = PaddedSource(mask)
+    assert source.forward_order(ids).tolist() == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 1, 2], [1, 2, 3, 4]]
+    assert source.backward_order(ids).tolist() == [[0, 3, 2, 1], [0, 3, 2, 1], [0, 0, 2, 1], [4, 3, 2, 1]]
+    assert source.padding.tolist() == [[True] + [False] * 3] * 2 + [[True] * 2 + [False] * 2, [False] * 4]
+    assert torch.equal(source.original_order(source.forward_order(ids)), ids)
+    assert torch.equal(source.backward_to_forward(source.backward_order(ids)), source.forward_order(ids))
+
+
+def test_unpadded_source_is_a_padded_one_without_padding() -> None:
+    outputs = torch.randn(2, 5, 3)
+    plain, padded = UnpaddedSource(), PaddedSource(torch.ones(2, 5, dtype=torch.bool))
+    for name in ("forward_order", "backward_order", "backward_to_forward", "original_order"):
+        assert torch.equal(getattr(plain, name)(outputs), getattr(padded, name)(outputs))

@@ -1,5 +1,6 @@
 """Which saved folders carry code, and what their `config.json` says about it."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -49,6 +50,34 @@ def test_carried_code_is_complete_and_exact(tiny_model: RnnS2SForConditionalGene
     assert content["auto_map"] == AUTO_MAP
     assert content["custom_pipelines"] == CUSTOM_PIPELINES
     assert "_auto_class" not in content
+
+
+def test_carried_code_is_little() -> None:
+    """People are asked to read it before they trust it."""
+    lines = [len((MODEL / name).read_text(encoding="utf-8").splitlines()) for name in expected_code()]
+    assert len(lines) <= 16
+    assert sum(lines) <= 3_250
+
+
+def test_carried_code_looks_into_nothing_private() -> None:
+    """But for what the interface of a model of transformers demands."""
+    demanded = {
+        "_expand_inputs_for_generation",  # the beams of a sentence share its memory
+        "_get_resized_embeddings",  # source and target may have vocabularies of their own
+        "_get_resized_lm_head",
+        "_prepare_cache_for_generation",  # makes a state where others have keys and values
+        "_prepare_generated_length",  # a model's own limit gives way without a warning
+        "_resize_token_embeddings",  # the configuration follows
+        "_upload_modified_files",  # the card goes up with the model
+    }
+    trees = [ast.parse((MODEL / name).read_text(encoding="utf-8")) for name in expected_code()]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    functions = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr[0] == "_"]
+    ours = functions | {node.attr for node in attributes if isinstance(node.ctx, ast.Store)} | {"_replace"}
+    of_super = {node.attr for node in attributes if ast.unparse(node.value) == "super()"}
+    others = {node.attr for node in attributes} - ours | of_super
+    assert {name for name in others if not name.startswith("__")} == demanded
 
 
 def test_carrying_code_is_the_choice_of_one_config(tiny_config: RnnS2SConfig, tmp_path: Path) -> None:

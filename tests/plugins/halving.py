@@ -7,9 +7,8 @@ from torch.nn import functional
 
 from hf_rnn_s2s import RnnS2SConfig, register
 from hf_rnn_s2s.model.base_rnn_s2s import RnnS2SPart
-from hf_rnn_s2s.model.cells_rnn_s2s import CELLS
+from hf_rnn_s2s.model.cells_rnn_s2s import CELLS, PaddedSource
 from hf_rnn_s2s.model.encoder_rnn_s2s import RnnS2SEncoderOutput
-from hf_rnn_s2s.model.padding_rnn_s2s import PaddedSource
 
 FEATURES = 3  # of a frame
 
