@@ -52,6 +52,7 @@ def run(arguments: Arguments) -> None:
     from hf_rnn_s2s.training.checkpoints import find_checkpoint
     from hf_rnn_s2s.training.languages import language_pair
     from hf_rnn_s2s.training.metrics import TranslationMetric
+    from hf_rnn_s2s.training.processes import end_together
     from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
     model_arguments, data_arguments, training_arguments = arguments
@@ -98,9 +99,7 @@ def run(arguments: Arguments) -> None:
         report(trainer, arguments, datasets, translations, resumed=checkpoint is not None)
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
-    # A process that leaves while torch still tidies up the last exchange with the others may hang for good.
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
+    end_together(trainer)
 
 
 def predict_test_split(trainer: RnnS2STrainer, test: Dataset | None) -> list[tuple[str, str, str]]:

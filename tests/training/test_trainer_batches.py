@@ -129,6 +129,7 @@ from datasets import Dataset
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, train_tokenizer
 from tests.conftest import TINY_TEXTS
 from tests.training.test_trainer import make_trainer
+from hf_rnn_s2s.training.processes import end_together
 tokenizer = train_tokenizer(TINY_TEXTS, vocab_size=300)
 torch.manual_seed(0)
 model = RnnS2SForConditionalGeneration(RnnS2SConfig(vocab_size=300, embedding_size=16, hidden_size=16))
@@ -141,6 +142,7 @@ metrics = trainer.train().metrics
 total = sum(float(parameter.detach().double().sum()) for parameter in model.parameters())
 with open(f"{sys.argv[2]}/{trainer.args.process_index}.json", "w") as file:
     json.dump({"rows": rows, "tokens": metrics["target_tokens"], "weights": total}, file)
+end_together(trainer)
 """
 
 
