@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -220,6 +221,10 @@ def search(
         repeatable=all(kind in REPEATABLE for kind in [*processors, *criteria]),
     )
     return sequences
+
+
+# `generate()` asks for the signature twice in every call, and making it takes longer than anything else here.
+search.__signature__ = inspect.signature(search)  # type: ignore[attr-defined]
 
 
 def _can_search(model: RnnS2SForConditionalGeneration, setting: Setting, arguments: dict[str, Any]) -> bool:

@@ -84,11 +84,14 @@ class DecoderState(NamedTuple):
 
     def map(self, change: Callable[[Tensor], Tensor]) -> DecoderState:
         """The state with `change` applied to every tensor."""
-        return DecoderState(*(map_tensors(change, part) for part in self))
+        # Once for every step of a search, so the part that is always there is not looked into for what it is.
+        layers = tuple([tuple([change(part) for part in layer]) for layer in self.layers])
+        return DecoderState(layers, map_tensors(change, self.attention), map_tensors(change, self.fed_back))
 
     def select(self, rows: Tensor) -> DecoderState:
         """The rows with these indices, in this order."""
-        return self.map(lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
+        rows = rows.to(self.layers[0][0].device)
+        return self.map(lambda tensor: tensor.index_select(0, rows))
 
     def repeat(self, count: int) -> DecoderState:
         """The state with every row repeated `count` times in succession."""
@@ -112,10 +115,10 @@ class DecoderState(NamedTuple):
 
 def map_tensors(change: Callable[..., Tensor], part: Any, *others: Any) -> Any:
     """Apply `change` to each tensor of a nesting, together with those in the same place of the others."""
-    if part is None:
-        return None
     if isinstance(part, Tensor):
         return change(part, *others)
+    if part is None:
+        return None
     if isinstance(part, dict):
         return {name: map_tensors(change, one, *(other[name] for other in others)) for name, one in part.items()}
     changed = [map_tensors(change, *ones) for ones in zip(part, *others, strict=True)]
