@@ -84,10 +84,7 @@ class Revision:
         texts = self._texts("test_2016_flickr", "en")[:sentences]
         translator = self._translator(precision)
         start = time.perf_counter()
-        if batch_size > 1:
-            records = translator(texts, num_beams=beams, batch_size=batch_size)
-        else:
-            records = [translator(text, num_beams=beams)[0] for text in texts]
+        records = translator(texts, num_beams=beams, batch_size=batch_size)
         seconds = time.perf_counter() - start
         return {"seconds": seconds, "texts": [record["translation_text"] for record in records]}
 

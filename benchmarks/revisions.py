@@ -4,7 +4,8 @@ This checkout beside another revision of the package: training through its Train
     python -m benchmarks.revisions --before v1.0              everything
     python -m benchmarks.revisions --before HEAD~3 --quick    that it runs
 
-Each revision has a process of its own, in which everything but the package is the same, and they take turns, A B A B.
+Each revision has a process of its own, in which everything but the package is the same, and they take turns, A B A B;
+only single sentences are translated by both in one process, see `revision_pair_worker`.
 Tokenizer, token ids and weights are made once, by the earlier revision, and both read them; they are kept in --work.
 Two ratios are told, each this checkout's speed by that of the other one, so that 1 means as fast and less is slower:
 that of the medians, and the median of the ratios of turns that followed each other. The share of equal translations
@@ -51,11 +52,15 @@ def main() -> None:
         if not checkout.is_dir():
             checkout = Path(folder).resolve()
             revision = unpack(chosen.before, checkout)
-        workers = start({"before": checkout, "now": ROOT}, chosen, revision)
+        checkouts = {"before": checkout, "now": ROOT}
+        workers = start(checkouts, chosen, revision)
         results, equal = measured(workers, chosen)
-        results["import"] = importing({"before": checkout, "now": ROOT}, chosen.rounds)
         for worker in workers:
             worker.end()
+        singles, equal_singles = measured_singly(checkouts, chosen, revision)
+        results |= singles
+        equal |= equal_singles
+        results["import"] = importing(checkouts, chosen.rounds)
     tell(results, equal, revision)
 
 
@@ -69,8 +74,7 @@ def unpack(revision: str, folder: Path) -> str:
 
 def start(checkouts: dict[str, Path], chosen: argparse.Namespace, revision: str) -> list[Worker]:
     """Both processes, when tokenizer and weights are there."""
-    name = f"{Path(revision).name}-{chosen.vocabulary}-{chosen.epochs:g}"
-    work = chosen.work.resolve() / "revisions" / name
+    work = _work(chosen, revision)
     work.mkdir(parents=True, exist_ok=True)
     settings = {**streams(chosen), "data": str(chosen.data.resolve()), "work": str(work)}
     script = str(Path(__file__).with_name("revision_worker.py"))
@@ -97,15 +101,40 @@ def measured(workers: list[Worker], chosen: argparse.Namespace) -> tuple[dict[st
             workers, chosen.rounds, partial(_training_speed, steps=chosen.steps, precision=precision)
         )
     for precision in _precisions():
-        for batch_size in (chosen.batch_size, 1):
-            for beams in (1, 5):
-                sentences = chosen.sentences if batch_size > 1 else max(1, chosen.sentences // 5)
-                search = {"sentences": sentences, "beams": beams, "batch_size": batch_size, "precision": precision}
-                texts: dict[str, list[str]] = {}
-                kind = f"{'greedy' if beams == 1 else f'{beams} beams'}, batches of {batch_size}, {precision}"
-                results[kind] = race(workers, chosen.rounds, partial(_searching_speed, search=search, texts=texts))
-                pairs = zip(*(texts[side] for side in SIDES), strict=True)
-                equal[kind] = rounded(sum(one == other for one, other in pairs) / sentences)
+        for beams in (1, 5):
+            search = {
+                "sentences": chosen.sentences,
+                "beams": beams,
+                "batch_size": chosen.batch_size,
+                "precision": precision,
+            }
+            texts: dict[str, list[str]] = {}
+            kind = _kind(beams, chosen.batch_size, precision)
+            results[kind] = race(workers, chosen.rounds, partial(_searching_speed, search=search, texts=texts))
+            equal[kind] = _equal_share(texts)
+    return results, equal
+
+
+def measured_singly(
+    checkouts: dict[str, Path], chosen: argparse.Namespace, revision: str
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, float]]:
+    """As `measured`, for sentences one at a time."""
+    settings = {
+        "checkouts": {side: str(folder) for side, folder in checkouts.items()},
+        "data": str(chosen.data.resolve()),
+        "work": str(_work(chosen, revision)),
+        "threads": chosen.threads,
+    }
+    worker = Worker("both", [str(Path(__file__).with_name("revision_pair_worker.py")), settings])
+    results, equal = {}, {}
+    for precision in _precisions():
+        for beams in (1, 5):
+            search = {"sentences": max(1, chosen.sentences // 5), "beams": beams, "precision": precision}
+            rounds = [worker.call("translate", **search) for _ in range(chosen.rounds + 1)][1:]  # the first warms up
+            kind = _kind(beams, 1, precision)
+            speeds = {side: [search["sentences"] / one["seconds"][side] for one in rounds] for side in SIDES}
+            results[kind], equal[kind] = speeds, _equal_share(rounds[-1]["texts"])
+    worker.end()
     return results, equal
 
 
@@ -156,6 +185,19 @@ def _searching_speed(worker: Worker, search: dict[str, Any], texts: dict[str, li
     outcome = worker.call("translate", **search)
     texts[worker.name] = outcome["texts"]
     return search["sentences"] / outcome["seconds"]
+
+
+def _work(chosen: argparse.Namespace, revision: str) -> Path:
+    """The folder with tokenizer and weights."""
+    return chosen.work.resolve() / "revisions" / f"{Path(revision).name}-{chosen.vocabulary}-{chosen.epochs:g}"
+
+
+def _kind(beams: int, batch_size: int, precision: str) -> str:
+    return f"{'greedy' if beams == 1 else f'{beams} beams'}, batches of {batch_size}, {precision}"
+
+
+def _equal_share(texts: dict[str, list[str]]) -> float:
+    return rounded(sum(map(str.__eq__, *(texts[side] for side in SIDES))) / len(texts[SIDES[0]]))
 
 
 def _precisions() -> list[str]:

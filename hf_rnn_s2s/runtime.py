@@ -45,12 +45,14 @@ class Runtime:
                 no finite numbers, before assisted decoding or at the first step of others; and as `with_fast_search`.
         """
         arguments = {name: value for name, value in arguments.items() if value is not None or name not in NEEDED}
-        config, own = arguments.get("generation_config"), model.generation_config
-
-        def setting(name: str) -> Any:
-            """The value that `generate()` uses: the caller's, else the model's."""
-            found = (arguments.get(name), getattr(config, name, None), getattr(own, name, None))
-            return next((value for value in found if value is not None), None)
+        # What `generate()` uses: the caller's values, else the model's.
+        sources = (
+            vars(model.generation_config),
+            getattr(arguments.get("generation_config"), "__dict__", {}),
+            arguments,
+        )
+        given = {name: value for values in sources for name, value in values.items() if value is not None}
+        setting = given.get
 
         check_generation_settings(setting, "Pass another one to generate(), or set it in model.generation_config.")
         arguments = with_fast_search(model, inputs, setting, arguments)

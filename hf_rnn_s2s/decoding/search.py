@@ -13,10 +13,13 @@ compares.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import MaxLengthCriteria
 
+from .history import History
 from .stepper import Stepper
 from .top_tokens import best_continuations, best_log_probabilities, best_of_all, best_tokens
 
@@ -140,47 +143,6 @@ class _FinishedRows:
         return padded
 
 
-class _History:
-    """The token that each beam got at each step, and its parent: the beam of the step before that it continues.
-
-    Args:
-        sentences: their number. Some may be dropped; those that remain keep their order.
-        device: where the tensors are.
-    """
-
-    def __init__(self, sentences: int, device: torch.device) -> None:
-        self._steps: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        self._positions = torch.arange(sentences, device=device)  # of each sentence among the remaining ones
-
-    def append(self, parents: torch.Tensor, tokens: torch.Tensor) -> None:
-        """Add one step; both arguments are `(remaining sentences, beams)`."""
-        self._steps.append((parents, tokens, self._positions))
-
-    def keep(self, remaining: torch.Tensor) -> None:
-        """Drop all sentences but those with the numbers `(remaining sentences,)`."""
-        self._positions = torch.full_like(self._positions, -1)
-        self._positions[remaining] = torch.arange(len(remaining), device=remaining.device)
-
-    def tokens(self, sentences: torch.Tensor, lengths: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
-        """Follow the parents of hypotheses back to the first step.
-
-        Args:
-            sentences: that the hypotheses belong to, `(hypotheses,)`.
-            lengths: steps that belong to each hypothesis, `(hypotheses,)`.
-            beams: that the hypotheses stand in after these steps, `(hypotheses,)`.
-
-        Returns:
-            Their tokens, `(hypotheses, steps)`; what stands behind a length means nothing.
-        """
-        columns = []
-        for step in range(len(self._steps) - 1, -1, -1):
-            parents, tokens, positions = self._steps[step]
-            rows = positions[sentences].clamp(min=0)  # hypotheses of a dropped sentence have ended before this step
-            columns.append(tokens[rows, beams])
-            beams = torch.where(lengths > step, parents[rows, beams], beams)
-        return torch.stack(columns[::-1], dim=1) if columns else beams.new_empty(len(beams), 0)
-
-
 class _BeamSearch:
     """One beam search; its attributes change with every step.
 
@@ -214,7 +176,7 @@ class _BeamSearch:
                 f"{stepper.vocabulary_size} tokens to go on with. Use fewer beams, or a larger shortlist."
             )
         self._remaining = torch.arange(sentences, device=device)
-        self._history = _History(sentences, device)
+        self._history = History(sentences, device)
         self._length = 0  # of the hypotheses, without the prompt
         # The beams of a sentence begin alike. Only the first one counts, or all of them would be continued alike.
         self._scores = torch.full((sentences, beams), NEGATIVE_SCORE, device=device)
@@ -247,29 +209,41 @@ class _BeamSearch:
 
     def is_certain(self) -> bool:
         """Whether an exact search would find the same, as far as the scores of the finished search show."""
-        _, best, scores = (torch.cat(parts) for parts in zip(*self._results, strict=True))
-        sums = scores * best[:, :, 0] ** self._config.length_penalty
-        ordinary = best[:, :, 3].bool() & (scores.abs() < SCORE_LIMIT) & (sums.abs() < SCORE_LIMIT)
-        descending = self._are_descending(scores[:, :-1], scores[:, 1:])
-        unambiguous = self._are_unambiguous(self._candidate_scores)
-        if self._config.early_stopping is True:
-            # A finished hypothesis with NEGATIVE_SCORE counts, too, when a sentence has enough of them.
-            unambiguous &= torch.cat(self._candidate_scores)[:, -2].min() > -SCORE_LIMIT
-        return bool(ordinary.all() & descending.all() & unambiguous & self._are_unambiguous(self._selected_scores))
+        # Few numbers, compared in plain Python: that takes less time than so many small tensor operations.
+        _, best, scores = (torch.cat(parts).tolist() for parts in zip(*self._results, strict=True))
+        if not all(map(self._are_ordinary, best, scores)):
+            return False
+        # A finished hypothesis with NEGATIVE_SCORE counts for early stopping, when a sentence has enough of them.
+        is_early = self._config.early_stopping is True
+        if is_early and any(row[-2] <= -SCORE_LIMIT for row in torch.cat(self._candidate_scores).tolist()):
+            return False
+        return all(map(self._is_unambiguous, torch.cat([*self._candidate_scores, *self._selected_scores]).tolist()))
 
-    def _are_unambiguous(self, best: list[torch.Tensor]) -> torch.Tensor:
-        """Whether it is certain which `num_beams` scores are the best in each selection.
+    def _are_ordinary(self, hypotheses: list[list[int]], scores: list[float]) -> bool:
+        """Whether the hypotheses of a sentence are all finished, and their scores ordinary and in order.
 
         Args:
-            best: for each selection the best `num_beams` scores and the next one, `(sentences, num_beams + 1)`.
+            hypotheses: the four numbers that describe each of them.
+            scores: of each of them.
         """
-        first, last, following = torch.cat(best)[:, [0, -2, -1]].unbind(1)
-        descending = self._are_descending(last, following)
-        return (descending | (last < -SCORE_LIMIT)).all() & (first < SCORE_LIMIT).all()  # NaN comes first
+        penalty = self._config.length_penalty
+        for (length, _, _, is_finished), score in zip(hypotheses, scores, strict=True):
+            if not (is_finished and abs(score) < SCORE_LIMIT and abs(score * length**penalty) < SCORE_LIMIT):
+                return False
+        return all(map(self._is_above, scores, scores[1:]))
 
-    def _are_descending(self, scores: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
-        """Where scores are above the following ones; in half precision, where ties are common, not below them."""
-        return following < scores if self._is_precise else following <= scores
+    def _is_unambiguous(self, best: list[float]) -> bool:
+        """Whether it is certain which `num_beams` scores are the best in a selection.
+
+        Args:
+            best: the best `num_beams` scores and the next one.
+        """
+        *_, last, following = best
+        return best[0] < SCORE_LIMIT and (self._is_above(last, following) or last < -SCORE_LIMIT)  # NaN comes first
+
+    def _is_above(self, score: Any, following: Any) -> Any:
+        """Whether a score is above the following one; in half precision, where ties are common, not below it."""
+        return following < score if self._is_precise else following <= score
 
     def _step(self) -> bool:
         """Add one token to every beam; True when the search is over."""
@@ -301,16 +275,16 @@ class _BeamSearch:
         """The best hypotheses of all sentences, `(sentences * returned, length)`, and their scores."""
         sentences, best, scores = (torch.cat(parts) for parts in zip(*self._results, strict=True))
         order, returned = sentences.argsort(), self._config.num_return_sequences
-        lengths, beams, last, _ = best[order, :returned].flatten(0, 1).unbind(1)
-        written = self._history.tokens(sentences[order].repeat_interleave(returned), lengths - 1, beams)
-        longest = int(lengths.max())
-        positions = torch.arange(longest, device=lengths.device)
-        from_the_end = lengths.unsqueeze(1) - 1 - positions  # 0 at the last token, negative behind it
-        fill = written.new_tensor(_padding_id(self._config))
-        tokens = torch.where(from_the_end > 0, written[:, :longest], fill)
-        tokens = torch.where(from_the_end == 0, last.unsqueeze(1), tokens)
+        hypotheses = [
+            (sentence, length, beam, token)
+            for sentence, hypotheses in enumerate(best[order, :returned].tolist())
+            for length, beam, token, _ in hypotheses
+        ]
+        written = self._history.tokens(hypotheses)
+        longest, fill = max(map(len, written)), _padding_id(self._config)
+        padded = [tokens + [fill] * (longest - len(tokens)) for tokens in written]
         prompts = self._prompts.repeat_interleave(returned, dim=0)
-        return torch.cat([prompts, tokens], dim=1), scores[order, :returned].flatten()
+        return torch.cat([prompts, prompts.new_tensor(padded)], dim=1), scores[order, :returned].flatten()
 
     def _best_candidates(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scores, parent beams and tokens of the best candidates, each `(sentences, candidates)`, the best first."""
@@ -411,7 +385,7 @@ class _BeamSearch:
 
     def _are_distinct(self, scores: torch.Tensor) -> bool:
         """Whether these scores, the best first, are ordinary ones, and no two are equal."""
-        return bool(self._are_descending(scores[:, :-1], scores[:, 1:]).all() & (scores.abs() < SCORE_LIMIT).all())
+        return bool(self._is_above(scores[:, :-1], scores[:, 1:]).all() & (scores.abs() < SCORE_LIMIT).all())
 
     def _drop(self, dropped: torch.Tensor) -> None:
         """Drop sentences from the batch, and keep their hypotheses for the results."""
