@@ -56,6 +56,3 @@ def ending_with_a_message(script: str) -> Iterator[None]:
     except (RunError, torch.OutOfMemoryError) as error:
         print(f"{script}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
-
-
-__all__ = ["RunError", "UsageError", "as_usage_error", "ending_with_a_message"]

@@ -74,6 +74,3 @@ def clip_gradients(model: torch.nn.Module, max_norm: float) -> torch.Tensor:
     if norm > max_norm:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
     return norm
-
-
-__all__ = ["clip_gradients", "has_fast_bfloat16", "has_fast_int8", "keep_freed_memory"]

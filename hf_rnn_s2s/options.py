@@ -1,13 +1,15 @@
-"""Parts of a model by name: what there is, and how a class of one's own joins it."""
+"""Options of a model: what describes them, which classes they name, and how a class of one's own joins these."""
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from typing import Any
 
 from .model.attention_rnn_s2s import ATTENTIONS, CONTEXT_FUSIONS
 from .model.bridge_rnn_s2s import BRIDGES
 from .model.cells_rnn_s2s import CELLS
-from .model.configuration_rnn_s2s import CHOICES
+from .model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig
 from .model.decoder_rnn_s2s import DECODERS
 from .model.encoder_rnn_s2s import ENCODERS
 from .model.head_rnn_s2s import HEADS
@@ -52,4 +54,16 @@ def register(kind: str, name: str, the_class: type) -> None:
     CHOICES[kind] = tuple(registry)
 
 
-__all__ = ["REGISTRIES", "register"]
+def describe_options() -> None:
+    """Write all options into the docstring of the configuration, as its arguments."""
+    if RnnS2SConfig.__doc__:  # None under python -OO
+        place = "    options: the fields below, each with its own description."
+        described = "\n".join(map(_described, OPTIONS.values()))
+        RnnS2SConfig.__doc__ = inspect.cleandoc(RnnS2SConfig.__doc__).replace(place, described)
+
+
+def _described(option: Any) -> str:
+    text = f"{option.name}: {option.metadata['help']} By default {option.default!r}."
+    if "choices" in option.metadata:
+        text += f" One of {', '.join(map(repr, option.metadata['choices']))}."
+    return textwrap.fill(text, 119, initial_indent=" " * 4, subsequent_indent=" " * 8)

@@ -1,7 +1,4 @@
-"""Registers this package with others: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`.
-
-It also gives the model classes, which travel with checkpoints, what does not travel (`runtime`).
-"""
+"""Registers this package with others: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoToken
 from .decoding.pipeline import RnnTranslationPipeline
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
-from .model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
 from .model.state_rnn_s2s import DecoderState
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
-from .runtime import Runtime
+from .options import describe_options
+from .package_models import RnnS2SForConditionalGeneration, RnnS2SModel
 
 TASK = "translation"  # the name of the task in transformers
 TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")  # its names in transformers 4
@@ -29,7 +26,7 @@ def register_everything() -> None:
     register_auto_classes()
     register_pipeline()
     register_cache()
-    RnnS2SPreTrainedModel.runtime = Runtime()
+    describe_options()
 
 
 def register_auto_classes() -> None:
@@ -130,6 +127,3 @@ class _AliasesWithLanguagePairs(dict[str, str]):
         if task in self:
             return TASK
         raise KeyError(task)
-
-
-__all__ = ["register_auto_classes", "register_cache", "register_everything", "register_pipeline"]

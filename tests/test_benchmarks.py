@@ -172,7 +172,7 @@ def test_the_floor_of_a_search_counts_what_a_step_has() -> None:
         sources, state = decoder.prepare(encoded), decoder.first_state(encoded, decoder.prepare(encoded))
         embedded = decoder.embed_tokens(torch.randint(4, 70, (12, 1)))
         with FlopCounterMode(display=False) as counter:
-            model.lm_head(decoder.read(embedded, state, sources)[0].last_hidden_state)
+            model.lm_head(decoder.read_at_once(embedded, state, sources)[0].last_hidden_state)
     parts = decoding_floor(config, sentences=3, beams=4, source=5)
     assert sum(map(operations, parts)) == counter.get_total_flops()
 

@@ -109,6 +109,3 @@ class DataArguments:
                     f"{name} says how to read data, but no data is named: give dataset_name or train_file. "
                     "The languages of the embedded corpus are demo_locales."
                 )
-
-
-__all__ = ["NO_VALIDATION_WAY_OUT", "DataArguments", "DataError"]

@@ -70,6 +70,3 @@ def filter_examples(examples: Examples, keep: Callable[..., list[bool]], argumen
     """`filter` in batches, with worker processes unless the dataset is a stream."""
     workers = {"num_proc": arguments.preprocessing_num_workers} if isinstance(examples, Dataset) else {}
     return examples.filter(keep, batched=True, **workers)
-
-
-__all__ = ["PAIR", "Examples", "as_pairs", "filter_examples", "map_examples"]

@@ -517,6 +517,3 @@ def _check_kinds(kinds: Sequence[str]) -> None:
     unknown = [kind for kind in kinds if kind not in _KINDS]
     if unknown or not kinds:
         raise ValueError(f"kinds: {', '.join(unknown) or 'none'} given; choose from {', '.join(_KINDS)}")
-
-
-__all__ = ["DEMO_KINDS", "build_demo_corpus"]

@@ -112,6 +112,3 @@ def _value(row: dict[str, Any], place: tuple[str, ...]) -> Any:
     for name in place:
         value = value.get(name) if isinstance(value, dict) else None
     return value
-
-
-__all__ = ["check_parallel_text", "check_table"]

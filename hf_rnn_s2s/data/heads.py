@@ -55,6 +55,3 @@ def parallel_text_problems(option: str, prefix: str, arguments: DataArguments) -
             check_exists(Path(f"{prefix}.{language}"))
         except DataError as error:
             yield str(error)
-
-
-__all__ = ["file_problems", "parallel_text_problems"]

@@ -224,6 +224,3 @@ def _load_whole(split: str, examples: Examples) -> Dataset:
         if not any(text.strip() for text in read[side]):
             raise DataError(f"The {split} split has no {side} text: all of its {len(read)} are empty.")
     return read
-
-
-__all__ = ["as_stream", "load_examples", "require_splits", "training_texts"]

@@ -401,19 +401,3 @@ FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".pa
 HEADS: dict[str, Callable[[Path], dict[str, Any]]] = {"json": head_json, "csv": head_csv, "parquet": head_parquet}
 CHECKS: dict[str, Callable[[Path], Table]] = {"json": check_json, "csv": check_csv, "parquet": check_parquet}
 READERS: dict[str, Callable[..., Iterator[Row]]] = {"json": read_json, "csv": read_csv, "parquet": read_parquet}
-
-
-__all__ = [
-    "CHECKS",
-    "FORMATS",
-    "HEADS",
-    "MOST_SHARDS",
-    "READERS",
-    "SHARD_ROWS",
-    "Shard",
-    "Table",
-    "check_exists",
-    "check_text",
-    "digest_of",
-    "read_text",
-]

@@ -154,6 +154,3 @@ def _even_parts(rows: range, most: int) -> list[range]:
     count = -(-len(rows) // most)
     cuts = [rows.start + len(rows) * part // count for part in range(count + 1)]
     return [range(start, stop) for start, stop in itertools.pairwise(cuts)]
-
-
-__all__ = ["ShuffledLengthGroups", "TokenBudgetBatches"]

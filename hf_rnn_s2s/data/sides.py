@@ -65,6 +65,3 @@ def find_side(side: str, columns: Columns, origin: str, arguments: DataArguments
         f"{origin} has no column {' or '.join(map(repr, candidates))} for the {side} text; "
         f"name one with {side}_column. It has {', '.join(columns)}."
     )
-
-
-__all__ = ["Columns", "columns_of", "find_side", "find_sides", "require_text"]

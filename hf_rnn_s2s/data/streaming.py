@@ -361,6 +361,3 @@ class StreamPasses(TrainerCallback):
         control.should_log |= args.logging_strategy == IntervalStrategy.EPOCH
         control.should_evaluate |= args.eval_strategy == IntervalStrategy.EPOCH
         control.should_save |= args.save_strategy == IntervalStrategy.EPOCH
-
-
-__all__ = ["StreamBatching", "StreamLoader", "StreamPasses"]

@@ -133,6 +133,3 @@ def _cut(batch: dict[str, list[list[int]]], limit: int, eos_token_id: int) -> di
         return [*ids[: limit - 1], eos_token_id] if ids[-1] == eos_token_id else ids[:limit]
 
     return {"input_ids": [cut(ids) for ids in batch["input_ids"]]}
-
-
-__all__ = ["tokenize_examples", "tokenize_in_one_thread", "tokenize_splits"]

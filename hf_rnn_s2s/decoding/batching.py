@@ -90,6 +90,3 @@ class Stream:
         texts = iter(self._texts)
         while batch := list(itertools.islice(texts, self._batch_size)):
             yield batch
-
-
-__all__ = ["Stream", "batches_in_order", "batches_of_like_length", "collate"]

@@ -194,6 +194,3 @@ def _with_closure(function: FunctionType, contents: list[Any], others: list[Any]
     made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
     made.__kwdefaults__ = function.__kwdefaults__
     return made
-
-
-__all__ = ["EvaluationView"]

@@ -262,6 +262,3 @@ def _may_beat_finished(kinds: set[type]) -> bool:
 def _warn_of_unused(options: dict[str, Any]) -> None:
     for name in filter(options.__contains__, OPTIONS):
         logger.warning_once(UNUSED_WARNINGS[name])
-
-
-__all__ = ["Setting", "load_options", "search", "with_fast_search"]

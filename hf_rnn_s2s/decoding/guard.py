@@ -71,6 +71,3 @@ def has_hooks_for_all() -> bool:
 def is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor holds its numbers itself, as no quantized or distributed one does."""
     return type(tensor) in (torch.Tensor, nn.Parameter)
-
-
-__all__ = ["changes_forward", "has_hooks_for_all", "has_own_hooks", "is_plain", "is_unchanged"]

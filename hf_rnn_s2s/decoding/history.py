@@ -79,6 +79,3 @@ def _follow(steps: list[_Step], sentence: int, length: int, beam: int, last: int
         backwards.append(tokens[row][beam])
         beam = parents[row][beam]
     return backwards[::-1]
-
-
-__all__ = ["History"]

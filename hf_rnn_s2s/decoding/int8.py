@@ -294,6 +294,3 @@ def _require_onnx_runtime() -> None:
             'repository of this package: pip install -e ".[int8]").',
             name=error.name,
         ) from error
-
-
-__all__ = ["Int8LSTMLayer", "Int8Linear", "quantize_int8"]

@@ -92,6 +92,3 @@ def _digest(parameter: torch.Tensor | None) -> bytes | None:
     if parameter is None or parameter.device.type != "cpu" or parameter.dtype != torch.float32:
         return None
     return hashlib.sha256(parameter.detach().contiguous().numpy().data).digest()
-
-
-__all__ = ["QuantizedWeights"]

@@ -149,6 +149,3 @@ def check_generation_file(name: str, **where: Any) -> None:
                 "Correct it, or take it away."
             )
         check_generation_settings(settings.get, f"Correct {path}.")
-
-
-__all__ = ["LIMITS", "NEEDED", "check_generation_file", "check_generation_settings", "require_whole_numbers"]

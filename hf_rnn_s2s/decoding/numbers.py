@@ -85,12 +85,3 @@ class FirstLogits(LogitsProcessor):
 def removes_invalid_values(processors: Iterable[Any]) -> bool:
     """Whether a processor removes NaN and infinity from the logits: whoever asked for it knows of them."""
     return any(isinstance(one, InfNanRemoveLogitsProcessor) for one in processors)
-
-
-__all__ = [
-    "FirstLogits",
-    "names_of_nonfinite_weights",
-    "removes_invalid_values",
-    "require_numbers",
-    "require_usable_weights",
-]

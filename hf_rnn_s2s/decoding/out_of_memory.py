@@ -26,6 +26,3 @@ def naming_the_batch(batch: str, way_out: str) -> Iterator[None]:
 def _is_out_of_memory(error: Exception) -> bool:
     # On a CPU torch raises a plain RuntimeError.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-
-
-__all__ = ["naming_the_batch"]

@@ -180,6 +180,3 @@ def _match_reference(dtype: torch.dtype) -> bool:
 def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """As `torch.nn.functional.linear`, without gradients; the weight may be packed."""
     return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
-
-
-__all__ = ["PackedLSTMLayer", "PackedLinear", "has_kernels", "linear", "packed"]

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from ..model import pipeline_rnn_s2s
+from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
 from ..model.remote_code_rnn_s2s import model_to_share
 from .batching import Stream, batches_in_order, batches_of_like_length, collate
 from .evaluation import EvaluationView
+from .fast_search import load_options
 from .limits import require_whole_numbers
 from .numbers import require_usable_weights
 from .out_of_memory import naming_the_batch
@@ -51,6 +54,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         require_whole_numbers(kwargs, "batch_size")
         super().__init__(*args, **kwargs)
+        _require_translation_model(self.model, self.tokenizer)
         self._in_evaluation_mode = EvaluationView()
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -98,11 +102,8 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
 
         Args:
             save_directory: the folder.
-            carry_code: whether the code is saved. None means yes, unless `model.config.drop_code()` was called.
-            kwargs: everything else that `save_pretrained` of model and tokenizer takes.
-
-        Raises:
-            NotADirectoryError: if `save_directory` is a file.
+            carry_code: whether the code is saved; see the base class.
+            kwargs: everything else that the base class takes.
         """
         super().save_pretrained(save_directory, carry_code, **kwargs)
         if self._forward_params.get("shortlist") is not None:
@@ -140,8 +141,9 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         preprocess, forward, postprocess = super()._sanitize_parameters(**parameters)
         if batch_tokens is not None:
             preprocess["batch_tokens"] = batch_tokens
-        runtime = getattr(self.model, "runtime", None)
-        return preprocess, forward if runtime is None else runtime.load_options(self.model, forward), postprocess
+        if isinstance(self.model, RnnS2SForConditionalGeneration):
+            forward = load_options(self.model, forward)
+        return preprocess, forward, postprocess
 
     def get_iterator(
         self,
@@ -204,7 +206,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         """The texts as they are read, and their token ids. `batch_tokens` is not used here."""
         if squeeze_whitespace:
             texts = [pipeline_rnn_s2s.squeezed(text) for text in texts]
-        prefix = pipeline_rnn_s2s.task_prefix(self.model.config, self.task)
+        prefix = _task_prefix(self.model.config, self.task)
         return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
 
     def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, torch.Tensor]:
@@ -239,6 +241,26 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
                 raise
 
 
+def _task_prefix(config: Any, task: str) -> str:
+    """The text that some models, such as T5, expect before every input."""
+    task_settings = (getattr(config, "task_specific_params", None) or {}).get(task, {})
+    return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
+
+
+def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
+    if not (model.can_generate() and model.config.is_encoder_decoder):
+        raise ValueError(
+            f"The translation pipeline needs an encoder-decoder that generates text; {type(model).__name__} is none. "
+            "Load the model with AutoModelForSeq2SeqLM."
+        )
+    if hasattr(tokenizer, "_build_translation_inputs"):
+        raise ValueError(
+            f"{type(tokenizer).__name__} belongs to a model of many languages, which has to be told the source and "
+            "the target language. This pipeline translates with models of one language pair; for this model, set "
+            "the languages on the tokenizer and call model.generate()."
+        )
+
+
 def _any_tensor(arguments: Mapping[str, Any]) -> bool:
     """Whether there is a tensor among the arguments of `generate()`, such as a prompt for the decoder."""
     return any(isinstance(value, torch.Tensor) for value in arguments.values())
@@ -247,6 +269,3 @@ def _any_tensor(arguments: Mapping[str, Any]) -> bool:
 def _may_count_rows(arguments: Mapping[str, Any]) -> bool:
     """Whether an argument of `generate()` may depend on the position of a text in its batch."""
     return any(arguments.get(name) is not None for name in MAY_COUNT_ROWS) or _any_tensor(arguments)
-
-
-__all__ = ["DEFAULT_BATCH_TOKENS", "RnnTranslationPipeline"]

@@ -441,6 +441,3 @@ def _padding_id(config: GenerationConfig) -> int:
     if end_ids is None:
         return -1
     return int(pad_id or end_ids[0])
-
-
-__all__ = ["beam_search", "greedy_search"]

@@ -247,6 +247,3 @@ def _cooccurrences(
         sizes.append(torch.full((len(target),), len(with_null)))
     positions = torch.arange(sum(map(len, sizes))).repeat_interleave(torch.cat(sizes))
     return torch.cat(sources), torch.cat(targets), positions
-
-
-__all__ = ["Shortlist", "load_shortlist"]

@@ -184,7 +184,7 @@ class _CapturedStep:
 
     def _run(self) -> None:
         state = self._state.select(self.parents)
-        output, state = self._decoder.read(self._decoder.embed_tokens(self._tokens), state, self._sources)
+        output, state = self._decoder.read_at_once(self._decoder.embed_tokens(self._tokens), state, self._sources)
         self._logits = self._head(self._lm_head, output, self._sources).squeeze(1)
         self._write_state(state)
 
@@ -220,6 +220,3 @@ def _pad(sources: Sources) -> Sources:
         functional.pad(mask, (0, missing)),
         None if ids is None else functional.pad(ids, (0, missing)),
     )
-
-
-__all__ = ["CudaGraph", "GraphStepper", "StepGraphs"]

@@ -64,8 +64,11 @@ class Stepper:
         The caller may change the logits in place.
         """
         embedded = self._decoder.embed_tokens(token_ids)
-        output, self._state = self._decoder.read(embedded, self._state, self._sources)
-        last = output if token_ids.shape[1] == 1 else output.at(slice(-1, None))
+        if token_ids.shape[1] == 1:
+            last, self._state = self._decoder.read_at_once(embedded, self._state, self._sources)
+        else:  # a prompt
+            *_, (output, self._state) = self._decoder.read_in_chunks(embedded, self._state, self._sources)
+            last = output.at(slice(-1, None))
         logits = self._head(self._lm_head, last, self._sources).squeeze(1)
         if self._columns is not None:
             logits = logits[:, self._columns]
@@ -113,6 +116,3 @@ def _select_rows(lm_head: nn.Module, tokens: torch.Tensor) -> nn.Module | None:
     if lm_head.bias is not None:
         selected.bias = nn.Parameter(lm_head.bias[tokens], requires_grad=False)
     return selected
-
-
-__all__ = ["Stepper"]

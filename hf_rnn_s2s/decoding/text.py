@@ -93,6 +93,3 @@ def _cut(tokenizer: Any, text: str, ids: list[int], limit: int) -> list[int]:
     room = max(limit - len(before) - len(after), 0)
     is_left = tokenizer.truncation_side == "left"
     return [*before, *(of_text[len(of_text) - room :] if is_left else of_text[:room]), *after]
-
-
-__all__ = ["encode", "list_or_iterator", "require_text"]

@@ -135,6 +135,3 @@ def _group_maxima(rows: torch.Tensor) -> torch.Tensor:
     if whole * GROUP == rows.shape[1]:
         return maxima
     return torch.cat([maxima, rows[:, whole * GROUP :].amax(1, keepdim=True)], dim=1)
-
-
-__all__ = ["best_continuations", "best_log_probabilities", "best_of_all", "best_tokens"]

@@ -1,8 +1,7 @@
 """Attention over the memory: how a query is scored against the keys, and what becomes of the scores.
 
-All scores have one contract: `keys = prepare(memory)` once per sentence, `score(query, keys)` for any number of
-queries at a time. So have all attentions: `prepare(memory)`, `first_state(memory, rows)`, and a call that answers
-queries. The decoder does not know which one it holds.
+All scores have one contract, `AttentionScore`, and all attentions have one, `Attention`. The decoder does not know
+which one it holds.
 """
 
 import math
@@ -49,6 +48,7 @@ class DotScore(AttentionScore):
     """`q · m` (Luong et al. 2015, equation 8, dot)."""
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """As in `AttentionScore`."""
         return query @ keys.transpose(1, 2)
 
 
@@ -56,6 +56,7 @@ class ScaledDotScore(DotScore):
     """`q · m / sqrt(size)` (Vaswani et al. 2017, equation 1)."""
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """As in `AttentionScore`."""
         return super().score(query, keys) / math.sqrt(self.query_size)
 
 
@@ -69,14 +70,14 @@ class GeneralScore(DotScore):
         self.key_projection = nn.Linear(memory_size, query_size, bias=False)
 
     def prepare(self, memory: Tensor) -> Tensor:
+        """As in `AttentionScore`."""
         return self.key_projection(memory)
 
 
 class AdditiveScore(AttentionScore):
     """`v · tanh(W q + U m)` (Bahdanau et al. 2015, appendix A.1.2).
 
-    Each query is added to each key before the tanh, so scoring a whole target at once holds
-    `batch * target * source * query_size` numbers.
+    Scoring a whole target at once holds `batch * target * source * query_size` numbers.
     """
 
     once = ("key_projection",)
@@ -88,9 +89,11 @@ class AdditiveScore(AttentionScore):
         self.score_projection = nn.Linear(query_size, 1, bias=False)
 
     def prepare(self, memory: Tensor) -> Tensor:
+        """As in `AttentionScore`."""
         return self.key_projection(memory)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """As in `AttentionScore`."""
         hidden = torch.tanh(self.query_projection(query).unsqueeze(2) + keys.unsqueeze(1))
         return self.score_projection(hidden).squeeze(-1)
 
@@ -98,8 +101,7 @@ class AdditiveScore(AttentionScore):
 class CosineScore(GeneralScore):
     """`g cos(q, W m)`: the cosine of the angle between the query and a linear map of the memory.
 
-    Cosines lie between -1 and 1, and a softmax of such numbers cannot be sharp. The learned scale `g` starts at 1,
-    which is the plain cosine, and lets attention become as sharp as with the other scores.
+    A softmax of numbers between -1 and 1 cannot be sharp. The learned scale `g`, 1 at first, lets it become so.
     """
 
     def __init__(self, query_size: int, memory_size: int) -> None:
@@ -111,9 +113,11 @@ class CosineScore(GeneralScore):
         initialization.ones_(self.scale)
 
     def prepare(self, memory: Tensor) -> Tensor:
+        """As in `AttentionScore`."""
         return _unit_length(super().prepare(memory))
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """As in `AttentionScore`."""
         return self.scale * super().score(_unit_length(query), keys)
 
 
@@ -155,8 +159,7 @@ class Attention(nn.Module):
         """Answer queries.
 
         Args:
-            query: `(sources, queries, query)`: the positions of all target rows of a source, row by row, so that one
-                copy of the memory serves all of them.
+            query: `(sources, queries, query)`: the positions of all target rows of a source, row by row.
             sources: memory, keys and mask.
             state: what is remembered of earlier queries.
 
@@ -246,5 +249,3 @@ class AddFusion:
 
 # `context_fusion` of the configuration, and the class it names.
 CONTEXT_FUSIONS: dict[str, type[ConcatFusion] | type[AddFusion]] = {"concat": ConcatFusion, "add": AddFusion}
-
-__all__ = ["ATTENTIONS", "CONTEXT_FUSIONS", "Attention", "AttentionScore", "ScoredAttention", "build_attention"]

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, initialization
 
 from .cells_rnn_s2s import is_loaded
-from .configuration_rnn_s2s import BUILT_IN, RnnS2SConfig
-from .remote_code_rnn_s2s import model_to_share
-
-# What save_pretrained passes on to push_to_hub: arguments of that alone, and arguments that both of them read.
-FOR_HUB_ONLY = ("repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags")
-FOR_HUB_TOO = ("token", "max_shard_size")
+from .configuration_rnn_s2s import RnnS2SConfig
 
 
 class RnnS2SPreTrainedModel(PreTrainedModel):
-    """Weight initialisation, tied weights, loading and sharing for all models of this package.
-
-    Attributes:
-        runtime: the `hf_rnn_s2s.runtime.Runtime` that the package sets where it is imported; None for a checkpoint
-            that runs on the code it carries.
-    """
-
-    runtime: ClassVar[Any] = None
+    """Weight initialisation and tied weights for all models of this package."""
 
     config: RnnS2SConfig
     config_class = RnnS2SConfig
@@ -84,54 +70,6 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
         config.vocab_size = embeddings.num_embeddings
         return embeddings
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, *args: Any, push_to_hub: bool = False, **kwargs: Any
-    ) -> None:
-        """Save as `PreTrainedModel.save_pretrained` does.
-
-        With `push_to_hub`, `push_to_hub` of this class uploads the model, and the folder is the same as without.
-
-        Raises:
-            ValueError: if code is to be saved with a model that has a class from outside this package.
-        """
-        self._require_code_of_this_package()
-        for_hub = {name: kwargs.pop(name) for name in FOR_HUB_ONLY if name in kwargs}
-        super().save_pretrained(save_directory, *args, **kwargs)
-        if push_to_hub and kwargs.get("is_main_process", True):
-            of_both = {name: kwargs[name] for name in FOR_HUB_TOO if name in kwargs}
-            repo_id = for_hub.pop("repo_id", None) or Path(save_directory).name
-            self.push_to_hub(repo_id, **for_hub, **of_both)
-
-    def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:  # type: ignore[override]
-        """Upload as `PreTrainedModel.push_to_hub` does, with the code that loads the model without this package.
-
-        Where the package is imported, and the model was loaded from a folder with a card (`README.md`), the card goes
-        up with the pictures it shows, and so does the shortlist. The model and its configuration stay as they are.
-
-        Args:
-            repo_id: the repository, such as `"your-name/your-model"`.
-            carry_code: whether the code goes along. None means yes, unless `config.drop_code()` was called.
-            kwargs: everything else that `push_to_hub` of transformers takes.
-        """
-        shared: Any = super(RnnS2SPreTrainedModel, model_to_share(self, carry_code))
-        return shared.push_to_hub(repo_id, **kwargs)
-
-    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
-        # By now the folder has all that will be uploaded, with the card of the repository or an empty draft.
-        if self.runtime is not None:
-            self.runtime.add_card(self.name_or_path, working_dir)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)
-
-    def _require_code_of_this_package(self) -> None:
-        for name, choices in BUILT_IN.items():
-            value = getattr(self.config, name)
-            if self.config._auto_class is not None and value not in choices:
-                raise ValueError(
-                    f"{name}={value!r} means a class of your own, and the code that goes with a checkpoint is that of "
-                    "hf_rnn_s2s alone. Save the model without code (model.config.drop_code(), or carry_code=False), "
-                    "and register the class again where the model is loaded."
-                )
-
     @property
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]
         # A plain attribute in transformers; here it follows the switches of the configuration.
@@ -149,6 +87,3 @@ class RnnS2SPart(RnnS2SPreTrainedModel):
 
     def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         raise TypeError("Resize the vocabulary of the whole model; its parts may share their embeddings.")
-
-
-__all__ = ["RnnS2SPart", "RnnS2SPreTrainedModel"]

@@ -31,8 +31,8 @@ class Bridge(nn.Module):
         """Compute the first states of all decoder layers, each tensor `(batch, hidden)`.
 
         Args:
-            final_states: by name, such as `hidden`, the state of each layer of the encoder after a row's last token,
-                `(batch, layers, state)`; empty if the encoder gives none.
+            final_states: by name, such as `hidden`, the last state of each layer of the encoder, `(batch, layers,
+                state)`; empty if it gives none.
             memory: `(batch, source, memory)`, zero at padding.
             mask: `(batch, source)`, True at tokens; None if there is no padding.
         """
@@ -97,5 +97,3 @@ class ZeroBridge(Bridge):
 
 # `bridge` of the configuration, and the class it names.
 BRIDGES: dict[str, type[Bridge]] = {"dense": DenseBridge, "copy": CopyBridge, "zero": ZeroBridge}
-
-__all__ = ["BRIDGES", "Bridge", "CopyBridge", "DenseBridge", "ZeroBridge"]

@@ -12,8 +12,8 @@ from .state_rnn_s2s import DecoderState
 class RnnS2SCache(Cache):
     """Holds the decoder's state after the tokens it has read, and the attention keys of the source.
 
-    Its size does not grow with the number of tokens. Beam search calls `reorder_cache`; assisted and prompt-lookup
-    decoding call `crop`, for which the past states must have been recorded.
+    Its size does not grow with the number of tokens. Assisted and prompt-lookup decoding call `crop`, for which the
+    past states must have been recorded.
 
     Attributes:
         state: the decoder's state; None before the first token.
@@ -82,10 +82,7 @@ class RnnS2SCache(Cache):
         self._records_past = True
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Go back to the state before the last tokens. Older states are kept, so it can be called again.
-
-        Args:
-            tokens_to_remove: their number; its sign does not matter.
+        """Go back to the state before the last tokens, so many; the sign of the number does not matter.
 
         Raises:
             ValueError: if more tokens are to be removed than were read while past states were recorded.
@@ -102,10 +99,7 @@ class RnnS2SCache(Cache):
             self._token_count -= count
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        """Continue row `i` from the state of row `beam_idx[i]`, a beam of the same sentence.
-
-        The keys stay: all beams of a sentence have the same.
-        """
+        """Continue row `i` from the state of row `beam_idx[i]`, a beam of the same sentence, with the same keys."""
         self._map_states(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
 
     def batch_select_indices(self, indices: Tensor) -> None:
@@ -153,12 +147,8 @@ def require_rows(cache: RnnS2SCache | None, rows: int) -> None:
 def require_form(cache: RnnS2SCache, layers: int, parts: int, size: int, length: int | None) -> None:
     """Raise a ValueError if the cache holds a state of other layers or sizes, or keys of another length.
 
-    Args:
-        cache: the cache; an empty one fits everything.
-        layers: number of the decoder's layers.
-        parts: number of tensors in the state of a layer.
-        size: width of the layers.
-        length: of the memory; None without attention.
+    An empty one fits everything. `parts` is the number of tensors in the state of a layer, `size` their width, and
+    `length` that of the memory, None without attention.
     """
     if cache.state is None:
         return
@@ -184,6 +174,3 @@ def require_same_keys(cache: RnnS2SCache, keys: Tensor | None) -> None:
             "past_key_values was made for other sources than those passed with it. Leave it out to begin anew, or "
             "pass the sources it belongs to, in their order."
         )
-
-
-__all__ = ["RnnS2SCache", "require_cache", "require_form", "require_rows", "require_same_keys"]

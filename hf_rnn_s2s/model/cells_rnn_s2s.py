@@ -6,9 +6,8 @@ reaches the row's first token as exact zeros, the outputs at padding are exact z
 row's last token: nothing depends on the rest of the batch, and nothing needs packing, which keeps the fused kernels of
 the CPU from being used.
 
-Graph capture: `torch.compile` leaves the fused kernels as they are and compiles what is around them, since it would
-write out every time step. `torch.export` does write them out, so an exported encoder has a fixed source length;
-shorter sources are padded to it, which changes no result.
+`torch.compile` leaves the fused kernels as they are, since it would write out every time step. `torch.export` does
+write them out, so an exported encoder has a fixed source length; shorter sources are padded to it.
 """
 
 import torch
@@ -20,7 +19,6 @@ from .state_rnn_s2s import LayerState
 # Beyond any pre-activation that training reaches, and still a float16 number: the sigmoid is exactly 0 or 1.
 SHUT = 1e4
 FEW_ROWS = 32  # up to so many rows one step is cheaper without the kernel for sequences
-# What `torch.compile` says where it stops.
 WHY_NOT_COMPILED = (
     "The fused recurrent kernels stay as they are: compiling would write out every time step. Leave fullgraph=False, "
     "or use torch.export(strict=False), which does write them out."
@@ -91,10 +89,9 @@ class RecurrentLayer(nn.Module):
             return run(inputs.to(dtype), state, [weight.to(dtype) for weight in weights])
 
     def initialize(self) -> None:
-        """Draw the weights, except those that were loaded from a checkpoint.
+        """Draw the weights that were not loaded from a checkpoint.
 
-        Input weights are drawn after Glorot & Bengio 2010, recurrent weights orthogonal per gate (Saxe et al. 2014);
-        biases are zero.
+        Input weights are drawn after Glorot & Bengio 2010, recurrent weights orthogonal per gate (Saxe et al. 2014).
         """
         gates = self.gate_count
         for weight, draw in ((self.weight_ih, nn.init.xavier_uniform_), (self.weight_hh, nn.init.orthogonal_)):
@@ -105,11 +102,8 @@ class RecurrentLayer(nn.Module):
         initialization.zeros_(self.bias_ih)
 
     def _is_step(self, inputs: Tensor) -> bool:
-        """Whether this is one step that costs less without the kernel for sequences.
-
-        On a CPU it does for few rows, since that kernel first reorders the weights. On other devices its every start
-        has a cost.
-        """
+        """Whether this is one step that costs less without the kernel for sequences."""
+        # On a CPU that kernel first reorders the weights; elsewhere its every start has a cost.
         if torch.compiler.is_compiling() or inputs.shape[1] != 1:
             return False
         return inputs.shape[0] <= FEW_ROWS or inputs.device.type != "cpu"
@@ -284,15 +278,3 @@ def _take_positions(tensor: Tensor, positions: Tensor) -> Tensor:
     batch, time = positions.shape
     first_of_row = torch.arange(batch, device=positions.device).unsqueeze(1) * time
     return tensor.flatten(0, 1).index_select(0, (positions + first_of_row).flatten()).view_as(tensor)
-
-
-__all__ = [
-    "CELLS",
-    "GRULayer",
-    "LSTMLayer",
-    "PaddedSource",
-    "RecurrentLayer",
-    "SequenceDropout",
-    "UnpaddedSource",
-    "is_loaded",
-]

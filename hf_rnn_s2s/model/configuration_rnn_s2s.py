@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
-import textwrap
 from dataclasses import field, fields
 from typing import Any
 
@@ -31,10 +29,7 @@ TOKEN_IDS = {
 
 
 def _option(default: Any, help: str, **rule: Any) -> Any:
-    """A field of the architecture.
-
-    This is the only place that describes it: the docstring of the configuration, the arguments of training, the table
-    of the README and the checks are made of it.
+    """A field of the architecture. Documentation, arguments of training and checks are made of what it says.
 
     Args:
         default: in a new model.
@@ -48,10 +43,14 @@ def _option(default: Any, help: str, **rule: Any) -> Any:
 class RnnS2SConfig(CodeCarryingConfig):
     """The architecture of an encoder-decoder of recurrent layers with attention.
 
-    It covers the models of Bahdanau et al. 2015, Luong et al. 2015 and Wu et al. 2016. All arguments are keywords.
+    It covers the models of Bahdanau et al. 2015, Luong et al. 2015 and Wu et al. 2016. The article this package set
+    out to implement compares linearly mapped encoder outputs with the decoder state by their cosine and adds the
+    weighted sum to that state: `RnnS2SConfig(attention_type="cosine", context_fusion="add")`.
+
+    All arguments are keywords.
 
     Args:
-        {options}
+        options: the fields below, each with its own description.
         pad_token_id, bos_token_id, eos_token_id, unk_token_id, decoder_start_token_id: the special tokens; decoding
             starts from `decoder_start_token_id`.
         source_lang, target_lang: the languages the model translates from and into, as its training data called them,
@@ -60,19 +59,6 @@ class RnnS2SConfig(CodeCarryingConfig):
     Raises:
         ValueError: for a value that is not allowed, or that contradicts another one. The message names the field.
             Sizes and numbers of layers have an upper bound, and so has the number of parameters they make together.
-
-    The article this package set out to implement compares linearly mapped encoder outputs with the decoder state by
-    their cosine and adds the weighted sum to that state:
-    `RnnS2SConfig(attention_type="cosine", context_fusion="add")`.
-
-    Example:
-        ```python
-        >>> from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
-
-        >>> model = RnnS2SForConditionalGeneration(RnnS2SConfig(vocab_size=1000, hidden_size=64))
-        >>> model.config.attention_type
-        'general'
-        ```
     """
 
     model_type = "rnn_s2s"
@@ -204,11 +190,7 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build a configuration from the content of a `config.json`.
-
-        Args:
-            config_dict: the content.
-            kwargs: values that override it; otherwise as for `PreTrainedConfig.from_dict`.
+        """Build a configuration from the content of a `config.json`; `kwargs` are as in `PreTrainedConfig.from_dict`.
 
         Raises:
             ValueError: if it is that of another model type, or a value is not allowed.
@@ -223,12 +205,9 @@ class RnnS2SConfig(CodeCarryingConfig):
         return super().from_dict(config_dict, **kwargs)
 
     def check(self) -> None:
-        """Check all values, each by itself and against each other.
+        """Raise a ValueError that names the field and what is allowed, unless all values are, and fit each other.
 
         The model does so again when it is built, for values that were changed in the meantime.
-
-        Raises:
-            ValueError: naming the field and the allowed values.
         """
         self._check_values()
         self._check_number_of_parameters()
@@ -236,15 +215,10 @@ class RnnS2SConfig(CodeCarryingConfig):
         self._check_contradictions()
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
-        """The configuration of one side, or of both if the two arguments are equal, as transformers asks for it.
+        """The configuration of one side, or of both if the arguments are equal: this object, or a copy if it differs.
 
-        Args:
-            decoder: whether `vocab_size` and `num_hidden_layers` shall be those of the decoder.
-            encoder: whether they shall be those of the encoder, as they are in this object.
-
-        Returns:
-            This object, or a copy where a value differs. For both sides, `vocab_size` is the target's, which
-            `generate()` takes for the vocabulary it writes, and `num_hidden_layers` the encoder's.
+        `vocab_size` and `num_hidden_layers` are those of the side. For both sides, the former is the target's, which
+        `generate()` takes for the vocabulary it writes, and the latter the encoder's.
         """
         if encoder and not decoder:
             return self
@@ -270,10 +244,11 @@ class RnnS2SConfig(CodeCarryingConfig):
             name, rule, value = option.name, option.metadata, getattr(self, option.name)
             if name in CHOICES and value not in CHOICES[name]:
                 raise ValueError(f"{name}={value!r} is not known; allowed are {', '.join(CHOICES[name])}.")
-            if "largest" in rule and not (value is None and option.default is None):
-                _require_size(name, value, rule["largest"])
-            if "share" in rule and not (value is None and option.default is None):
-                _require_share(name, value)
+            if value is not None or option.default is not None:
+                if "largest" in rule:
+                    _require_size(name, value, rule["largest"])
+                if "share" in rule:
+                    _require_share(name, value)
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
@@ -281,10 +256,8 @@ class RnnS2SConfig(CodeCarryingConfig):
             language = getattr(self, name)
             is_text = isinstance(language, str) and language.strip() and len(language) <= LONGEST_LANGUAGE
             if language is not None and not is_text:
-                raise ValueError(
-                    f"{name}={language!r:.200} must be None or a language, such as 'en', in 1 to {LONGEST_LANGUAGE} "
-                    "characters."
-                )
+                allowed = f"None or a language, such as 'en', in 1 to {LONGEST_LANGUAGE} characters"
+                raise ValueError(f"{name}={language!r:.200} must be {allowed}.")
         spread = self.initializer_range
         if isinstance(spread, bool) or not isinstance(spread, (int, float)) or not 0 < spread < math.inf:
             raise ValueError(f"initializer_range={spread!r} must be a finite number above 0.")
@@ -322,9 +295,8 @@ class RnnS2SConfig(CodeCarryingConfig):
                 "head; leave it out."
             )
         if self.hidden_size % 2:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} must be even: each direction of the first encoder layer has half."
-            )
+            size = f"hidden_size={self.hidden_size}"
+            raise ValueError(f"{size} must be even: each direction of the first encoder layer has half.")
         if self.share_encoder_decoder_embeddings and self.decoder_vocab_size not in (None, self.vocab_size):
             raise ValueError(
                 f"share_encoder_decoder_embeddings=True contradicts decoder_vocab_size={self.decoder_vocab_size} "
@@ -391,19 +363,3 @@ CHOICES: dict[str, tuple[str, ...]] = {
     name: option.metadata["choices"] for name, option in OPTIONS.items() if "choices" in option.metadata
 }
 BUILT_IN = dict(CHOICES)  # the same without classes of the user's own
-
-
-def _described(option: Any) -> str:
-    """The entry of a field in the docstring of the configuration."""
-    text = f"{option.name}: {option.metadata['help']} By default {option.default!r}."
-    if "choices" in option.metadata:
-        text += f" One of {', '.join(map(repr, option.metadata['choices']))}."
-    return textwrap.fill(text, 119, initial_indent=" " * 4, subsequent_indent=" " * 8)
-
-
-if RnnS2SConfig.__doc__:  # None under python -OO
-    RnnS2SConfig.__doc__ = inspect.cleandoc(RnnS2SConfig.__doc__).replace(
-        "    {options}", "\n".join(map(_described, OPTIONS.values()))
-    )
-
-__all__ = ["BUILT_IN", "CHOICES", "OPTIONS", "RnnS2SConfig"]

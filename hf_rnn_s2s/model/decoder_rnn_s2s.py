@@ -70,7 +70,7 @@ class RnnS2SDecoder(RnnS2SPart):
         return any(getattr(part, "needs_steps", False) for part in parts)
 
     @can_return_tuple
-    def forward(
+    def forward(  # noqa: D417 - the other arguments are described in RnnS2SModel
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: Tensor | None = None,
@@ -83,7 +83,7 @@ class RnnS2SDecoder(RnnS2SPart):
         output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """Read a target, or the next tokens of one.
+        """Read a target, or the next tokens of one. `RnnS2SModel.forward` describes the other arguments and errors.
 
         Args:
             input_ids: `(batch, target)`, the tokens that are not in the cache yet.
@@ -91,11 +91,6 @@ class RnnS2SDecoder(RnnS2SPart):
             encoder_outputs: memory, mask and final states of the source; with `bridge="zero"` the memory is enough.
             encoder_attention_mask: of the memory, `(batch, source)`; None takes the mask of `encoder_outputs`.
             past_key_values: what an earlier call returned; it is changed.
-            inputs_embeds: `(batch, target, embedding)` instead of `input_ids`.
-            use_cache: whether to return a cache.
-            output_attentions: whether to return the attention weights.
-            output_hidden_states: whether to return the outputs of all layers.
-            kwargs: as in `RnnS2SModel.forward`, which also says what is raised.
 
         Returns:
             As last hidden state, `tanh(W [h; c])` `(batch, target, embedding)` (Luong et al. 2015, equation 5), which
@@ -116,7 +111,7 @@ class RnnS2SDecoder(RnnS2SPart):
         mask = self._target_mask(attention_mask, embedded, keeps_cache=cache is not None)
         outputs = []
         single = cache is not None and cache.records_past
-        for output, after in self._read_in_chunks(embedded, state, sources, mask, single):
+        for output, after in self.read_in_chunks(embedded, state, sources, mask, single):
             if cache is not None:
                 cache.advance(after, sources.keys, output.last_hidden_state.shape[1])
             outputs.append(output)
@@ -160,23 +155,27 @@ class RnnS2SDecoder(RnnS2SPart):
             return state
         return state._replace(attention=self.attention.first_state(sources.memory, len(sources.memory) * repeats))
 
-    def read(self, embedded: Tensor, state: DecoderState, sources: Sources) -> tuple[DecoderOutput, DecoderState]:
-        """Read `(rows, time, embedding)`, at once or step by step as `needs_steps` says. Nothing is checked here."""
-        if embedded.shape[1] == 1 or not self.needs_steps:
-            return self.read_at_once(embedded, state, sources)
-        outputs = []
-        for output, after in self._read_in_chunks(embedded, state, sources):
-            outputs.append(output)
-            state = after
-        return _joined(outputs), state
+    def read_in_chunks(
+        self, embedded: Tensor, state: DecoderState, sources: Sources, mask: Tensor | None = None, single: bool = False
+    ) -> Iterator[tuple[DecoderOutput, DecoderState]]:
+        """Yield outputs and the state after them, of everything at once or of single tokens: the only loop over steps.
+
+        `mask` `(rows, time)` is False where a row's state stays as it is; None means nowhere. `single` forces steps.
+        """
+        if mask is None and not single and not self.needs_steps:
+            yield self.read_at_once(embedded, state, sources)
+            return
+        for step in range(embedded.shape[1]):
+            output, after = self.read_at_once(embedded[:, step : step + 1], state, sources)
+            state = after if mask is None else after.where(mask[:, step : step + 1], state)
+            yield output, state
 
     def read_at_once(
         self, embedded: Tensor, state: DecoderState, sources: Sources
     ) -> tuple[DecoderOutput, DecoderState]:
         """Read embedded tokens `(rows, time, embedding)` in one call per layer; with `needs_steps`, the time is 1.
 
-        Returns:
-            What was computed of the tokens, and the state after the last one.
+        Returns what was computed of the tokens, and the state after the last one.
         """
         context = weights = None
         remembered = state.attention
@@ -198,8 +197,7 @@ class RnnS2SDecoder(RnnS2SPart):
     def attend(self, queries: Tensor, sources: Sources, remembered: Any = None) -> AttentionOutput:
         """Answer the queries `(rows, time, query)` of all target rows.
 
-        Returns:
-            Contexts `(rows, time, memory)`, weights `(rows, heads, time, source)`, and what the attention remembers.
+        Returns contexts `(rows, time, memory)`, weights `(rows, heads, time, source)`, and what is remembered.
         """
         count, (rows, time) = sources.memory.shape[0], queries.shape[:2]
         # The rows of a source become positions of one target, so that they share one copy of the memory.
@@ -237,22 +235,6 @@ class RnnS2SDecoder(RnnS2SPart):
                 f"of {size}, the hidden_size. Choose context_fusion='concat'."
             )
         return self.fusion.width(size, self.memory_size)
-
-    def _read_in_chunks(
-        self, embedded: Tensor, state: DecoderState, sources: Sources, mask: Tensor | None = None, single: bool = False
-    ) -> Iterator[tuple[DecoderOutput, DecoderState]]:
-        """Yield outputs and the state after them, of everything at once or of single tokens: the only loop over steps.
-
-        `mask` `(rows, time)` is False where a row's state stays as it is; None means nowhere. `single` reads tokens
-        one by one in any case.
-        """
-        if mask is None and not single and not self.needs_steps:
-            yield self.read_at_once(embedded, state, sources)
-            return
-        for step in range(embedded.shape[1]):
-            output, after = self.read_at_once(embedded[:, step : step + 1], state, sources)
-            state = after if mask is None else after.where(mask[:, step : step + 1], state)
-            yield output, state
 
     def _target_mask(self, mask: Tensor | None, embedded: Tensor, keeps_cache: bool) -> Tensor | None:
         """The mask of the new tokens, `(rows, time)`; None where it makes no difference."""
@@ -318,6 +300,3 @@ def _joined(outputs: list[DecoderOutput]) -> DecoderOutput:
         torch.cat(weights, dim=2) if weights else None,
         tuple(torch.cat(parts, dim=1) for parts in zip(*(one.layer_outputs for one in outputs), strict=True)),
     )
-
-
-__all__ = ["DECODERS", "RnnS2SDecoder"]

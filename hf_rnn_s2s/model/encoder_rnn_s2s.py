@@ -23,13 +23,11 @@ class RnnS2SEncoderOutput(ModelOutput):
 
     Args:
         last_hidden_state: the memory `(batch, source, memory)`, zero at padding. Its length need not be the input's.
-        final_hidden: hidden state of each layer after a row's last token, `(batch, layers, state)`; None from encoders
-            without one.
-        final_cell: the same for the cell state; None for cells without one.
+        final_hidden: hidden state of each layer after a row's last token, `(batch, layers, state)`, if there is one.
+        final_cell: the same for the cell state.
         attention_mask: `(batch, source)`, 1 at tokens; None if no row is padded.
         hidden_states: embeddings and the outputs of each layer, if asked for.
-        rows_per_source: how many target rows, one after another, belong to each row here; None means one. `generate()`
-            sets it where other models get a copy of their encoder's output for every beam.
+        rows_per_source: how many target rows, one after another, belong to each row here, such as beams; None: one.
         source_ids: token ids `(batch, source)`, for a head that copies from the source.
     """
 
@@ -90,10 +88,7 @@ class RnnS2SEncoder(RnnS2SPart):
 
         Returns:
             The memory `(batch, source, hidden)` in the order of the input, zero at padding, and the final states. A
-            row of only padding gives zeros.
-
-        Raises:
-            TypeError, ValueError: for inputs that `embed` refuses, and masks that `boolean_mask` refuses.
+            row of only padding gives zeros. What is raised, `embed` and `boolean_mask` say.
         """
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
         mask = self._source_mask(input_ids, attention_mask, embedded)
@@ -161,6 +156,3 @@ def whole_encoder_outputs(outputs: Any, cell_type: str) -> Any:
         else:
             named["hidden_states" if isinstance(extra, (tuple, list)) else "attention_mask"] = extra
     return RnnS2SEncoderOutput(**named)
-
-
-__all__ = ["ENCODERS", "RnnS2SEncoder", "RnnS2SEncoderOutput", "rows_per_source", "whole_encoder_outputs"]

@@ -31,9 +31,7 @@ def attention_of_sequences(generated: Any) -> Tensor:
     """The attention that each returned sequence was written with, `(sequences, target, source)` in float32.
 
     `generate()` gives, for every step and layer, `(beams, heads, query, source)`. We read the last layer, the mean of
-    the heads, and the last query, which is the one that chose the step's token (without a cache, or with a prompt,
-    there are earlier ones). A beam search moves hypotheses between beams: `beam_indices` says which beam a token came
-    from.
+    the heads, and the last query, which chose the step's token. `beam_indices` says which beam a token came from.
     """
     if not generated.cross_attentions or any(not step or step[-1] is None for step in generated.cross_attentions):
         raise ValueError(
@@ -65,6 +63,3 @@ def blank_outputs(input_tensors: dict[str, Tensor], sequences: int) -> dict[str,
         "lengths": torch.zeros(batch, sequences, dtype=torch.long),
         "attention": torch.zeros(batch, sequences, 0, source),
     }
-
-
-__all__ = ["attention_of_sequences", "blank_outputs", "lengths_of_sequences", "put_back"]

@@ -1,11 +1,10 @@
 """How `generate()` of transformers works with a recurrent decoder."""
 
 import dataclasses
-import inspect
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 
 from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
@@ -19,29 +18,18 @@ class RnnS2SGenerationMixin(GenerationMixin):
     # Of the model class that this is mixed into
     config: RnnS2SConfig
     model: Any
-    lm_head: nn.Module
     generation_config: GenerationConfig
     training: bool
-    runtime: Any
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as `GenerationMixin.generate` does.
 
-        With the package `hf_rnn_s2s` imported, greedy and beam search that return token ids alone are faster, with the
-        same result, and take two more arguments, `shortlist` and `step_graphs`.
-
         Raises:
-            ValueError: for a shortlist or graphs without the package; with it, for settings that make no sense and for
-                weights that are no finite numbers.
+            ValueError: for a shortlist or graphs, which are for the models of the package `hf_rnn_s2s`.
         """
-        if args:
-            names = list(inspect.signature(GenerationMixin.generate).parameters)[2:]  # behind self and inputs
-            kwargs = dict(**dict(zip(names, args, strict=False)), **kwargs)  # which refuses what is given twice
-        if self.runtime is not None:
-            kwargs = self.runtime.generate_arguments(self, inputs, kwargs)
-        elif any(kwargs.get(name) is not None for name in ("shortlist", "step_graphs")):
+        if any(kwargs.get(name) is not None for name in ("shortlist", "step_graphs")):
             raise ValueError("shortlist and step_graphs need the package hf_rnn_s2s: import it, or leave them out.")
-        return super().generate(inputs, **kwargs)  # type: ignore[misc]
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self,
@@ -67,27 +55,6 @@ class RnnS2SGenerationMixin(GenerationMixin):
         return super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
         )
-
-    def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
-        """Read the generation settings of a checkpoint for `from_pretrained`, as in `GenerationMixin`.
-
-        Raises:
-            ValueError: for a setting of another kind than it must be, or a file without settings.
-        """
-        try:
-            super().adjust_generation_fn(*args, **kwargs)  # type: ignore[misc]
-        except (AttributeError, TypeError):  # from comparing a text with a number, without the name of the setting
-            if self.runtime is not None:
-                self.runtime.check_generation_file(*args, **kwargs)
-            raise
-
-    def _prepare_generated_length(
-        self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
-    ) -> GenerationConfig:
-        # A caller's max_new_tokens overrides max_length; if that is the model's own, no warning of both is due.
-        is_own = generation_config.max_length == self.generation_config.max_length
-        may_differ = has_default_max_length or (generation_config.max_new_tokens is not None and is_own)
-        return super()._prepare_generated_length(generation_config, may_differ, *args, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -139,6 +106,3 @@ class RnnS2SGenerationMixin(GenerationMixin):
             if generation_config.is_assistant:
                 cache.activate_past_recording()
             model_kwargs["past_key_values"] = cache
-
-
-__all__ = ["RnnS2SGenerationMixin"]

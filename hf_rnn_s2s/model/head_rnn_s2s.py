@@ -70,5 +70,3 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float 
 
 # `head_type` of the configuration, and the class it names.
 HEADS: dict[str, type[VocabularyHead]] = {"vocabulary": VocabularyHead}
-
-__all__ = ["HEADS", "IGNORED_LABEL", "VocabularyHead", "summed_cross_entropy"]

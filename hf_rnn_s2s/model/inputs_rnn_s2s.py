@@ -75,10 +75,10 @@ def check_ids(ids: Tensor, vocabulary_size: int, name: str) -> None:
 
 
 def boolean_mask(mask: Tensor, shape: torch.Size, name: str, side: str) -> Tensor:
-    """Turn a mask of 1 at tokens and 0 at padding into True and False.
+    """Turn a mask `(batch, source)` or `(batch, target)` of 1 at tokens and 0 at padding into True and False.
 
     Args:
-        mask: `(batch, source)` or `(batch, target)`.
+        mask: the mask.
         shape: the shape it must have.
         name: of the mask, for errors.
         side: "source" or "target".
@@ -97,6 +97,3 @@ def boolean_mask(mask: Tensor, shape: torch.Size, name: str, side: str) -> Tenso
             f"{name} has numbers below 0; it is 1 at tokens and 0 at padding, not a number to add to scores."
         )
     return mask.bool()
-
-
-__all__ = ["boolean_mask", "check_ids", "embed"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import os
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
-from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPreTrainedModel
@@ -22,8 +19,6 @@ from .generation_rnn_s2s import RnnS2SGenerationMixin
 from .head_rnn_s2s import HEADS, IGNORED_LABEL
 from .inputs_rnn_s2s import check_ids
 from .state_rnn_s2s import DecoderOutput, Sources
-
-logger = logging.get_logger(__name__)
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):
@@ -38,7 +33,11 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         self.encoder = encoder
         self.decoder = DECODERS[config.decoder_type](config, encoder.memory_size, encoder.state_size)
         self.main_input_name = encoder.main_input_name
-        self._require_state()
+        if self.decoder.bridge.reads_state and not encoder.state_size:
+            raise ValueError(
+                f"bridge={config.bridge!r} reads the encoder's final states, but encoder_type={config.encoder_type!r} "
+                "has none. Choose bridge='zero', or a bridge that reads the memory."
+            )
         self.post_init()
 
     @property
@@ -62,16 +61,14 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         Raises:
             ValueError: if they are not as wide as `config.embedding_size`.
         """
-        value = cast(nn.Embedding, value)
-        if getattr(value, "embedding_dim", self.config.embedding_size) != self.config.embedding_size:
-            raise ValueError(
-                f"The new embeddings have {value.embedding_dim} numbers each, but embedding_size is "
-                f"{self.config.embedding_size}."
-            )
+        width = self.config.embedding_size
+        found = getattr(value, "embedding_dim", width)
+        if found != width:
+            raise ValueError(f"The new embeddings have {found} numbers each, but embedding_size is {width}.")
         if hasattr(self.encoder, "embed_tokens"):
-            self.encoder.embed_tokens = value
+            self.encoder.embed_tokens = cast(nn.Embedding, value)
         if self.shares_embeddings or not hasattr(self.encoder, "embed_tokens"):
-            self.decoder.embed_tokens = value
+            self.decoder.embed_tokens = cast(nn.Embedding, value)
 
     def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
         """Resize a separate target vocabulary; `resize_token_embeddings` then resizes the source only.
@@ -186,20 +183,15 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             attention_mask=attention_mask, output_hidden_states=output_hidden_states, return_dict=True, **given
         )
 
-    def _require_state(self) -> None:
-        if self.decoder.bridge.reads_state and not self.encoder.state_size:
-            raise ValueError(
-                f"bridge={self.config.bridge!r} reads the encoder's final states, but encoder_type="
-                f"{self.config.encoder_type!r} has none. Choose bridge='zero', or a bridge that reads the memory."
-            )
-
 
 class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixin):
     """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
 
+    base_class: type[RnnS2SModel] = RnnS2SModel  # of `model`
+
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
-        self.model = RnnS2SModel(config)
+        self.model = self.base_class(config)
         self.lm_head = nn.Linear(config.embedding_size, config.target_vocab_size)
         self.output_head = HEADS[config.head_type](config)
         self.main_input_name = self.model.main_input_name
@@ -250,17 +242,6 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         Returns:
             Logits `(batch, target, target vocabulary)`, and the loss if there are labels: cross-entropy in nats per
             token, with `config.label_smoothing` in training mode only. It is 0 if no label counts.
-
-        Example:
-            ```python
-            >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-            >>> model = AutoModelForSeq2SeqLM.from_pretrained("outputs/demo")
-            >>> tokenizer = AutoTokenizer.from_pretrained("outputs/demo")
-            >>> batch = tokenizer(["two hours"], text_target=["2小时"], return_tensors="pt")
-            >>> model(**batch).loss.item() < 1
-            True
-            ```
         """
         if labels is not None:
             use_cache = False
@@ -310,55 +291,12 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
     def skip_logits_in_training(self, skip: bool = True) -> None:
         """Train without logits from now on: in training mode with labels, `forward` returns the loss, and logits None.
 
-        That is faster and takes less memory: the loss is computed in blocks, and nothing of the size
-        `(batch, target, vocabulary)` is kept. Losses, gradients and evaluation stay the same.
-
-        Like `gradient_checkpointing_enable` it concerns this object and is not saved with it. Call it before a
-        `Seq2SeqTrainer` or a loop of your own that reads only the loss; `forward(return_logits=...)` overrides it, and
-        `skip=False` takes it back.
+        With the package imported that is faster and takes less memory: nothing of the size
+        `(batch, target, vocabulary)` is kept. Losses, gradients and evaluation stay the same. It is for a
+        `Seq2SeqTrainer` or a loop that reads only the loss; it concerns this object and is not saved with it.
+        `forward(return_logits=...)` overrides it, and `skip=False` takes it back.
         """
         self._skips_logits = skip
-
-    def untie_embeddings(self) -> None:
-        """Give the source's embeddings, the target's and the output layer a matrix each, where they share one.
-
-        The results stay the same; from now on each can be trained by itself, and the configuration says so. Needed
-        before an adapter for the embeddings is put around the model that shall be merged into them later: each of the
-        three then has its own, and a shared matrix would take in all of them.
-
-        Raises:
-            TypeError: if one of them has an adapter already.
-        """
-        modules = (self.model.encoder.embed_tokens, self.model.decoder.embed_tokens, self.lm_head)
-        for module in modules:
-            if not isinstance(module, (nn.Embedding, nn.Linear)):
-                raise TypeError("There is an adapter around one of the embeddings: untie them before it is put there.")
-        seen: set[int] = set()
-        for module in modules:
-            weight = cast(nn.Parameter, module.weight)
-            if id(weight) in seen:
-                module.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
-            seen.add(id(weight))
-        self.config.tie_word_embeddings = self.config.share_encoder_decoder_embeddings = False
-        self.all_tied_weights_keys = self.model.all_tied_weights_keys = {}
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Save as in `RnnS2SPreTrainedModel`; an output layer tied to the target's embeddings is saved as tied.
-
-        It warns if the configuration denies the tie, as PEFT makes it do where the output layer is not tied to the
-        source's embeddings: only `untie_embeddings` makes two matrices of one.
-        """
-        saved, weight = self, getattr(self.lm_head, "weight", None)
-        is_tied = weight is not None and weight is self.model.decoder.embed_tokens.weight
-        if is_tied and not self.config.tie_word_embeddings:
-            logger.warning(
-                "config.tie_word_embeddings is False, but the output layer and the target's embeddings are one "
-                "matrix, and are saved as such. To save a matrix each, call model.untie_embeddings() first."
-            )
-            saved = object.__new__(type(self))
-            vars(saved).update(vars(self), config=copy.deepcopy(self.config))
-            saved.config.tie_word_embeddings = True
-        super(RnnS2SForConditionalGeneration, saved).save_pretrained(save_directory, *args, **kwargs)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
         """Shift labels `(batch, target)` right by one, behind the start token, with padding in place of -100."""
@@ -397,23 +335,21 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         """The loss of decoder outputs, or of their logits `(batch, target, vocabulary)` if there are any already."""
         hidden = output.last_hidden_state
         if hidden.shape[:2] != labels.shape:
-            raise ValueError(
-                f"labels has the shape {tuple(labels.shape)}, but the target is {tuple(hidden.shape[:2])}: "
-                "(batch, target)."
-            )
+            found, target = tuple(labels.shape), tuple(hidden.shape[:2])
+            raise ValueError(f"labels has the shape {found}, but the target is {target}: (batch, target).")
         labels = labels.to(hidden.device).long()
         smoothing = self.config.label_smoothing if self.training else 0.0
-        total = None
-        if self.runtime is not None:
-            total = self.runtime.loss(self.output_head, self.lm_head, output, labels, smoothing, logits)
-        if total is None:
-            total = self.output_head.loss(self.lm_head, output, sources, labels, smoothing, logits)
+        total = self._summed_loss(output, sources, labels, smoothing, logits)
         if num_items_in_batch is None:
             num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
         elif isinstance(num_items_in_batch, Tensor):
             num_items_in_batch = num_items_in_batch.to(total.device)
         # Without any label that counts the sum is 0, and so is the loss
         return total / torch.as_tensor(num_items_in_batch).clamp(min=1)
+
+    def _summed_loss(self, output: DecoderOutput, sources: Sources, *arguments: Any) -> Tensor:
+        """What the head computes; `arguments` are labels, label smoothing, and logits."""
+        return self.output_head.loss(self.lm_head, output, sources, *arguments)
 
 
 def _check_labels(labels: Tensor, source: Tensor | None, vocabulary_size: int) -> None:
@@ -424,6 +360,3 @@ def _check_labels(labels: Tensor, source: Tensor | None, vocabulary_size: int) -
     if source is not None and labels.shape[0] != source.shape[0]:
         raise ValueError(f"labels has {labels.shape[0]} rows, but the source has {source.shape[0]}.")
     check_ids(labels.masked_fill(labels == IGNORED_LABEL, 0), vocabulary_size, "labels")
-
-
-__all__ = ["RnnS2SForConditionalGeneration", "RnnS2SModel", "RnnS2SPreTrainedModel"]

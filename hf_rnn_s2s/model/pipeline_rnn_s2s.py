@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Pipeline, PreTrainedModel
+from transformers import Pipeline
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from .generated_rnn_s2s import attention_of_sequences, blank_outputs, lengths_of_sequences, put_back
@@ -25,12 +25,10 @@ class RnnTranslationPipeline(Pipeline):
 
     It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
     `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
-    Where the package `hf_rnn_s2s` is imported, its pipeline of the same name replaces this one: it translates the
-    same, faster, and says more of what goes wrong.
+    That of the package `hf_rnn_s2s` has the same name and translates the same, faster, with more checks.
 
     Raises:
-        ValueError: if the model is no encoder-decoder that generates text, there is no tokenizer, or the tokenizer
-            wants to be told a language with each text, which this pipeline does not do.
+        ValueError: if there is no tokenizer.
     """
 
     # Looser types than those of the base class, where each of these may be None
@@ -46,7 +44,6 @@ class RnnTranslationPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         if self.tokenizer is None:
             raise ValueError("The translation pipeline needs a tokenizer: pass tokenizer= beside model=.")
-        _require_translation_model(self.model, self.tokenizer)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Translate one text or many; what comes out is in the order of what went in.
@@ -59,26 +56,22 @@ class RnnTranslationPipeline(Pipeline):
             kwargs: those below; anything else goes to `generate()`: `num_beams`, `num_return_sequences`,
                 `max_new_tokens`…
             batch_size: the most texts that go through the model together; the translations do not depend on it.
-            squeeze_whitespace: whether to put one space in place of every run of white space, line breaks and tabs
-                included, and none at the ends of a text; by default yes. The model knows little else from training. A
-                single no-break space, thin space or ideographic space stays.
+            squeeze_whitespace: whether to put one space in place of every run of white space, see `squeezed`; by
+                default yes. The model knows little else from training.
             truncation: whether to cut a text to the tokenizer's `model_max_length`; by default yes. Where the
                 tokenizer has no limit, nothing is cut.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
-            return_tensors: whether to give `translation_token_ids`, the generated ids `(target,)` from the start token
-                to the end token.
+            return_tensors: whether to give `translation_token_ids` `(target,)`, start token and end token included.
             return_attentions: whether to give `source_tokens`, `target_tokens`, and `attention`, a float32 tensor
                 `(target, source)`: row `t` is where the model attended when it wrote target token `t`, and sums to 1.
-                Both lists of tokens contain the end token where the model read or wrote one, but not the decoder's
-                start token.
+                The tokens include end tokens, but not the decoder's start token.
             clean_up_tokenization_spaces: whether to take out spaces before punctuation; by default not.
             stop_sequence: a text at which generation stops, the same as `stop_strings`.
 
         Returns:
             For one text, a list with one dictionary for each returned sequence. For a list of texts, a list of
             dictionaries, or, with `num_return_sequences` above 1, of such lists. For a generator or a dataset, an
-            iterable of such lists, which translates as it is read. A text that is empty or only white space is
-            translated by the empty text, and has no target tokens.
+            iterable of such lists, which translates as it is read. The translation of a blank text is empty.
 
         Raises:
             ValueError: if nothing is to be returned, or if attention is asked of a model that has none.
@@ -91,15 +84,11 @@ class RnnTranslationPipeline(Pipeline):
     def save_pretrained(
         self, save_directory: str | os.PathLike, carry_code: bool | None = None, **kwargs: Any
     ) -> None:
-        """Save model and tokenizer with the code they need, so that they load where this package is not installed.
+        """Save model and tokenizer, with the code they need to load where this package is not installed.
 
         `pipeline("translation", model=save_directory, trust_remote_code=True)` loads them there. The model itself does
-        not change. A model of another kind is saved without code.
-
-        Args:
-            save_directory: the folder.
-            carry_code: whether the code is saved. None means yes, unless `model.config.drop_code()` was called.
-            kwargs: everything else that `save_pretrained` of model and tokenizer takes.
+        not change. `carry_code` says whether the code is saved: None means yes, unless `model.config.drop_code()` was
+        called. A model of another kind has none.
 
         Raises:
             NotADirectoryError: if `save_directory` is a file.
@@ -145,18 +134,18 @@ class RnnTranslationPipeline(Pipeline):
         text = squeezed(input_) if squeeze_whitespace else input_
         has_limit = self.tokenizer.model_max_length < LARGE_INTEGER
         settings = {"truncation": truncation if has_limit else False, "return_token_type_ids": False}
-        encoded = self.tokenizer(task_prefix(self.model.config, self.task) + text, return_tensors="pt", **settings)
+        encoded = self.tokenizer(text, return_tensors="pt", **settings)
         return {**encoded, "is_blank": torch.tensor([not text.strip()])}
 
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, Tensor], return_attentions: bool = False, **generate_kwargs: Any
     ) -> dict[str, Tensor]:
-        """Generate for the rows that are not blank.
+        """Generate for the rows that are not blank; the others have the length 0.
 
         Returns:
             The inputs, `output_ids` `(batch, sequences, time)` and how many of them are no padding, `lengths`
             `(batch, sequences)`; with `return_attentions` also `attention` `(batch, sequences, target, source)`, where
-            `target` is `time` without the decoder's prompt. Blank rows have the length 0.
+            `target` is `time` without the decoder's prompt.
         """
         is_blank = input_tensors["is_blank"]
         rows = (~is_blank).nonzero().squeeze(1)
@@ -256,43 +245,14 @@ class RnnTranslationPipeline(Pipeline):
 
 
 def squeezed(text: str) -> str:
-    r"""The text with one space in place of every run of white space, line breaks included, and none at its ends.
+    """The text with one space in place of every run of white space, line breaks included, and none at its ends.
 
     A single no-break space, thin space or ideographic space inside a text stays as it is: it means something, such as
     that `10 km` is not to be broken, or that words of a Japanese title are apart.
-
-    Example:
-        ```python
-        >>> squeezed(" A  man\tis\r\nsleeping. ")
-        'A man is sleeping.'
-        ```
     """
     return NOT_ONE_SPACE.sub(" ", text).strip()
 
 
-def task_prefix(config: Any, task: str) -> str:
-    """The text that some models, such as T5, expect before every input."""
-    task_settings = (getattr(config, "task_specific_params", None) or {}).get(task, {})
-    return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
-
-
-def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
-    if not (model.can_generate() and model.config.is_encoder_decoder):
-        raise ValueError(
-            f"The translation pipeline needs an encoder-decoder that generates text; {type(model).__name__} is none. "
-            "Load the model with AutoModelForSeq2SeqLM."
-        )
-    if hasattr(tokenizer, "_build_translation_inputs"):
-        raise ValueError(
-            f"{type(tokenizer).__name__} belongs to a model of many languages, which has to be told the source and "
-            "the target language. This pipeline translates with models of one language pair; for this model, set "
-            "the languages on the tokenizer and call model.generate()."
-        )
-
-
-def _require_attention(model: PreTrainedModel, asked: bool) -> None:
+def _require_attention(model: Any, asked: bool) -> None:
     if asked and getattr(model.config, "attention_type", None) == "none":
         raise ValueError("return_attentions=True, but this model has no attention (attention_type='none').")
-
-
-__all__ = ["DEFAULT_MAX_NEW_TOKENS", "RnnTranslationPipeline", "squeezed", "task_prefix"]

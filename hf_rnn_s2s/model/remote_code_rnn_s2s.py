@@ -28,19 +28,14 @@ CUSTOM_PIPELINES = {
 class CodeCarryingConfig(PreTrainedConfig):
     """A configuration that says whether what is saved with it also carries the Python files of this package.
 
-    It carries none until `carry_code()` is called. From then on `save_pretrained` and `push_to_hub` of the
-    configuration, of its model and of a trainer around it also write the `*_rnn_s2s.py` files that the model needs,
-    and name them in `config.json`: `auto_map` for the Auto classes and `custom_pipelines` for `pipeline()`. What was
-    loaded from a checkpoint with code carries it when it is saved again.
-
-    What a model of this package, its pipeline or `RnnS2STrainer` pushes to the Hub carries the code in any case,
-    unless `drop_code()` was called. (A plain `Trainer` uploads what `save_pretrained` has written.)
-
-    Attributes:
-        drops_code: whether `drop_code()` was called last.
+    It carries none until `carry_code()` is called, or it is loaded from a checkpoint with code. From then on
+    `save_pretrained` and `push_to_hub` of the configuration, of its model and of a trainer around it also write the
+    `*_rnn_s2s.py` files that the model needs, and name them in `config.json`: `auto_map` for the Auto classes and
+    `custom_pipelines` for `pipeline()`. What a model of this package, its pipeline or `RnnS2STrainer` pushes to the
+    Hub carries the code in any case, unless `drop_code()` was called.
     """
 
-    drops_code = False
+    drops_code = False  # whether `drop_code()` was called last
 
     def carry_code(self) -> None:
         """Carry the code from now on. Only this object changes: other models save as they did before."""
@@ -51,22 +46,17 @@ class CodeCarryingConfig(PreTrainedConfig):
         self.auto_map = dict(AUTO_MAP)
 
     def drop_code(self) -> None:
-        """Carry no code from now on, not even to the Hub or if the checkpoint came with it.
-
-        What is saved then loads only where this package is installed and imported.
-        """
+        """Carry no code from now on: what is saved loads only where this package is installed and imported."""
         self.drops_code = True
         self._auto_class = None  # type: ignore[misc]
         for name in ("auto_map", "custom_pipelines"):
             vars(self).pop(name, None)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Take the references to code from what `config.json` says beside the fields.
-
-        The installed package is the code, so it drops the reference to the pipeline in the checkpoint: transformers
-        would ask to trust remote code that is not needed. A class that came with the checkpoint keeps the reference.
-        """
+        """Take the references to code from what `config.json` says beside the fields."""
         kwargs.pop("drops_code", None)  # a file does not decide this
+        # The installed package needs no reference to the checkpoint's pipeline: transformers would ask to trust it. A
+        # class that came with the checkpoint keeps it.
         if not type(self).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             kwargs.pop("custom_pipelines", None)
             if kwargs.pop("auto_map", None):
@@ -74,11 +64,7 @@ class CodeCarryingConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of `config.json`.
-
-        Transformers' own `register_for_auto_class` names one class; the other classes and the pipeline are filled in
-        here.
-        """
+        """The content of `config.json`. Transformers names one class there; the others are filled in here."""
         content: dict[str, Any] = super().to_dict()
         content.pop("drops_code", None)
         if content.get("auto_map"):
@@ -88,7 +74,7 @@ class CodeCarryingConfig(PreTrainedConfig):
 
 
 def model_to_share(model: Model, carry_code: bool | None = None) -> Model:
-    """A model with the same weights, for saving: the original stays as it is, and so does its configuration.
+    """A model with the same weights and a configuration of its own, for saving.
 
     Args:
         model: of any kind. One that is not of this package has no code to carry.
@@ -97,15 +83,9 @@ def model_to_share(model: Model, carry_code: bool | None = None) -> Model:
     shared: Any = object.__new__(type(model))
     vars(shared).update(vars(model), config=copy.deepcopy(model.config), model_tags=copy.copy(model.model_tags))
     config = shared.config
-    if not hasattr(config, "carry_code"):
-        return shared
-    if config.drops_code if carry_code is None else not carry_code:
-        config.drop_code()
-        # A class that came as remote code carries itself, whatever the configuration says.
-        vars(shared)["is_remote_code"] = lambda: False
-    else:
+    if hasattr(config, "carry_code") and (not config.drops_code if carry_code is None else carry_code):
         config.carry_code()
+    elif hasattr(config, "drop_code"):
+        config.drop_code()
+        vars(shared)["is_remote_code"] = lambda: False  # else a class that came as code is saved with it
     return shared
-
-
-__all__ = ["CodeCarryingConfig", "model_to_share"]

@@ -100,8 +100,8 @@ class DecoderState(NamedTuple):
     def where(self, mask: Tensor, old: DecoderState) -> DecoderState:
         """Choose this state in rows where the mask `(rows, 1)` is True, and the old one in the others.
 
-        A tensor that has grown since, such as one with a place for every step, is padded with zeros in the rows of the
-        old state. So what grows keeps its lengths beside it, `(rows,)`, which tell a row's places from padding.
+        A tensor that has grown since is padded with zeros in the rows of the old state. So what grows, with a place
+        for every step, keeps its lengths beside it, `(rows,)`.
         """
 
         def chosen(new: Tensor, before: Tensor) -> Tensor:
@@ -123,6 +123,3 @@ def map_tensors(change: Callable[..., Tensor], part: Any, *others: Any) -> Any:
         return {name: map_tensors(change, one, *(other[name] for other in others)) for name, one in part.items()}
     changed = [map_tensors(change, *ones) for ones in zip(part, *others, strict=True)]
     return type(part)(*changed) if hasattr(part, "_fields") else type(part)(changed)
-
-
-__all__ = ["AttentionOutput", "DecoderOutput", "DecoderState", "LayerState", "Sources", "map_tensors"]

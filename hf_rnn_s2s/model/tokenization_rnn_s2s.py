@@ -5,8 +5,6 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-__all__ = ["SPECIAL_TOKENS", "RnnS2STokenizer"]
-
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0 to 3
 SETTINGS_OF_BOTH_SIDES = (
     "model_max_length",

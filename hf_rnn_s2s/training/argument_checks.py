@@ -68,6 +68,3 @@ def wrong_folder(arguments: Arguments) -> Iterator[str]:
 
 # All checks, in the order in which their findings are reported
 CHECKS: tuple[Check, ...] = (wrong_names, wrong_files, wrong_work, wrong_reports, wrong_folder)
-
-
-__all__ = ["CHECKS"]

@@ -273,6 +273,3 @@ def incomplete_translations(arguments: Seq2SeqTrainingArguments) -> Iterator[str
                 f"{name}={getattr(arguments, name)}: this trainer scores complete translations; leave it at {value}. "
                 "To save time, evaluate less often (eval_strategy, eval_steps) or on fewer examples."
             )
-
-
-__all__ = ["NEW_MODEL_BEAMS", "ModelArguments", "RnnS2STrainingArguments", "incomplete_translations"]

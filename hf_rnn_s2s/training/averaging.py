@@ -113,6 +113,3 @@ def chosen_callbacks(arguments: RnnS2STrainingArguments, checkpoint: str | None)
     if arguments.ema_decay is not None:
         chosen.append(WeightAveraging(arguments.ema_decay, checkpoint))
     return chosen
-
-
-__all__ = ["WeightAveraging", "chosen_callbacks"]

@@ -279,6 +279,3 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
             start + part * (stop - start) // parts,
             start + (part + 1) * (stop - start) // parts,
         )
-
-
-__all__ = ["fast_loss", "summed_cross_entropy", "summed_cross_entropy_of_logits"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from ..data.arguments import DataArguments
@@ -126,7 +126,7 @@ def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) 
         decoder_start_token_id=start,
         **architecture,
     )
-    model = RnnS2SForConditionalGeneration(config)
+    model = AutoModelForSeq2SeqLM.from_config(config)
     model.generation_config.update(num_beams=NEW_MODEL_BEAMS)
     return model
 
@@ -150,7 +150,7 @@ def load_model(
             )
         setattr(config, field, value)
     check_vocabularies(tokenizer, config, name)
-    return RnnS2SForConditionalGeneration.from_pretrained(name, config=config)
+    return AutoModelForSeq2SeqLM.from_pretrained(name, config=config)
 
 
 def vocabularies(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int | None]:
@@ -192,6 +192,3 @@ def set_generation(
         "max_length": longest,
     }
     model.generation_config.update(**{name: value for name, value in wanted.items() if value is not None})
-
-
-__all__ = ["get_model", "get_tokenizer", "set_generation", "set_longest_source"]

@@ -201,17 +201,3 @@ def _why_not_empty(folder: Path) -> str | None:
         f"output_dir {folder} is not empty. If it holds an earlier run, go on with that by "
         "--resume_from_checkpoint true; otherwise choose another --output_dir."
     )
-
-
-__all__ = [
-    "STREAM_STATE",
-    "begin_writing",
-    "choose_checkpoint",
-    "find_checkpoint",
-    "folder_problem",
-    "last_whole_checkpoint",
-    "list_files",
-    "problem_with",
-    "require_whole",
-    "resumes",
-]

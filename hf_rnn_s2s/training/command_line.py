@@ -180,6 +180,3 @@ def _explain_name(parser: HfArgumentParser, name: str, place: str) -> str:
 
 def _names(parser: HfArgumentParser) -> list[str]:
     return [argument.name for group in parser.dataclass_types for argument in fields(group) if argument.init]
-
-
-__all__ = ["Arguments", "Check", "parse_arguments"]

@@ -93,6 +93,3 @@ def _advice(folder: Path) -> str:
         f"The last good checkpoint, {checkpoint}, stays the result: go on from it by --resume_from_checkpoint true, "
         f"with {lower}."
     )
-
-
-__all__ = ["NotFiniteError", "describe_rows", "not_finite", "require_finite_weights"]

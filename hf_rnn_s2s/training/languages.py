@@ -133,6 +133,3 @@ def _describe(languages: Languages) -> str:
 def _with_name(label: str) -> str:
     name = language_name(label)
     return repr(label) if name is None else f"{name} {label!r}"
-
-
-__all__ = ["Languages", "language_code", "language_name", "language_pair", "set_languages"]

@@ -50,6 +50,3 @@ def number(value: Any) -> Any:
     if not isinstance(value, float) or not math.isfinite(value):
         return value
     return f"{value:.{SIGNIFICANT_DIGITS}g}"
-
-
-__all__ = ["code", "code_cell", "number", "one_line", "plain", "shorten"]

@@ -197,6 +197,3 @@ def _bleu_tokenizer(language: str) -> str:
         stacklevel=2,
     )
     return "char"
-
-
-__all__ = ["TranslationMetric"]

@@ -318,6 +318,3 @@ def _settings(settings: Any, names: Iterable[str]) -> dict[str, Any]:
     """The settings that are not None, members of enumerations replaced by their values."""
     values = {name: getattr(settings, name) for name in names}
     return {name: number(getattr(value, "value", value)) for name, value in values.items() if value is not None}
-
-
-__all__ = ["build_model_card", "describe_data"]

@@ -320,6 +320,3 @@ def _mark_best(axes: Axes, step: int, curve: Curve, is_named: bool) -> None:
     if has_value:
         ring: dict[str, Any] = {"color": "black", "markerfacecolor": "none", "markersize": 9, "linestyle": "none"}
         axes.plot([step], [value], marker="o", label=f"{label}, {value:.4g}", **ring)
-
-
-__all__ = ["has_training_curves", "plot_attention", "plot_training_curves"]

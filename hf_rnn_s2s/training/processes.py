@@ -20,6 +20,3 @@ def end_together(trainer: Trainer) -> None:
     trainer.accelerator.free_memory()
     gc.collect()
     trainer.accelerator.end_training()
-
-
-__all__ = ["end_together"]

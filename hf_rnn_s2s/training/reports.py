@@ -72,6 +72,3 @@ def draw_training_curves(path: Path, state: TrainerState, metric_for_best_model:
     """Draw the training curves, with the best checkpoint marked; nothing if too little was logged for a curve."""
     if has_training_curves(state.log_history):
         plot_training_curves(state.log_history, state.best_global_step, metric_for_best_model).savefig(path)
-
-
-__all__ = ["draw_attention", "draw_training_curves", "informative_example", "translations_table", "write_predictions"]

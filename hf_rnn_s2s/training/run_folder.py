@@ -77,6 +77,3 @@ def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(failure in str(error) for failure in WRITE_FAILURES)
-
-
-__all__ = ["LOCK_FILE", "naming_a_full_disk", "own_folder"]

@@ -281,6 +281,3 @@ def _check_vocab_size(name: str, value: int) -> None:
 def _check_whole_number(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, not {value!r}.")
-
-
-__all__ = ["SMALLEST_VOCABULARY", "train_tokenizer"]

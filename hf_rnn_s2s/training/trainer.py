@@ -469,6 +469,3 @@ def _lengths(dataset: Dataset, column: str) -> list[int]:
 
 def _longest_first(dataset: Dataset) -> list[int]:
     return np.argsort(-np.array(_lengths(dataset, "input_ids")), kind="stable").tolist()
-
-
-__all__ = ["RnnS2STrainer"]

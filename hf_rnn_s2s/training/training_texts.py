@@ -78,6 +78,3 @@ def batches(file: IO[bytes], rare: dict[int, str]) -> Iterator[list[str]]:
             batch = []
     if batch:
         yield batch
-
-
-__all__ = ["batches", "rare_characters", "spool"]

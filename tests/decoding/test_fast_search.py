@@ -10,6 +10,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from hf_rnn_s2s import RnnS2SCache, RnnS2SForConditionalGeneration, Shortlist
 from hf_rnn_s2s.decoding import fast_search
+from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 
 from .test_search import model_that_ends, sources
 
@@ -58,7 +59,7 @@ def test_other_calls_are_left_to_transformers(
     torch.manual_seed(0)
     found = ids_of(model.generate(ids, max_new_tokens=6, **EXCLUDED[case](model)))
     assert not rows_per_step
-    monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
     torch.manual_seed(0)
     assert torch.equal(found, ids_of(model.generate(ids, max_new_tokens=6, **EXCLUDED[case](model))))
 
@@ -128,7 +129,7 @@ def test_arguments_by_their_places_are_those_by_their_names(num_beams: int, rows
 
 def test_without_the_package_its_options_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_that_ends()
-    monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
     with pytest.raises(ValueError, match="shortlist and step_graphs need the package hf_rnn_s2s: import it"):
         model.generate(sources(), shortlist=Shortlist([[7]] * 40))
 

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from hf_rnn_s2s import RnnS2SCache, RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.decoding import fast_search, top_tokens
+from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 
 from ..random_searches import END, BansAnother, random_arguments, random_model, random_sources
 
@@ -59,7 +60,7 @@ def compare(
     searches.clear()
     generated = model.generate(**inputs, **arguments())
     with monkeypatch.context() as patch:
-        patch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
+        patch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
         expected = model.generate(**inputs, **arguments(), return_dict_in_generate=True, output_scores=True)
     assert torch.equal(generated, expected.sequences), arguments()
     if searches:
@@ -129,7 +130,7 @@ def test_hypotheses_whose_scores_are_no_numbers(
         "remove_invalid_values": True,
     }
     found = model.generate(sources(2) % 10 + 3, **arguments)
-    monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
     assert torch.equal(found, model.generate(sources(2) % 10 + 3, **arguments))
     assert found.shape == (2, 5)
     assert searches[-1][1].isnan().all()
@@ -141,7 +142,7 @@ def test_more_hypotheses_are_wanted_than_there_are(vocabulary: int, monkeypatch:
     model = model_that_ends(vocabulary)
     ids, arguments = sources() % 5 + 3, {"num_beams": 4, "num_return_sequences": 4, "forced_bos_token_id": END}
     found = model.generate(ids, max_new_tokens=9, **arguments)
-    monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
     assert torch.equal(found, model.generate(ids, max_new_tokens=9, **arguments))
     assert found.shape == (64, 2)
 
@@ -154,7 +155,7 @@ def test_ends_without_hope_count_for_early_stopping(monkeypatch: pytest.MonkeyPa
         model.lm_head.bias[END] -= 3
     ids, arguments = sources(1) % 5 + 3, {"num_beams": 3, "max_new_tokens": 4, "early_stopping": True}
     found = model.generate(ids, **arguments)
-    monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
     assert torch.equal(found, model.generate(ids, **arguments))
     assert found.tolist() == [[1, 3, END]]  # and not [1, 3, 3, END], which is more probable
 
@@ -165,7 +166,7 @@ def test_of_equal_candidates_the_same_ones_go_on(monkeypatch: pytest.MonkeyPatch
     torch.nn.init.zeros_(model.lm_head.weight)
     torch.nn.init.zeros_(model.lm_head.bias)
     found = model.generate(sources(), num_beams=4, num_return_sequences=4, max_new_tokens=9)
-    monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
     expected = model.generate(sources(), num_beams=4, num_return_sequences=4, max_new_tokens=9)
     assert torch.equal(found, expected)
 
@@ -294,7 +295,7 @@ def test_the_callers_own_criteria_count(
         "stopping_criteria": StoppingCriteriaList(criteria),
     }
     generated = model.generate(sources(), **arguments)
-    monkeypatch.setattr(RnnS2SForConditionalGeneration, "runtime", None)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
     assert torch.equal(generated, model.generate(sources(), **arguments))
     assert not torch.equal(generated, model.generate(sources(), **{**arguments, "stopping_criteria": None}))
 

@@ -56,7 +56,7 @@ def test_carried_code_is_little() -> None:
     """People are asked to read it before they trust it."""
     lines = [len((MODEL / name).read_text(encoding="utf-8").splitlines()) for name in expected_code()]
     assert len(lines) <= 16
-    assert sum(lines) <= 3_250
+    assert sum(lines) <= 2_900
 
 
 def test_carried_code_looks_into_nothing_private() -> None:
@@ -66,9 +66,7 @@ def test_carried_code_looks_into_nothing_private() -> None:
         "_get_resized_embeddings",  # source and target may have vocabularies of their own
         "_get_resized_lm_head",
         "_prepare_cache_for_generation",  # makes a state where others have keys and values
-        "_prepare_generated_length",  # a model's own limit gives way without a warning
         "_resize_token_embeddings",  # the configuration follows
-        "_upload_modified_files",  # the card goes up with the model
     }
     trees = [ast.parse((MODEL / name).read_text(encoding="utf-8")) for name in expected_code()]
     nodes = [node for tree in trees for node in ast.walk(tree)]

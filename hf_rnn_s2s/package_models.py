@@ -1,0 +1,135 @@
+"""The models of the package: those that travel with checkpoints, with what stays at home.
+
+Their results are the same. What they have beside is speed, for which they may look into private parts of torch and
+transformers behind a check, messages for what goes wrong, and help with sharing and adapters.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import GenerationConfig, GenerationMixin
+from transformers.utils import logging
+
+from .decoding.arguments import generate_arguments
+from .decoding.limits import check_generation_file
+from .decoding.sharing import SharedModel
+from .model import modeling_rnn_s2s
+from .model.head_rnn_s2s import VocabularyHead
+from .model.state_rnn_s2s import DecoderOutput, Sources
+from .training.blocked_loss import fast_loss
+
+logger = logging.get_logger(__name__)
+
+# Arguments of `from_pretrained` that say where a file lies.
+PLACES = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
+
+
+class RnnS2SModel(SharedModel, modeling_rnn_s2s.RnnS2SModel):
+    """Encoder and decoder without an output layer."""
+
+
+class RnnS2SForConditionalGeneration(SharedModel, modeling_rnn_s2s.RnnS2SForConditionalGeneration):
+    """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
+
+    base_class = RnnS2SModel
+
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Generate as `GenerationMixin.generate` does.
+
+        Greedy and beam search that return token ids alone are faster, with the same result, and take two more
+        arguments, `shortlist` and `step_graphs`; see `decoding.fast_search`.
+
+        Raises:
+            OSError: if there is no shortlist where it is looked for.
+            ValueError: for settings that make no sense, and for weights that are no finite numbers.
+        """
+        if args:
+            names = list(inspect.signature(GenerationMixin.generate).parameters)[2:]  # behind self and inputs
+            kwargs = dict(**dict(zip(names, args, strict=False)), **kwargs)  # which refuses what is given twice
+        # Not that of the model that travels, which refuses the arguments that are added.
+        return GenerationMixin.generate(self, inputs, **generate_arguments(self, inputs, kwargs))  # type: ignore[arg-type]
+
+    def untie_embeddings(self) -> None:
+        """Give the source's embeddings, the target's and the output layer a matrix each, where they share one.
+
+        The results stay the same; from now on each can be trained by itself, and the configuration says so. Needed
+        before an adapter for the embeddings is put around the model that shall be merged into them later: each of the
+        three then has its own, and a shared matrix would take in all of them.
+
+        Raises:
+            TypeError: if one of them has an adapter already.
+        """
+        modules = (self.model.encoder.embed_tokens, self.model.decoder.embed_tokens, self.lm_head)
+        for module in modules:
+            if not isinstance(module, (nn.Embedding, nn.Linear)):
+                raise TypeError("There is an adapter around one of the embeddings: untie them before it is put there.")
+        seen: set[int] = set()
+        for module in modules:
+            weight = cast(nn.Parameter, module.weight)
+            if id(weight) in seen:
+                module.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+            seen.add(id(weight))
+        self.config.tie_word_embeddings = self.config.share_encoder_decoder_embeddings = False
+        self.all_tied_weights_keys = self.model.all_tied_weights_keys = {}
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save as `SharedModel` does; an output layer tied to the target's embeddings is saved as tied.
+
+        It warns if the configuration denies the tie, as PEFT makes it do where the output layer is not tied to the
+        source's embeddings: only `untie_embeddings` makes two matrices of one.
+        """
+        saved, weight = self, getattr(self.lm_head, "weight", None)
+        is_tied = weight is not None and weight is self.model.decoder.embed_tokens.weight
+        if is_tied and not self.config.tie_word_embeddings:
+            logger.warning(
+                "config.tie_word_embeddings is False, but the output layer and the target's embeddings are one "
+                "matrix, and are saved as such. To save a matrix each, call model.untie_embeddings() first."
+            )
+            saved = object.__new__(type(self))
+            vars(saved).update(vars(self), config=copy.deepcopy(self.config))
+            saved.config.tie_word_embeddings = True
+        super(RnnS2SForConditionalGeneration, saved).save_pretrained(save_directory, *args, **kwargs)
+
+    def _summed_loss(
+        self,
+        output: DecoderOutput,
+        sources: Sources,
+        labels: Tensor,
+        label_smoothing: float,
+        logits: Tensor | None,
+    ) -> Tensor:
+        """As the head computes it, with less time and memory; not for another head, or a changed output layer."""
+        if type(self.output_head) is VocabularyHead:
+            rows = output.last_hidden_state.flatten(0, 1)
+            of_rows = None if logits is None else logits.flatten(0, 1)
+            total = fast_loss(self.lm_head, rows, labels.flatten(), label_smoothing, of_rows)
+            if total is not None:
+                return total
+        return super()._summed_loss(output, sources, labels, label_smoothing, logits)
+
+    def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
+        """Read the generation settings of a checkpoint for `from_pretrained`, as in `GenerationMixin`.
+
+        Raises:
+            ValueError: for a setting of another kind than it must be, or a file without settings.
+        """
+        try:
+            super().adjust_generation_fn(*args, **kwargs)  # type: ignore[misc]
+        except (AttributeError, TypeError):  # from comparing a text with a number, without the name of the setting
+            name = kwargs.get("pretrained_model_name_or_path", args[3] if len(args) > 3 else None)
+            if name is not None:
+                check_generation_file(name, **{place: kwargs[place] for place in PLACES if place in kwargs})
+            raise
+
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
+    ) -> GenerationConfig:
+        # A caller's max_new_tokens overrides max_length; if that is the model's own, no warning of both is due.
+        is_own = generation_config.max_length == self.generation_config.max_length
+        may_differ = has_default_max_length or (generation_config.max_new_tokens is not None and is_own)
+        return super()._prepare_generated_length(generation_config, may_differ, *args, **kwargs)  # type: ignore[misc]
