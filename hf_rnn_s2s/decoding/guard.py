@@ -1,7 +1,8 @@
 """Whether a model still computes what its classes say, so that its weights may be used without calling its layers.
 
 Users register hooks on layers, wrap them in adapters, replace their `forward`, and quantize weights. All of that takes
-effect when a layer is called. Faster code that uses weights without calling their layers asks here first.
+effect when a layer is called. Faster code that uses weights without calling their layers asks here first, and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..model.cells_rnn_s2s import RecurrentLayer
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
 
@@ -40,17 +42,34 @@ def _is_mixed_precision(module: nn.Module) -> bool:
     return original is type(module).forward and made_by == "accelerate.utils.operations"
 
 
-def is_unchanged(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether calling a module does what its class says and nothing else.
+def may_use_weights(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether the weights of a module may be used without calling it.
 
-    It has no hooks then, neither its own nor those for all modules, and its `forward` was not replaced, so that its
-    weights may be used without calling it.
+    Calling it must do what its class says and nothing else: there are no hooks, neither its own nor those for all
+    modules, its `forward` was not replaced, and its parameters hold their numbers themselves, as no quantized or
+    distributed ones do.
 
     Args:
         module: the module.
-        kind: the class that it must be of, and not a subclass.
+        kinds: the classes that it may be of; their subclasses do not count.
     """
-    return type(module) is kind and not has_own_hooks(module) and not has_hooks_for_all()
+    return (
+        type(module) in kinds
+        and not has_own_hooks(module)
+        and not has_hooks_for_all()
+        and all(type(parameter) in (torch.Tensor, nn.Parameter) for parameter in module.parameters(recurse=False))
+    )
+
+
+def may_look_inside(module: nn.Module) -> bool:
+    """Whether the modules inside this one may be replaced in a copy of it.
+
+    It must be part of this package's model, or a plain container: other modules may read those inside them. And it may
+    have no hooks, which are called with the module that has them.
+    """
+    package, own_package = (kind.__module__.rpartition(".")[0] for kind in (type(module), RecurrentLayer))
+    is_known = package == own_package or type(module) in (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+    return is_known and not has_own_hooks(module)
 
 
 def has_own_hooks(module: nn.Module) -> bool:
@@ -66,8 +85,3 @@ def has_hooks_for_all() -> bool:
     """
     has_any = getattr(nn.modules.module, "_has_any_global_hook", None)
     return has_any is None or bool(has_any())
-
-
-def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds its numbers itself, as no quantized or distributed one does."""
-    return type(tensor) in (torch.Tensor, nn.Parameter)

@@ -98,12 +98,7 @@ class Int8Linear(nn.Linear):
 
     Args:
         linear: whose parameters it shares.
-
-    Attributes:
-        selects_rows: marks that a search may make a float32 linear layer of some rows of its weights.
     """
-
-    selects_rows = True
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")

@@ -11,7 +11,7 @@ import copy
 import platform
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from ..model.cells_rnn_s2s import LSTMLayer
 from ..model.state_rnn_s2s import LayerState
-from .guard import has_own_hooks, is_plain, is_unchanged
+from .guard import may_look_inside, may_use_weights
 
 logger = logging.get_logger(__name__)
 
@@ -52,7 +52,7 @@ def _rebuild(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Modul
     replacement = replace(module)
     if replacement is not module:
         return replacement  # type: ignore[return-value]
-    if not _is_from_package(module) or has_own_hooks(module):  # hooks are called with the module that has them
+    if not may_look_inside(module):
         return module
     once = getattr(module, "once", ())
     children = {name: child if name in once else _rebuild(child, replace) for name, child in module.named_children()}
@@ -109,24 +109,16 @@ class PackedLSTMLayer(nn.Module):
 
 
 def _pack_layer(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.Linear) and is_unchanged(module, nn.Linear) and _can_pack(module):
-        return PackedLinear(module)
-    if isinstance(module, LSTMLayer) and is_unchanged(module, LSTMLayer) and _can_pack(module):
-        return PackedLSTMLayer(module)
-    return module
-
-
-def _is_from_package(module: nn.Module) -> bool:
-    """Whether it is part of this package's model, or a plain container. Other modules may read those inside them."""
-    package, own_package = (kind.__module__.rpartition(".")[0] for kind in (type(module), LSTMLayer))
-    return package == own_package or type(module) in (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+    if not (may_use_weights(module, nn.Linear, LSTMLayer) and _can_pack(module)):
+        return module
+    return PackedLSTMLayer(module) if isinstance(module, LSTMLayer) else PackedLinear(cast(nn.Linear, module))
 
 
 def _can_pack(module: nn.Module) -> bool:
     return (
         not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and all(is_plain(weight) and has_kernels(weight) for weight in module.parameters(recurse=False))
+        and all(map(has_kernels, module.parameters(recurse=False)))
     )
 
 

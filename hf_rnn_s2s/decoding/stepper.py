@@ -11,7 +11,8 @@ from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from ..model.head_rnn_s2s import VocabularyHead
 from ..model.state_rnn_s2s import Sources
-from .guard import is_plain, is_unchanged
+from .guard import may_use_weights
+from .int8 import Int8Linear
 from .packing import Module, packed
 
 
@@ -107,10 +108,8 @@ class Stepper:
 
 def _select_rows(lm_head: nn.Module, tokens: torch.Tensor) -> nn.Module | None:
     """An output layer for these tokens only; None if more than the weights may decide what the layer computes."""
-    is_linear = isinstance(lm_head, nn.Linear) and (type(lm_head) is nn.Linear or hasattr(lm_head, "selects_rows"))
-    if not (is_linear and is_unchanged(lm_head, type(lm_head)) and is_plain(lm_head.weight)):  # type: ignore[arg-type]
+    if not isinstance(lm_head, nn.Linear) or not may_use_weights(lm_head, nn.Linear, Int8Linear):
         return None
-    assert isinstance(lm_head, nn.Linear)
     selected = nn.Linear(lm_head.in_features, len(tokens), lm_head.bias is not None, device="meta")
     selected.weight = nn.Parameter(lm_head.weight[tokens], requires_grad=False)
     if lm_head.bias is not None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ..decoding.guard import is_plain, is_unchanged
+from ..decoding.guard import may_use_weights
 from ..decoding.packing import has_kernels, linear
 from ..model.head_rnn_s2s import IGNORED_LABEL
 from ..model.head_rnn_s2s import summed_cross_entropy as plain_summed_cross_entropy
@@ -53,7 +53,7 @@ def fast_loss(
     """
     if logits is not None:
         return summed_cross_entropy_of_logits(logits, labels, label_smoothing)
-    if isinstance(lm_head, nn.Linear) and is_unchanged(lm_head, nn.Linear) and is_plain(lm_head.weight):
+    if isinstance(lm_head, nn.Linear) and may_use_weights(lm_head, nn.Linear):
         return summed_cross_entropy(hidden, lm_head.weight, lm_head.bias, labels, label_smoothing)
     return None
 
