@@ -19,7 +19,7 @@ from hf_rnn_s2s.decoding.guard import has_hooks_for_all, may_use_weights
 from hf_rnn_s2s.decoding.packing import packed
 from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 
-from .test_search import model_that_ends, sources
+from ..random_models import model_that_ends, sources
 
 
 class Doubled(nn.Module):

@@ -12,7 +12,7 @@ from hf_rnn_s2s import RnnS2SCache, RnnS2SForConditionalGeneration, Shortlist
 from hf_rnn_s2s.decoding import fast_search
 from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 
-from .test_search import model_that_ends, sources
+from ..random_models import model_that_ends, sources
 
 
 class Streamer(BaseStreamer):

@@ -24,7 +24,7 @@ from hf_rnn_s2s.machine import has_fast_int8
 from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 from hf_rnn_s2s.model.cells_rnn_s2s import LSTMLayer
 
-from .test_search import model_that_ends, sources
+from ..random_models import model_that_ends, sources
 
 pytest.importorskip("onnx", reason="the extra int8 is not installed")
 pytest.importorskip("onnxruntime", reason="the extra int8 is not installed")

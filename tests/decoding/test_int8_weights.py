@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, Shortlist, quantize_int8
 
-from .test_search import model_that_ends, sources
+from ..random_models import model_that_ends, sources
 
 pytest.importorskip("onnx", reason="the extra int8 is not installed")
 pytest.importorskip("onnxruntime", reason="the extra int8 is not installed")

@@ -17,10 +17,11 @@ from transformers import (
 from transformers.generation import MaxLengthCriteria
 from transformers.modeling_outputs import BaseModelOutput
 
-from hf_rnn_s2s import RnnS2SCache, RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s import RnnS2SCache, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.decoding import fast_search, top_tokens
 from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 
+from ..random_models import model_that_ends, sources
 from ..random_searches import END, BansAnother, random_arguments, random_model, random_sources
 
 CASES = 320  # of each of the two random tests; 4 in 5 are beam searches
@@ -187,22 +188,6 @@ def test_what_keeps_count_of_its_calls_is_called_once_for_every_step() -> None:
     arguments: dict[str, Any] = {"num_beams": 4, "num_return_sequences": 4, "forced_bos_token_id": END}
     model_that_ends().generate(sources(), max_new_tokens=9, logits_processor=[banning], **arguments)
     assert 1 <= banning.calls <= 9
-
-
-def model_that_ends(vocabulary: int = 40, **values: Any) -> RnnS2SForConditionalGeneration:
-    """Of a random model's sentences, some end early and some late."""
-    torch.manual_seed(3)
-    config = RnnS2SConfig(
-        vocab_size=vocabulary, embedding_size=6, hidden_size=8, decoder_layers=1, initializer_range=1.0, **values
-    )
-    model = RnnS2SForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        model.lm_head.bias[END] += 0.5
-    return model
-
-
-def sources(rows: int = 16) -> torch.Tensor:
-    return torch.randint(3, 40, (rows, 6), generator=torch.Generator().manual_seed(3))
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

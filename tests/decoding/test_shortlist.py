@@ -14,7 +14,7 @@ from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnTranslat
 from hf_rnn_s2s.decoding import shortlist as shortlist_module
 
 from ..hub_server import HubServer
-from .test_search import END, model_that_ends, sources
+from ..random_models import END, model_that_ends, sources
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
 

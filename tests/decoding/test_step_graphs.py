@@ -15,7 +15,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from hf_rnn_s2s import Shortlist, StepGraphs
 from hf_rnn_s2s.model.decoder_rnn_s2s import RnnS2SDecoder
 
-from .test_search import model_that_ends, sources
+from ..random_models import model_that_ends, sources
 
 
 class Again:

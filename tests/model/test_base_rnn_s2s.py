@@ -7,19 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel
+from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnS2SModel
+
+from ..random_models import build, config_of
 
 SOURCE = torch.tensor([[5, 9, 11, 30, 2], [7, 2, 0, 0, 0]])
 TARGET = torch.tensor([[1, 8, 21], [1, 9, 9]])
-
-
-def config_of(**values: Any) -> RnnS2SConfig:
-    return RnnS2SConfig(**{"vocab_size": 40, "embedding_size": 10, "hidden_size": 12, **values})
-
-
-def build(**values: Any) -> RnnS2SForConditionalGeneration:
-    torch.manual_seed(0)
-    return RnnS2SForConditionalGeneration(config_of(**values)).eval()
 
 
 @pytest.mark.parametrize("cell_type", ["lstm", "gru"])

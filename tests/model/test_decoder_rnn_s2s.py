@@ -7,7 +7,8 @@ import torch
 
 from hf_rnn_s2s.model.encoder_rnn_s2s import RnnS2SEncoderOutput
 
-from .test_base_rnn_s2s import SOURCE, TARGET, build
+from ..random_models import build
+from .test_base_rnn_s2s import SOURCE, TARGET
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (1, 5)])

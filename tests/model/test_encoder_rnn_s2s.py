@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from .test_base_rnn_s2s import SOURCE, TARGET, build
+from ..random_models import build
+from .test_base_rnn_s2s import SOURCE, TARGET
 
 MASK = SOURCE.ne(0).long()
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from hf_rnn_s2s import RnnS2SCache, RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s import RnnS2SCache, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from hf_rnn_s2s.model.state_rnn_s2s import DecoderState
 
+from .. import random_models
+
 
 def build(cell_type: str, **values: Any) -> RnnS2SForConditionalGeneration:
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 40, "embedding_size": 10, "hidden_size": 12, "encoder_layers": 2}
-    return RnnS2SForConditionalGeneration(RnnS2SConfig(cell_type=cell_type, **{**sizes, **values})).eval()
+    return random_models.build(**{"cell_type": cell_type, "encoder_layers": 2, **values})
 
 
 class Encoder(nn.Module):

@@ -14,14 +14,14 @@ from transformers import AutoModel, AutoModelForSeq2SeqLM, BertConfig
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel
 
+from .. import random_models
+
 SOURCE, TARGET = torch.tensor([[5, 9, 11, 2], [7, 2, 0, 0]]), torch.tensor([[1, 8, 21], [1, 9, 9]])
 WEIGHTS = "model.safetensors"
 
 
 def build(seed: int = 0, **values: Any) -> RnnS2SForConditionalGeneration:
-    torch.manual_seed(seed)
-    config = RnnS2SConfig(**{"vocab_size": 40, "embedding_size": 10, "hidden_size": 12, "decoder_layers": 2, **values})
-    model = RnnS2SForConditionalGeneration(config).eval()
+    model = random_models.build(seed, **values)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.5)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnS2SModel
 from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN
 
+from .. import random_models
 from ..reference_model import logits_of
 
 CORE = ("cell_type", "attention_type", "context_fusion")
@@ -21,10 +23,7 @@ CORE = ("cell_type", "attention_type", "context_fusion")
 VOCABULARY = 40
 
 
-def build(seed: int = 0, **values: Any) -> RnnS2SForConditionalGeneration:
-    torch.manual_seed(seed)
-    defaults = {"vocab_size": VOCABULARY, "embedding_size": 10, "hidden_size": 12, "initializer_range": 1.0}
-    return RnnS2SForConditionalGeneration(RnnS2SConfig(**{**defaults, **values})).eval()
+build = partial(random_models.build, vocab_size=VOCABULARY, initializer_range=1.0)
 
 
 def combinations() -> Iterator[dict[str, Any]]:
@@ -264,9 +263,9 @@ def test_encoder_outputs_may_be_passed_as_a_tuple_but_must_be_whole() -> None:
     expected = model(source, decoder_input_ids=target).logits
     as_tuple = model.get_encoder()(source, return_dict=False)
     torch.testing.assert_close(model(encoder_outputs=as_tuple, decoder_input_ids=target).logits, expected)
-    for partial in (BaseModelOutput(last_hidden_state=as_tuple[0]), as_tuple[:1]):
+    for outputs in (BaseModelOutput(last_hidden_state=as_tuple[0]), as_tuple[:1]):
         with pytest.raises(ValueError, match="encoder_outputs has no final_hidden"):
-            model(encoder_outputs=partial, decoder_input_ids=target)
+            model(encoder_outputs=outputs, decoder_input_ids=target)
 
 
 @pytest.mark.parametrize("cell_type", BUILT_IN["cell_type"])

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from accelerate.state import AcceleratorState
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
-from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s import RnnS2SForConditionalGeneration
 from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN
 from hf_rnn_s2s.training.arguments import RnnS2STrainingArguments
 from hf_rnn_s2s.training.trainer import RnnS2STrainer
+
+from .. import random_models
 
 SOURCE = torch.tensor([[5, 9, 11, 7, 2], [8, 6, 2, 0, 0]])
 BATCH = {"input_ids": SOURCE, "attention_mask": SOURCE.ne(0), "labels": SOURCE.masked_fill(SOURCE == 0, -100)}
@@ -31,10 +34,7 @@ TARGETS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(**values: Any) -> RnnS2SForConditionalGeneration:
-    torch.manual_seed(0)
-    defaults = {"vocab_size": 40, "embedding_size": 10, "hidden_size": 12, "encoder_layers": 2, "dropout": 0.0}
-    return RnnS2SForConditionalGeneration(RnnS2SConfig(**{**defaults, "initializer_range": 1.0, **values})).eval()
+build = partial(random_models.build, encoder_layers=2, dropout=0.0, initializer_range=1.0)
 
 
 def adapted(model: RnnS2SForConditionalGeneration, **targets: Any) -> PeftModel:
