@@ -5,6 +5,7 @@ import logging
 import platform
 
 import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def keep_freed_memory() -> bool:
     return done
 
 
-def clip_gradients(model: torch.nn.Module, max_norm: float) -> torch.Tensor:
+def clip_gradients(model: torch.nn.Module, max_norm: float) -> Tensor:
     """Clip as `torch.nn.utils.clip_grad_norm_` does, but leave alone gradients that need no clipping.
 
     That takes a look at the norm, which costs nothing on a CPU, and mostly saves a pass over all gradients.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers.pipelines
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from .decoding.pipeline import RnnTranslationPipeline
@@ -86,7 +87,7 @@ def _parts_of_cache(cache: RnnS2SCache) -> tuple[list[Any], bool]:
     # A saved graph holds plain tuples only. The number of tokens is a tensor here: an exported step would take a plain
     # number for one that never changes.
     count: Any = cache._token_count
-    if not isinstance(count, torch.Tensor):
+    if not isinstance(count, Tensor):
         count = torch.tensor(count)
     states = [cache.state, *cache._past]
     layers = [None if state is None else state.layers for state in states]
@@ -102,7 +103,7 @@ def _cache_of_parts(parts: Any, records_past: bool) -> RnnS2SCache:
         for layers, rest in zip([state, *past], remembered, strict=True)
     )
     # While a graph is captured, tensors are fake and have no value.
-    cache._token_count = int(count) if type(count) is torch.Tensor else count
+    cache._token_count = int(count) if type(count) is Tensor else count
     cache._records_past = records_past
     return cache
 

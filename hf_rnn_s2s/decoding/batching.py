@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 PADDING_SHARE = 0.25  # the part of a batch's tokens that may be padding
@@ -39,11 +40,11 @@ def batches_in_order(rows: int, batch_size: int) -> list[list[int]]:
     return [list(range(first, min(first + batch_size, rows))) for first in range(0, rows, batch_size)]
 
 
-def collate(ids: list[list[int]], pad_id: int, padding_side: str) -> dict[str, torch.Tensor]:
+def collate(ids: list[list[int]], pad_id: int, padding_side: str) -> dict[str, Tensor]:
     """Pad rows of token ids to `input_ids` and `attention_mask`, both `(batch, source)`."""
     longest = max(map(len, ids))
 
-    def rows(values: list[list[int]], filling: int) -> torch.Tensor:
+    def rows(values: list[list[int]], filling: int) -> Tensor:
         padding = [[filling] * (longest - len(row)) for row in values]
         whole = zip(padding, values, strict=True) if padding_side == "left" else zip(values, padding, strict=True)
         return torch.tensor([[*left, *right] for left, right in whole])

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
@@ -162,10 +162,10 @@ def search(
     stopping_criteria: StoppingCriteriaList,
     generation_config: GenerationConfig,
     shortlist: Shortlist | None = None,
-    source_ids: torch.Tensor | None = None,
+    source_ids: Tensor | None = None,
     step_graphs: StepGraphs | None = None,
     **model_kwargs: Any,
-) -> torch.Tensor:
+) -> Tensor:
     """What `generate()` calls as `custom_generate`: greedy search, or with `num_beams` above 1 beam search.
 
     Args:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..model.cells_rnn_s2s import RecurrentLayer
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
@@ -57,7 +56,7 @@ def may_use_weights(module: nn.Module, *kinds: type[nn.Module]) -> bool:
         type(module) in kinds
         and not has_own_hooks(module)
         and not has_hooks_for_all()
-        and all(type(parameter) in (torch.Tensor, nn.Parameter) for parameter in module.parameters(recurse=False))
+        and all(type(parameter) in (Tensor, nn.Parameter) for parameter in module.parameters(recurse=False))
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 # Row of each sentence, and for each row the parent and the token of each beam
 _Step = tuple[list[int], list[list[int]], list[list[int]]]
@@ -22,12 +23,12 @@ class History:
     def __init__(self, sentences: int, device: torch.device) -> None:
         self._runs = [_Run(torch.arange(sentences, device=device), [], [])]
 
-    def append(self, parents: torch.Tensor, tokens: torch.Tensor) -> None:
+    def append(self, parents: Tensor, tokens: Tensor) -> None:
         """Add one step; both arguments are `(remaining sentences, beams)`."""
         self._runs[-1].parents.append(parents)
         self._runs[-1].tokens.append(tokens)
 
-    def keep(self, remaining: torch.Tensor) -> None:
+    def keep(self, remaining: Tensor) -> None:
         """Drop all sentences but those with the numbers `(remaining sentences,)`."""
         positions = torch.full_like(self._runs[0].positions, -1)
         positions[remaining] = torch.arange(len(remaining), device=remaining.device)
@@ -57,9 +58,9 @@ class _Run(NamedTuple):
         tokens: for each step `(remaining sentences, beams)`.
     """
 
-    positions: torch.Tensor
-    parents: list[torch.Tensor]
-    tokens: list[torch.Tensor]
+    positions: Tensor
+    parents: list[Tensor]
+    tokens: list[Tensor]
 
     def steps(self) -> list[_Step]:
         """The same for each step, as numbers."""

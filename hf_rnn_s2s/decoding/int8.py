@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..machine import has_fast_int8
 from ..model.cells_rnn_s2s import LSTMLayer
@@ -107,7 +107,7 @@ class Int8Linear(nn.Linear):
         self._graph = _OnnxGraph(_linear_graph(linear.weight))
         self._quantized = QuantizedWeights(self, ["weight"])
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs `(..., in_features)` to outputs `(..., out_features)`, both in float32.
 
         Raises:
@@ -138,9 +138,7 @@ class Int8LSTMLayer(LSTMLayer):
         self._graph = _OnnxGraph(_lstm_graph(layer))
         self._quantized = QuantizedWeights(self, ["weight_ih", "weight_hh", "bias_ih", "bias_hh"])
 
-    def _run(
-        self, inputs: torch.Tensor, state: LayerState, weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, LayerState]:
+    def _run(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> tuple[Tensor, LayerState]:
         _check_inputs(self, inputs)
         self._quantized.require_unchanged(self)
         batch, time, _ = inputs.shape
@@ -172,7 +170,7 @@ class _OnnxGraph:
         self._model = model
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    def run(self, inputs: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
+    def run(self, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
         """Compute the outputs from the inputs, and write them to the given tensors, which must be contiguous."""
         binding = self._session.io_binding()
         contiguous = {name: tensor.contiguous() for name, tensor in inputs.items()}  # kept until it has run
@@ -186,7 +184,7 @@ class _OnnxGraph:
         return _OnnxGraph, (self._model,)
 
 
-def _check_inputs(module: nn.Module, inputs: torch.Tensor) -> None:
+def _check_inputs(module: nn.Module, inputs: Tensor) -> None:
     if module.training:
         raise ValueError("A model in int8 cannot learn: train the one it was made of, or call eval() first.")
     if torch.is_grad_enabled() and (inputs.requires_grad or any(one.requires_grad for one in module.parameters())):
@@ -210,14 +208,14 @@ def _refuse_to_resize(name: str, *args: Any, **kwargs: Any) -> NoReturn:
 def _require_leaf_weights(model: nn.Module) -> None:
     for path, module in model.named_modules():
         for name, value in vars(module).items():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
+            if isinstance(value, Tensor) and not value.is_leaf:
                 raise ValueError(
                     f"{path}.{name} is computed of other weights at each call, as after pruning or weight_norm. Make "
                     "a weight of it first, for example by torch.nn.utils.prune.remove or remove_weight_norm."
                 )
 
 
-def _linear_graph(weight: torch.Tensor) -> bytes:
+def _linear_graph(weight: Tensor) -> bytes:
     from onnx import helper, numpy_helper
 
     product = helper.make_node("MatMul", ["inputs", "weight"], ["outputs"])
@@ -248,7 +246,7 @@ def _lstm_graph(layer: LSTMLayer) -> bytes:
     )
 
 
-def _onnx_gates(parameter: torch.Tensor) -> torch.Tensor:
+def _onnx_gates(parameter: Tensor) -> Tensor:
     """Reorder gates from torch (input, forget, candidate, output) to ONNX (input, output, forget, candidate)."""
     input_gate, forget_gate, candidate, output = parameter.detach().chunk(4)
     return torch.cat([input_gate, output, forget_gate, candidate])

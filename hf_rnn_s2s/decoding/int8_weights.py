@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # Roughly how many numbers of a parameter are compared at every call
 SAMPLE_SIZE = 16
@@ -59,20 +59,20 @@ class QuantizedWeights:
 class _Snapshot(NamedTuple):
     """A parameter as it was at some time: `sample` is a view of some of its numbers, `content` what they were."""
 
-    parameter: torch.Tensor
+    parameter: Tensor
     version: int | None
     address: int
     sample: np.ndarray
     content: bytes
 
     @classmethod
-    def of(cls, parameter: torch.Tensor) -> _Snapshot:
+    def of(cls, parameter: Tensor) -> _Snapshot:
         """The snapshot of a parameter as it is now."""
         flat = parameter.detach().numpy().reshape(-1)
         sample = flat[:: max(1, len(flat) // SAMPLE_SIZE)]
         return cls(parameter, _version(parameter), parameter.data_ptr(), sample, sample.tobytes())
 
-    def matches(self, parameter: torch.Tensor | None) -> bool:
+    def matches(self, parameter: Tensor | None) -> bool:
         """Whether no change of the parameter shows."""
         return (
             parameter is self.parameter
@@ -82,12 +82,12 @@ class _Snapshot(NamedTuple):
         )
 
 
-def _version(tensor: torch.Tensor) -> int | None:
+def _version(tensor: Tensor) -> int | None:
     """How many changes in place torch has counted; None for tensors of inference mode, where it does not count."""
     return None if tensor.is_inference() else tensor._version
 
 
-def _digest(parameter: torch.Tensor | None) -> bytes | None:
+def _digest(parameter: Tensor | None) -> bytes | None:
     """The digest of all numbers; None where the type or the device is another than that of quantized weights."""
     if parameter is None or parameter.device.type != "cpu" or parameter.dtype != torch.float32:
         return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
-import torch
+from torch import Tensor
 from transformers.utils import cached_file
 
 # Numbers that must be whole, with the least and the largest value. A million tokens are several books, which no model
@@ -121,7 +121,7 @@ def check_generation_settings(setting: Callable[[str], Any], way_out: str) -> No
     for name in TOKEN_IDS:
         value = setting(name)
         ids = value if isinstance(value, (list, tuple)) else [value]
-        if value is not None and not all(isinstance(one, (Integral, torch.Tensor)) for one in ids):
+        if value is not None and not all(isinstance(one, (Integral, Tensor)) for one in ids):
             raise ValueError(f"{name}={value!r} must be a token id or a list of them. {way_out}")
 
 

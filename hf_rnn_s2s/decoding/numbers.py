@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import InfNanRemoveLogitsProcessor, LogitsProcessor
 
 NAMED = 3  # the most parameters that an error names
@@ -40,7 +40,7 @@ def require_usable_weights(model: nn.Module) -> None:
         )
 
 
-def require_numbers(logits: torch.Tensor, model: nn.Module) -> None:
+def require_numbers(logits: Tensor, model: nn.Module) -> None:
     """Check logits.
 
     Args:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..model.cells_rnn_s2s import LSTMLayer
@@ -75,7 +75,7 @@ class PackedLinear(nn.Module):
         self._bias = None if linear.bias is None else linear.bias.detach()
         self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs `(..., in_features)` to outputs `(..., out_features)`."""
         return linear(inputs, self._weight, self._bias)
 
@@ -96,7 +96,7 @@ class PackedLSTMLayer(nn.Module):
         self._weights = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(*weights, *layout)
         self._biases = layer.bias_ih.detach(), layer.bias_hh.detach()
 
-    def forward(self, inputs: torch.Tensor, state: LayerState) -> tuple[torch.Tensor, LayerState]:
+    def forward(self, inputs: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Read inputs `(batch, time, input)` from a state on; arguments and results are those of `RecurrentLayer`."""
         # The kernel assumes that every tensor is contiguous.
         inputs = inputs.transpose(0, 1).contiguous()
@@ -123,7 +123,7 @@ def _can_pack(module: nn.Module) -> bool:
 
 
 @torch.compiler.disable(reason="it looks at the machine, not at numbers")
-def has_kernels(tensor: torch.Tensor) -> bool:
+def has_kernels(tensor: Tensor) -> bool:
     """Whether there are kernels, those of oneDNN on x86 processors, for products of this tensor."""
     return bool(
         tensor.device.type == "cpu"
@@ -169,6 +169,6 @@ def _match_reference(dtype: torch.dtype) -> bool:
     return all(torch.allclose(one.double(), other, rtol=0, atol=TOLERANCE[dtype]) for one, other in pairs)
 
 
-def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As `torch.nn.functional.linear`, without gradients; the weight may be packed."""
     return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")

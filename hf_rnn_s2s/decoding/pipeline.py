@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..model import pipeline_rnn_s2s
@@ -209,14 +210,14 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         prefix = _task_prefix(self.model.config, self.task)
         return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
 
-    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, torch.Tensor]:
+    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, Tensor]:
         pad_id = self.tokenizer.pad_token_id or 0  # without an id for padding there is one row, which needs none
         is_blank = torch.tensor([not text.strip() for text in texts])
         return {**collate(ids, pad_id, self.tokenizer.padding_side), "is_blank": is_blank}
 
     def _forward(  # type: ignore[override]
-        self, input_tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any
-    ) -> dict[str, torch.Tensor]:
+        self, input_tensors: dict[str, Tensor], *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
         outputs = super()._forward(input_tensors, *args, **kwargs)
         written = outputs["lengths"][~input_tensors["is_blank"]]
         if (written <= 2).any():  # the start token, and perhaps the end token
@@ -263,7 +264,7 @@ def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
 
 def _any_tensor(arguments: Mapping[str, Any]) -> bool:
     """Whether there is a tensor among the arguments of `generate()`, such as a prompt for the decoder."""
-    return any(isinstance(value, torch.Tensor) for value in arguments.values())
+    return any(isinstance(value, Tensor) for value in arguments.values())
 
 
 def _may_count_rows(arguments: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import MaxLengthCriteria
 
@@ -31,12 +32,12 @@ SCORE_LIMIT = 1.0e8
 
 def greedy_search(
     stepper: Stepper,
-    input_ids: torch.Tensor,
+    input_ids: Tensor,
     logits_processor: LogitsProcessorList,
     stopping_criteria: StoppingCriteriaList,
-    pad_token_id: torch.Tensor,
+    pad_token_id: Tensor,
     drop_finished: bool,
-) -> torch.Tensor:
+) -> Tensor:
     """Write the most probable next token of each row until all rows are finished.
 
     Args:
@@ -75,13 +76,13 @@ def greedy_search(
 
 def beam_search(
     stepper: Stepper,
-    input_ids: torch.Tensor,
+    input_ids: Tensor,
     logits_processor: LogitsProcessorList,
     stopping_criteria: StoppingCriteriaList,
     config: GenerationConfig,
     drop_finished: bool,
     repeatable: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Extend the `num_beams` best unfinished hypotheses of each sentence together.
 
     Which hypotheses are kept, how they are scored and when a sentence is finished is as in transformers 5. To be sure
@@ -124,17 +125,17 @@ def beam_search(
 class _FinishedRows:
     """The sequences of rows that were dropped from the batch."""
 
-    def __init__(self, rows: int, pad_token_id: torch.Tensor) -> None:
+    def __init__(self, rows: int, pad_token_id: Tensor) -> None:
         self._rows, self._pad_token_id = rows, pad_token_id
-        self._parts: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._parts: list[tuple[Tensor, Tensor]] = []
         self._remaining = torch.arange(rows, device=pad_token_id.device)
 
-    def add(self, dropped: torch.Tensor, sequences: torch.Tensor) -> None:
+    def add(self, dropped: Tensor, sequences: Tensor) -> None:
         """Add sequences `(dropped, length)`: those of the remaining rows where `dropped` `(remaining,)` is True."""
         self._parts.append((self._remaining[dropped], sequences))
         self._remaining = self._remaining[~dropped]
 
-    def sequences(self) -> torch.Tensor:
+    def sequences(self) -> Tensor:
         """All sequences, padded to the longest one, `(rows, length)`, in the order of the rows."""
         longest = max(sequences.shape[1] for _, sequences in self._parts)
         padded = self._pad_token_id.expand(self._rows, longest).contiguous()
@@ -158,7 +159,7 @@ class _BeamSearch:
     def __init__(
         self,
         stepper: Stepper,
-        input_ids: torch.Tensor,
+        input_ids: Tensor,
         logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
         config: GenerationConfig,
@@ -168,7 +169,7 @@ class _BeamSearch:
         self._stepper, self._processor, self._criteria = stepper, logits_processor, stopping_criteria
         self._config, self._drop_finished, self._exact, self._prompts = config, drop_finished, exact, input_ids
         sentences, beams, device = len(input_ids), config.num_beams, input_ids.device
-        self._end_ids: torch.Tensor | None = config._eos_token_tensor
+        self._end_ids: Tensor | None = config._eos_token_tensor
         self._candidate_count = max(2, 1 + (0 if self._end_ids is None else len(self._end_ids))) * beams
         if stepper.vocabulary_size * beams < self._candidate_count:
             raise ValueError(
@@ -197,10 +198,10 @@ class _BeamSearch:
         self._any_full = False  # whether any sentence has all of its hypotheses
         # The best `num_beams` scores and the next one, `(sentences, num_beams + 1)`: of the candidates of each step,
         # and of each selection among them
-        self._candidate_scores: list[torch.Tensor] = []
-        self._selected_scores: list[torch.Tensor] = []
+        self._candidate_scores: list[Tensor] = []
+        self._selected_scores: list[Tensor] = []
         self._is_precise = False  # whether logits have 32 bits or more: ties by chance are rare then
-        self._results: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._results: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def run(self) -> None:
         """Take all steps."""
@@ -271,7 +272,7 @@ class _BeamSearch:
         self._advance(parents, tokens, done)
         return False
 
-    def results(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def results(self) -> tuple[Tensor, Tensor]:
         """The best hypotheses of all sentences, `(sentences * returned, length)`, and their scores."""
         sentences, best, scores = (torch.cat(parts) for parts in zip(*self._results, strict=True))
         order, returned = sentences.argsort(), self._config.num_return_sequences
@@ -286,7 +287,7 @@ class _BeamSearch:
         prompts = self._prompts.repeat_interleave(returned, dim=0)
         return torch.cat([prompts, prompts.new_tensor(padded)], dim=1), scores[order, :returned].flatten()
 
-    def _best_candidates(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _best_candidates(self) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, parent beams and tokens of the best candidates, each `(sentences, candidates)`, the best first."""
         logits = self._stepper.step(self._next_ids)
         self._is_precise = logits.dtype.itemsize >= 4
@@ -306,7 +307,7 @@ class _BeamSearch:
         values, parents, columns = found
         return values, parents, self._stepper.ids(columns)
 
-    def _finished_candidates(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor | None:
+    def _finished_candidates(self, parents: Tensor, tokens: Tensor) -> Tensor | None:
         """Which candidates are finished, `(sentences, candidates)`; None if it is certain that none is."""
         if not self._plain_criteria and self._sequences is not None:
             sequences = _extended(self._sequences, parents, tokens)
@@ -318,9 +319,7 @@ class _BeamSearch:
         finished = torch.isin(tokens, self._end_ids)
         return finished if self._exact or finished.any() else None
 
-    def _add_finished(
-        self, scores: torch.Tensor, parents: torch.Tensor, tokens: torch.Tensor, finished: torch.Tensor
-    ) -> None:
+    def _add_finished(self, scores: Tensor, parents: Tensor, tokens: Tensor, finished: Tensor) -> None:
         """Add the finished ones among the best `num_beams` candidates to the hypotheses, if they are good enough.
 
         Other candidates are compared with `NEGATIVE_SCORE` added, which with ordinary scores is as if they were not.
@@ -343,7 +342,7 @@ class _BeamSearch:
         )
         self._any_full = bool(self._full().any())
 
-    def _best_indices(self, scores: torch.Tensor) -> torch.Tensor:
+    def _best_indices(self, scores: Tensor) -> Tensor:
         """Indices of the best of scores `(sentences, scores)`, the best first, `(sentences, num_beams)`."""
         beams = self._config.num_beams
         if self._exact:  # which of equal scores come first depends on how many are wanted
@@ -352,11 +351,11 @@ class _BeamSearch:
         self._selected_scores.append(values)
         return indices[:, :beams]
 
-    def _full(self) -> torch.Tensor:
+    def _full(self) -> Tensor:
         """Which sentences have `num_beams` finished hypotheses, `(sentences,)`."""
         return self._hypotheses[:, :, 3].bool().all(1)
 
-    def _finished_sentences(self) -> torch.Tensor:
+    def _finished_sentences(self) -> Tensor:
         """Which sentences are finished, since no beam can improve their hypotheses any more, `(sentences,)`."""
         config, length = self._config, self._length
         if config.early_stopping == "never" and config.length_penalty > 0:
@@ -369,7 +368,7 @@ class _BeamSearch:
             done, full = done.all(), full.all()
         return done | full if config.early_stopping is True else done
 
-    def _advance(self, parents: torch.Tensor, tokens: torch.Tensor, done: torch.Tensor | None) -> None:
+    def _advance(self, parents: Tensor, tokens: Tensor, done: Tensor | None) -> None:
         """Reorder the decoder's rows for the next step, after dropping finished sentences if that may be done."""
         sentences = len(parents)
         beams = len(self._next_ids) // sentences  # of the step before: at the first one there may be one
@@ -383,11 +382,11 @@ class _BeamSearch:
         self._stepper.reorder(rows.flatten(), remaining)
         self._next_ids = tokens.reshape(-1, 1)
 
-    def _are_distinct(self, scores: torch.Tensor) -> bool:
+    def _are_distinct(self, scores: Tensor) -> bool:
         """Whether these scores, the best first, are ordinary ones, and no two are equal."""
         return bool(self._is_above(scores[:, :-1], scores[:, 1:]).all() & (scores.abs() < SCORE_LIMIT).all())
 
-    def _drop(self, dropped: torch.Tensor) -> None:
+    def _drop(self, dropped: Tensor) -> None:
         """Drop sentences from the batch, and keep their hypotheses for the results."""
         self._results.append((self._remaining[dropped], self._hypotheses[dropped], self._hypothesis_scores[dropped]))
         remaining = ~dropped
@@ -408,7 +407,7 @@ def _is_from_config(criterion: object, config: GenerationConfig) -> bool:
     return False
 
 
-def _rows_to_drop(finished: torch.Tensor, count: int) -> torch.Tensor | None:
+def _rows_to_drop(finished: Tensor, count: int) -> Tensor | None:
     """Which rows to drop from the batch, `(rows,)`; None if there are none to drop.
 
     Moving the others costs part of a step, and a batch of a new size costs more than that, since kernels for the CPU
@@ -429,7 +428,7 @@ def _rows_to_drop(finished: torch.Tensor, count: int) -> torch.Tensor | None:
     return dropped
 
 
-def _extended(sequences: torch.Tensor, beams: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+def _extended(sequences: Tensor, beams: Tensor, tokens: Tensor) -> Tensor:
     """The sequences `(sentences, beams, length)` of some beams, each with one more token `(sentences, chosen)`."""
     indices = beams.unsqueeze(2).expand(-1, -1, sequences.shape[2])
     return torch.cat([sequences.gather(1, indices), tokens.unsqueeze(2)], dim=2)

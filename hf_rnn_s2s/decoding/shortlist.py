@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.utils import cached_file
 
@@ -119,7 +120,7 @@ class Shortlist:
         content = json.dumps({"always": self.always, "candidates": self.candidates}, separators=(",", ":"))
         (folder / FILE_NAME).write_text(content, encoding="utf-8")
 
-    def tokens_for(self, source_ids: torch.Tensor, needed: Sequence[int] = ()) -> torch.Tensor:
+    def tokens_for(self, source_ids: Tensor, needed: Sequence[int] = ()) -> Tensor:
         """The target tokens for all sources of a batch together, `(shortlist,)`, in ascending order.
 
         Args:
@@ -211,7 +212,7 @@ def _check_pairs(
 
 def _translation_table(
     source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], source_vocab_size: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Estimate translation probabilities with IBM Model 1.
 
     Returns:
@@ -235,7 +236,7 @@ def _translation_table(
 
 def _cooccurrences(
     source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]], source_vocab_size: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Every token of a source, each with every token of its target, and a number for the position of the latter."""
     total = sum((len(source) + 1) * len(target) for source, target in zip(source_ids, target_ids, strict=True))
     stride = -(-total // MOST_TOKEN_PAIRS)

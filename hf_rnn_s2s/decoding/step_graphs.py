@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ..model.state_rnn_s2s import DecoderState, Sources, map_tensors
@@ -111,7 +111,7 @@ class GraphStepper(Stepper):
         self._captured: _CapturedStep | None = None
         self._has_started = False
 
-    def step(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def step(self, token_ids: Tensor) -> Tensor:
         """As `Stepper.step`; replays a captured step from the second one on."""
         if not self._has_started:
             self._has_started = True
@@ -132,7 +132,7 @@ class GraphStepper(Stepper):
     def _prepare_sources(self, sources: Sources) -> Sources:
         return _pad(sources)  # before the first step, so that the state, too, is made for the padded length
 
-    def reorder(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
+    def reorder(self, rows: Tensor, sources: Tensor | None = None) -> None:
         """As `Stepper.reorder`.
 
         Raises:
@@ -174,7 +174,7 @@ class _CapturedStep:
         self._write_state(state)
         self.parents.copy_(torch.arange(len(self.parents), device=self.parents.device))
 
-    def step(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def step(self, token_ids: Tensor) -> Tensor:
         """As `Stepper.step`."""
         self._tokens.copy_(token_ids)
         self._graph.replay()
@@ -189,10 +189,10 @@ class _CapturedStep:
         self._write_state(state)
 
     def _write_state(self, state: DecoderState) -> None:
-        map_tensors(torch.Tensor.copy_, tuple(self._state), tuple(state))
+        map_tensors(Tensor.copy_, tuple(self._state), tuple(state))
 
 
-def _on_device_of(tensor: torch.Tensor) -> AbstractContextManager:
+def _on_device_of(tensor: Tensor) -> AbstractContextManager:
     """Make a tensor's device the current one, to which streams and graphs belong; the model may be on another."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.encoder_rnn_s2s import RnnS2SEncoderOutput
@@ -42,10 +41,10 @@ class Stepper:
         head: VocabularyHead,
         lm_head: nn.Module,
         encoder_outputs: RnnS2SEncoderOutput,
-        attention_mask: torch.Tensor | None,
-        tokens: torch.Tensor | None = None,
+        attention_mask: Tensor | None,
+        tokens: Tensor | None = None,
         rows: int = 2,
-        check: Callable[[torch.Tensor], None] | None = None,
+        check: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.modules = (decoder, head, lm_head)
         self._tokens, self._rows, self._check = tokens, rows, check
@@ -59,7 +58,7 @@ class Stepper:
         self._start = self._sources, self._state
         self.vocabulary_size = decoder.config.target_vocab_size if tokens is None else len(tokens)
 
-    def step(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def step(self, token_ids: Tensor) -> Tensor:
         """Read tokens `(rows, time)`, and return the logits `(rows, vocabulary)` of the next one.
 
         The caller may change the logits in place.
@@ -90,11 +89,11 @@ class Stepper:
         """The sources that the steps read."""
         return sources
 
-    def ids(self, columns: torch.Tensor) -> torch.Tensor:
+    def ids(self, columns: Tensor) -> Tensor:
         """The token ids of columns of the logits."""
         return columns if self._tokens is None else self._tokens[columns]
 
-    def reorder(self, rows: torch.Tensor, sources: torch.Tensor | None = None) -> None:
+    def reorder(self, rows: Tensor, sources: Tensor | None = None) -> None:
         """Give row `i` the state of row `rows[i]`.
 
         Args:
@@ -106,7 +105,7 @@ class Stepper:
             self._sources = self._sources.select(sources)
 
 
-def _select_rows(lm_head: nn.Module, tokens: torch.Tensor) -> nn.Module | None:
+def _select_rows(lm_head: nn.Module, tokens: Tensor) -> nn.Module | None:
     """An output layer for these tokens only; None if more than the weights may decide what the layer computes."""
     if not isinstance(lm_head, nn.Linear) or not may_use_weights(lm_head, nn.Linear, Int8Linear):
         return None

@@ -8,6 +8,7 @@ maxima can hold the best tokens, so only their scores are compared one by one. T
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 # Scores in a group: enough for a fast pass over all scores, and so few that the best groups hold few scores.
 GROUP = 128
@@ -17,7 +18,7 @@ FEW = 2**16
 BLOCK = 2**19
 
 
-def best_tokens(logits: torch.Tensor) -> torch.Tensor:
+def best_tokens(logits: Tensor) -> Tensor:
     """The token with the highest logit in each row, `(rows,)`, of logits `(rows, vocabulary)`.
 
     Of several equal ones it is the first, as with `argmax`.
@@ -29,9 +30,7 @@ def best_tokens(logits: torch.Tensor) -> torch.Tensor:
     return tokens.gather(1, logits.gather(1, tokens).argmax(1, keepdim=True)).squeeze(1)
 
 
-def best_continuations(
-    scores: torch.Tensor, offsets: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def best_continuations(scores: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The best continuations of each sentence, over all of its beams.
 
     Args:
@@ -48,17 +47,13 @@ def best_continuations(
     return _best_of_groups(scores, offsets, maxima, count)
 
 
-def best_of_all(
-    scores: torch.Tensor, offsets: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def best_of_all(scores: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """As `best_continuations`, by one `topk` over all scores, which decides the order of equal ones."""
     values, indices = (scores + offsets.unsqueeze(2)).flatten(1).topk(count)
     return values, indices // scores.shape[2], indices % scores.shape[2]
 
 
-def best_log_probabilities(
-    logits: torch.Tensor, offsets: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def best_log_probabilities(logits: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """As `best_continuations`, for the log-softmax of logits, which is computed of the best few only.
 
     Args:
@@ -81,12 +76,12 @@ def best_log_probabilities(
 
 
 def _best_of_groups(
-    scores: torch.Tensor,
-    offsets: torch.Tensor,
-    maxima: torch.Tensor,
+    scores: Tensor,
+    offsets: Tensor,
+    maxima: Tensor,
     count: int,
-    shifts: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    shifts: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """As `best_continuations`, from the maxima of groups.
 
     Args:
@@ -113,7 +108,7 @@ def _best_of_groups(
     return values, beams.gather(1, chosen // GROUP), clamped.flatten(1).gather(1, chosen)
 
 
-def _maxima_and_highest_probabilities(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _maxima_and_highest_probabilities(rows: Tensor) -> tuple[Tensor, Tensor]:
     """The maxima of groups of logits `(rows, vocabulary)`, and the highest probability of each row, `(rows,)`."""
     count, vocabulary = rows.shape
     size = min(count, max(1, BLOCK // vocabulary)) if rows.device.type == "cpu" else count
@@ -128,7 +123,7 @@ def _maxima_and_highest_probabilities(rows: torch.Tensor) -> tuple[torch.Tensor,
     return torch.cat(maxima), torch.cat(highest)
 
 
-def _group_maxima(rows: torch.Tensor) -> torch.Tensor:
+def _group_maxima(rows: Tensor) -> Tensor:
     """The highest score in each group of `(rows, vocabulary)`; the last group may have less than `GROUP` scores."""
     whole = rows.shape[1] // GROUP
     maxima = rows[:, : whole * GROUP].unflatten(1, (whole, GROUP)).amax(2)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -38,7 +38,7 @@ class WeightAveraging(TrainerCallback):
         self.decay = decay
         self.checkpoint = resume_from_checkpoint
         # What the model does not hold: the average while it trains, the last weights while it is evaluated.
-        self.stored: dict[str, torch.Tensor] = {}
+        self.stored: dict[str, Tensor] = {}
         self.model_is_averaged = False
         self._saved_into: Path | None = None
 

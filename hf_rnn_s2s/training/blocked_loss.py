@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..decoding.guard import may_use_weights
@@ -33,11 +33,11 @@ COLLECTED_ON_CPU = 2**23
 
 def fast_loss(
     lm_head: nn.Module,
-    hidden: torch.Tensor,
-    labels: torch.Tensor,
+    hidden: Tensor,
+    labels: Tensor,
     label_smoothing: float,
-    logits: torch.Tensor | None,
-) -> torch.Tensor | None:
+    logits: Tensor | None,
+) -> Tensor | None:
     """The loss that `registration` gives to the head of the model.
 
     Args:
@@ -60,12 +60,12 @@ def fast_loss(
 
 @torch.compiler.disable(reason=WHY_NOT_COMPILED)
 def summed_cross_entropy(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    labels: torch.Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
     label_smoothing: float = 0.0,
-) -> torch.Tensor:
+) -> Tensor:
     """The sum of the cross-entropies between `softmax(hidden @ weight.T + bias)` and the labels, in nats.
 
     Under autocast the matrix products are in autocast's type. Whatever their type, softmax, logarithm and the sums
@@ -89,9 +89,7 @@ def summed_cross_entropy(
         return _SummedCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, dtype, torch.is_grad_enabled())
 
 
-def summed_cross_entropy_of_logits(
-    logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0
-) -> torch.Tensor:
+def summed_cross_entropy_of_logits(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """As `summed_cross_entropy`, of the logits `(tokens, vocabulary)` of any output layer, the ordinary way.
 
     Where gradients are off it takes a block at a time, so that no other tensor of the size of the logits is made.
@@ -110,14 +108,14 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        labels: torch.Tensor,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
         label_smoothing: float,
         dtype: torch.dtype,
         grad_enabled: bool,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """The loss, with matrix products in `dtype`; `grad_enabled` says whether gradients are on outside."""
         ctx.dtypes = [None if part is None else part.dtype for part in (hidden, weight, bias)]
         ctx.rows, ctx.token_count = None, len(labels)
@@ -138,7 +136,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of the arguments: those of the forward pass times that of the loss."""
         # Scaled in float32: in float16 a small factor, or a small product with it, may underflow.
         grad_hidden, grad_weight, grad_bias = (
@@ -171,11 +169,11 @@ class _Blocks:
 
     def __init__(
         self,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        labels: torch.Tensor,
-        counted: torch.Tensor | None,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        counted: Tensor | None,
         label_smoothing: float,
         needs_grad: tuple[bool, ...],
     ) -> None:
@@ -187,10 +185,10 @@ class _Blocks:
         self.has_kernels = hidden.dtype == torch.float32 and has_kernels(hidden)
         self.needs_grad, self.any_needs_grad = needs_grad, any(needs_grad)
         self.grad_hidden = torch.empty_like(hidden) if needs_grad[0] else None
-        self.grad_weight: torch.Tensor | None = None
-        self.grad_bias: torch.Tensor | None = None
+        self.grad_weight: Tensor | None = None
+        self.grad_bias: Tensor | None = None
 
-    def run(self) -> torch.Tensor:
+    def run(self) -> Tensor:
         """Compute the loss and the gradients that are needed."""
         tokens, vocabulary = len(self.hidden), len(self.weight)
         on_cpu = _is_on_cpu(self.hidden)
@@ -212,9 +210,7 @@ class _Blocks:
             self.grad_bias = None if self.bias is None else torch.zeros_like(self.bias)
         return loss
 
-    def _block_loss(
-        self, rows: slice, products: torch.Tensor, logits: torch.Tensor, grad_logits: torch.Tensor
-    ) -> torch.Tensor:
+    def _block_loss(self, rows: slice, products: Tensor, logits: Tensor, grad_logits: Tensor) -> Tensor:
         """Compute the loss of some rows, and write its gradient with respect to their logits to `grad_logits`."""
         if self.has_kernels:
             logits = linear(self.hidden[rows], self.weight, self.bias)
@@ -246,7 +242,7 @@ class _Blocks:
             grad_logits.copy_(probabilities)
         return loss.sum()
 
-    def _add_gradients(self, rows: slice, grad_logits: torch.Tensor) -> None:
+    def _add_gradients(self, rows: slice, grad_logits: Tensor) -> None:
         """Add what the gradients of the logits of some rows give to the gradients of hidden states and weight."""
         hidden = self.hidden[rows]
         if self.grad_hidden is not None:
@@ -259,15 +255,15 @@ class _Blocks:
             self.grad_weight = _accumulate(self.grad_weight, grad_weight.to(self.sum_dtype))
 
 
-def _rows_per_block(tensor: torch.Tensor, vocabulary: int) -> int:
+def _rows_per_block(tensor: Tensor, vocabulary: int) -> int:
     return max(1, (BLOCK_ON_CPU if _is_on_cpu(tensor) else BLOCK_ELSEWHERE) // vocabulary)
 
 
-def _is_on_cpu(tensor: torch.Tensor) -> bool:
+def _is_on_cpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def _accumulate(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
+def _accumulate(total: Tensor | None, part: Tensor) -> Tensor:
     return part if total is None else total.add_(part)
 
 

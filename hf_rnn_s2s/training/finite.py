@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..decoding.numbers import names_of_nonfinite_weights
@@ -21,7 +20,7 @@ class NotFiniteError(RunError):
 
 
 def not_finite(
-    value: torch.Tensor,
+    value: Tensor,
     name: str,
     step: int,
     learning_rate: float,
@@ -76,11 +75,11 @@ def describe_rows(batches: Sequence[dict[str, Any]], tokenizer: PreTrainedTokeni
     return lines
 
 
-def _source_text(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> str:
+def _source_text(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> str:
     return _text(getattr(tokenizer, "source_tokenizer", tokenizer), ids)
 
 
-def _text(tokenizer: Any, ids: torch.Tensor) -> str:
+def _text(tokenizer: Any, ids: Tensor) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 

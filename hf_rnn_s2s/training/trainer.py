@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import EntryNotFoundError
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
@@ -154,7 +155,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         output.metrics["target_tokens_per_second"] = tokens / output.metrics["train_runtime"]
         return output
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, torch.Tensor | int | None]:
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Tensor | int | None]:
         """Get the batches of one optimizer step as in `Trainer`, and count their target tokens."""
         batches, num_items_in_batch = super().get_batch_samples(*args, **kwargs)
         self._batches = batches
@@ -162,7 +163,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
             self._target_tokens += batch["labels"].ne(-100).sum().to(self._target_tokens.device)
         return batches, num_items_in_batch
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Do a step as in `Trainer`, with more informative errors.
 
         Raises:
@@ -357,7 +358,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
                 logger.warning(f"{self._resumed_from} does not say where its stream was: it begins anew.")
         return stream
 
-    def _require_finite(self, value: torch.Tensor, name: str) -> None:
+    def _require_finite(self, value: Tensor, name: str) -> None:
         if not torch.isfinite(value):
             learning_rate = cast(Any, self.optimizer).param_groups[0]["lr"]
             step = self.state.global_step + 1

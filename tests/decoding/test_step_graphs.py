@@ -74,7 +74,7 @@ def test_no_step_runs_outside_of_a_graph_but_the_first(graphs: StepGraphs, monke
     model = model_that_ends()
     model.generate(sources(), num_beams=3, max_new_tokens=20, step_graphs=graphs)
     calls = []
-    read = RnnS2SDecoder.read
+    read = RnnS2SDecoder.read_at_once
     replay = Again.replay
 
     def counted(self: Any, *args: Any) -> Any:
@@ -85,7 +85,7 @@ def test_no_step_runs_outside_of_a_graph_but_the_first(graphs: StepGraphs, monke
         calls.append("replay")
         replay(self)
 
-    monkeypatch.setattr(RnnS2SDecoder, "read", counted)
+    monkeypatch.setattr(RnnS2SDecoder, "read_at_once", counted)
     monkeypatch.setattr(Again, "replay", replayed)
     model.generate(sources(), num_beams=3, max_new_tokens=20, step_graphs=graphs)
     assert calls[:3] == ["read", "replay", "read"]
