@@ -156,7 +156,7 @@ def test_the_end_token_is_always_on_it() -> None:
         {"prefix_allowed_tokens_fn": lambda row, target: [9]},
         {"num_beams": 2, "bad_words_ids": [[7]]},
     ],
-    ids=str,
+    ids=lambda arguments: ", ".join(arguments),
 )
 def test_what_needs_the_whole_vocabulary_gets_it(arguments: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """A token that is forced may be missing on the list."""
