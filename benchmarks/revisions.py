@@ -7,7 +7,7 @@ This checkout beside another revision of the package: training through its Train
 Each revision has a process of its own, in which everything but the package is the same, and they take turns, A B A B;
 only single sentences are translated by both in one process, see `revision_pair_worker`.
 Tokenizer, token ids and weights are made once, by the earlier revision, and both read them; they are kept in --work.
-Two ratios are told, each this checkout's speed by that of the other one, so that 1 means as fast and less is slower:
+Two ratios are given, each this checkout's speed by that of the other one, so that 1 means as fast and less is slower:
 that of the medians, and the median of the ratios of turns that followed each other. The share of equal translations
 says whether it is the same work; roundings may differ.
 """

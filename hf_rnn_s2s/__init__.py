@@ -8,12 +8,11 @@ from .decoding.int8 import quantize_int8
 from .decoding.pipeline import RnnTranslationPipeline
 from .decoding.shortlist import Shortlist
 from .decoding.step_graphs import StepGraphs
-from .model.base_rnn_s2s import RnnS2SPreTrainedModel
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
 from .options import register
-from .package_models import RnnS2SForConditionalGeneration, RnnS2SModel
+from .package_models import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
 from .registration import register_everything
 from .training.tokenizer_training import train_tokenizer
 from .version import __version__

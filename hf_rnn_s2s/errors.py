@@ -46,7 +46,7 @@ def ending_with_a_message(script: str) -> Iterator[None]:
     """End the process with a message in place of a traceback, which would be of no use to the user.
 
     Raises:
-        SystemExit: with 2 for a mistake in what the run was told, with 1 where it could not go on.
+        SystemExit: with 2 for a mistake in the arguments, with 1 where it could not go on.
     """
     try:
         yield

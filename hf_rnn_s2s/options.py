@@ -57,7 +57,7 @@ def register(kind: str, name: str, the_class: type) -> None:
 def describe_options() -> None:
     """Write all options into the docstring of the configuration, as its arguments."""
     if RnnS2SConfig.__doc__:  # None under python -OO
-        place = "    options: the fields below, each with its own description."
+        place = "    options: each field below, with its own description."
         described = "\n".join(map(_described, OPTIONS.values()))
         RnnS2SConfig.__doc__ = inspect.cleandoc(RnnS2SConfig.__doc__).replace(place, described)
 

@@ -11,8 +11,9 @@ import inspect
 import os
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, GenerationMixin
+from transformers import GenerationMixin
 from transformers.utils import logging
 
 from .decoding.arguments import generate_arguments
@@ -29,14 +30,25 @@ logger = logging.get_logger(__name__)
 PLACES = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
 
 
-class RnnS2SModel(SharedModel, modeling_rnn_s2s.RnnS2SModel):
+class RnnS2SPreTrainedModel(SharedModel):
+    """What both models, and those that users derive from it, have in common."""
+
+    @property
+    def dummy_inputs(self) -> dict[str, Tensor]:
+        """Two short rows, the second one padded, for source and target."""
+        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
+        ids = torch.tensor([[start, start, start], [start, start, pad]], device=self.device)
+        return {"input_ids": ids, "attention_mask": ids.ne(pad), "decoder_input_ids": ids}
+
+
+class RnnS2SModel(RnnS2SPreTrainedModel, modeling_rnn_s2s.RnnS2SModel):
     """Encoder and decoder without an output layer."""
 
 
-class RnnS2SForConditionalGeneration(SharedModel, modeling_rnn_s2s.RnnS2SForConditionalGeneration):
+class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.RnnS2SForConditionalGeneration):
     """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
 
-    base_class = RnnS2SModel
+    model_class = RnnS2SModel
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as `GenerationMixin.generate` does.
@@ -125,11 +137,3 @@ class RnnS2SForConditionalGeneration(SharedModel, modeling_rnn_s2s.RnnS2SForCond
             if name is not None:
                 check_generation_file(name, **{place: kwargs[place] for place in PLACES if place in kwargs})
             raise
-
-    def _prepare_generated_length(
-        self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
-    ) -> GenerationConfig:
-        # A caller's max_new_tokens overrides max_length; if that is the model's own, no warning of both is due.
-        is_own = generation_config.max_length == self.generation_config.max_length
-        may_differ = has_default_max_length or (generation_config.max_new_tokens is not None and is_own)
-        return super()._prepare_generated_length(generation_config, may_differ, *args, **kwargs)  # type: ignore[misc]

@@ -96,6 +96,15 @@ def push(plain: str, names: dict[str, str]) -> None:
     tokenizer.push_to_hub(names["with_code"])
 
 
+def push_what_came_as_code(model: str, names: dict[str, str]) -> None:
+    """Pushes a model with the code that came with it, and in two ways without."""
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=True)
+    loaded.push_to_hub(names["with_code"])
+    loaded.push_to_hub(names["told"], carry_code=False)
+    loaded.config.drop_code()
+    loaded.push_to_hub(names["dropped"])
+
+
 def main() -> None:
     order = json.loads(sys.argv[1])
     if order["with_package"]:

@@ -179,6 +179,18 @@ def test_two_vocabularies_travel_too(tiny_texts: list[str], run: Run, tmp_path: 
     check(outside["results"][0], expected, "transformers_modules")
 
 
+def test_push_what_came_as_code(saved: Saved, run: Run, hub: HubServer) -> None:
+    _, with_code, _ = saved
+    names = {"with_code": "lab/with_code", "told": "lab/told", "dropped": "lab/dropped"}
+    online = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_token"}
+    run(("push_what_came_as_code", {"model": str(with_code), "names": names}), with_package=False, **online)
+    for case, name in names.items():
+        files = hub.repositories[name].head.files
+        code = {file for file in files if file.endswith(".py")}
+        assert code == ({path.name for path in with_code.glob("*.py")} if case == "with_code" else set())
+        assert ("auto_map" in json.loads(files["config.json"])) == (case == "with_code")
+
+
 def test_push_and_load_back(saved: Saved, run: Run, hub: HubServer) -> None:
     plain, _, expected = saved
     names = {"plain": "lab/plain", "with_code": "lab/with.code-1", "pipeline": "lab/pipeline"}

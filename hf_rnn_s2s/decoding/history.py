@@ -38,13 +38,13 @@ class History:
         """Follow the parents of hypotheses back to the first step.
 
         Args:
-            hypotheses: for each one its sentence, its length in tokens, the beam that all of them but the last one
-                stand in, and the last one.
+            hypotheses: for each one its sentence, its length in tokens, the beam of all tokens but the last one, and
+                the last token.
 
         Returns:
             The tokens of each hypothesis.
         """
-        # One copy from a GPU, and plain numbers: following them takes less time than so many small tensor operations.
+        # Following plain numbers takes less time than many small tensor operations, and few copies from a GPU.
         steps = [step for run in self._runs for step in run.steps()]
         return [_follow(steps, *hypothesis) for hypothesis in hypotheses]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..model import pipeline_rnn_s2s
-from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
+from ..model.configuration_rnn_s2s import RnnS2SConfig
 from ..model.remote_code_rnn_s2s import model_to_share
 from .batching import Stream, batches_in_order, batches_of_like_length, collate
 from .evaluation import EvaluationView
@@ -142,7 +142,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         preprocess, forward, postprocess = super()._sanitize_parameters(**parameters)
         if batch_tokens is not None:
             preprocess["batch_tokens"] = batch_tokens
-        if isinstance(self.model, RnnS2SForConditionalGeneration):
+        if isinstance(self.model.config, RnnS2SConfig):  # the model itself may be wrapped, by PEFT for example
             forward = load_options(self.model, forward)
         return preprocess, forward, postprocess
 

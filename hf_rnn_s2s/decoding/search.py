@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
@@ -210,7 +211,7 @@ class _BeamSearch:
 
     def is_certain(self) -> bool:
         """Whether an exact search would find the same, as far as the scores of the finished search show."""
-        # Few numbers, compared in plain Python: that takes less time than so many small tensor operations.
+        # Few numbers, compared on the CPU: that takes less time than so many small tensor operations.
         _, best, scores = (torch.cat(parts).tolist() for parts in zip(*self._results, strict=True))
         if not all(map(self._are_ordinary, best, scores)):
             return False
@@ -218,7 +219,8 @@ class _BeamSearch:
         is_early = self._config.early_stopping is True
         if is_early and any(row[-2] <= -SCORE_LIMIT for row in torch.cat(self._candidate_scores).tolist()):
             return False
-        return all(map(self._is_unambiguous, torch.cat([*self._candidate_scores, *self._selected_scores]).tolist()))
+        selections = torch.cat([*self._candidate_scores, *self._selected_scores])
+        return self._are_unambiguous(selections.double().cpu().numpy())
 
     def _are_ordinary(self, hypotheses: list[list[int]], scores: list[float]) -> bool:
         """Whether the hypotheses of a sentence are all finished, and their scores ordinary and in order.
@@ -233,14 +235,15 @@ class _BeamSearch:
                 return False
         return all(map(self._is_above, scores, scores[1:]))
 
-    def _is_unambiguous(self, best: list[float]) -> bool:
-        """Whether it is certain which `num_beams` scores are the best in a selection.
+    def _are_unambiguous(self, best: np.ndarray) -> bool:
+        """Whether it is certain which `num_beams` scores are the best in each selection.
 
         Args:
-            best: the best `num_beams` scores and the next one.
+            best: for each selection the best `num_beams` scores and the next one, `(selections, num_beams + 1)`.
         """
-        *_, last, following = best
-        return best[0] < SCORE_LIMIT and (self._is_above(last, following) or last < -SCORE_LIMIT)  # NaN comes first
+        first, last, following = best[:, 0], best[:, -2], best[:, -1]
+        is_clear = self._is_above(last, following) | (last < -SCORE_LIMIT)
+        return bool(is_clear.all() and (first < SCORE_LIMIT).all())  # NaN comes first
 
     def _is_above(self, score: Any, following: Any) -> Any:
         """Whether a score is above the following one; in half precision, where ties are common, not below it."""

@@ -27,7 +27,11 @@ FOR_HUB_TOO = ("token", "max_shard_size")
 
 
 class SharedModel(RnnS2SPreTrainedModel):
-    """A model that is uploaded with its code and its card."""
+    """A model that is uploaded with its card.
+
+    If it was loaded from a folder with a card (`README.md`), the card goes up with the pictures it shows, and so does
+    the shortlist.
+    """
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, *args: Any, push_to_hub: bool = False, **kwargs: Any
@@ -37,33 +41,19 @@ class SharedModel(RnnS2SPreTrainedModel):
         With `push_to_hub`, `push_to_hub` of this class uploads the model, and the folder is the same as without.
 
         Raises:
-            ValueError: if code is to be saved with a model that has a class from outside this package.
+            ValueError: if code is to be saved with a model that is, or has, a class from outside this package.
         """
         saved: Any = self
         if self._auto_class is not None:  # by `register_for_auto_class`; this class is not one that is carried
             saved = model_to_share(self, carry_code=True)
             vars(saved)["is_remote_code"] = lambda: False
-        _require_code_of_this_package(saved.config)
+        _require_code_of_this_package(saved)
         for_hub = {name: kwargs.pop(name) for name in FOR_HUB_ONLY if name in kwargs}
         super(SharedModel, saved).save_pretrained(save_directory, *args, **kwargs)
         if push_to_hub and kwargs.get("is_main_process", True):
             of_both = {name: kwargs[name] for name in FOR_HUB_TOO if name in kwargs}
             repo_id = for_hub.pop("repo_id", None) or Path(save_directory).name
             self.push_to_hub(repo_id, **for_hub, **of_both)
-
-    def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:  # type: ignore[override]
-        """Upload as `PreTrainedModel.push_to_hub` does, with the code that loads the model without this package.
-
-        If the model was loaded from a folder with a card (`README.md`), the card goes up with the pictures it shows,
-        and so does the shortlist. The model and its configuration stay as they are.
-
-        Args:
-            repo_id: the repository, such as `"your-name/your-model"`.
-            carry_code: whether the code goes along. None means yes, unless `config.drop_code()` was called.
-            kwargs: everything else that `push_to_hub` of transformers takes.
-        """
-        shared: Any = super(SharedModel, model_to_share(self, carry_code))
-        return shared.push_to_hub(repo_id, **kwargs)
 
     def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         # By now the folder has all that will be uploaded, with the card of the repository or an empty draft.
@@ -101,12 +91,16 @@ def add_shortlist(source: Path, target: Path) -> None:
         shutil.copyfile(source / SHORTLIST, target / SHORTLIST)
 
 
-def _require_code_of_this_package(config: Any) -> None:
-    for name, choices in BUILT_IN.items():
-        value = getattr(config, name)
-        if config._auto_class is not None and value not in choices:
-            raise ValueError(
-                f"{name}={value!r} means a class of your own, and the code that goes with a checkpoint is that of "
-                "hf_rnn_s2s alone. Save the model without code (model.config.drop_code(), or carry_code=False), "
-                "and register the class again where the model is loaded."
-            )
+def _require_code_of_this_package(model: RnnS2SPreTrainedModel) -> None:
+    config: Any = model.config
+    if config._auto_class is None:
+        return
+    own = {name: getattr(config, name) for name, choices in BUILT_IN.items() if getattr(config, name) not in choices}
+    if type(model).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        own["model class"] = type(model).__name__
+    for name, value in own.items():
+        raise ValueError(
+            f"{name}={value!r} means a class of your own, and the code that goes with a checkpoint is that of "
+            "hf_rnn_s2s alone. Save the model without code (model.config.drop_code(), or carry_code=False), "
+            "and register the class again where the model is loaded."
+        )

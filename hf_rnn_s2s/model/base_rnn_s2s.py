@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel, initialization
 
 from .cells_rnn_s2s import is_loaded
 from .configuration_rnn_s2s import RnnS2SConfig
+from .remote_code_rnn_s2s import model_to_share
 
 
 class RnnS2SPreTrainedModel(PreTrainedModel):
@@ -40,13 +41,6 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
             if module.padding_idx is not None and not is_loaded(module.weight):
                 module.weight.data[module.padding_idx].zero_()
 
-    @property
-    def dummy_inputs(self) -> dict[str, Tensor]:
-        """Two short rows, the second one padded, for source and target."""
-        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
-        ids = torch.tensor([[start, start, start], [start, start, pad]], device=self.device)
-        return {"input_ids": ids, "attention_mask": ids.ne(pad), "decoder_input_ids": ids}
-
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Which parameters are one tensor; the two switches of the configuration are independent of each other."""
         if all_submodels:
@@ -69,6 +63,14 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
                 config.decoder_vocab_size = config.target_vocab_size
         config.vocab_size = embeddings.num_embeddings
         return embeddings
+
+    def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:  # type: ignore[override]
+        """Upload as `PreTrainedModel.push_to_hub` does, with the code that loads the model without this package.
+
+        It stays behind if `carry_code` is False, or is None after `config.drop_code()`; the model stays as it is.
+        """
+        shared: Any = super(RnnS2SPreTrainedModel, model_to_share(self, carry_code))
+        return shared.push_to_hub(repo_id, **kwargs)
 
     @property
     def _tied_weights_keys(self) -> dict[str, str]:  # type: ignore[override]

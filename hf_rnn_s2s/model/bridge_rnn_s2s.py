@@ -31,8 +31,7 @@ class Bridge(nn.Module):
         """Compute the first states of all decoder layers, each tensor `(batch, hidden)`.
 
         Args:
-            final_states: by name, such as `hidden`, the last state of each layer of the encoder, `(batch, layers,
-                state)`; empty if it gives none.
+            final_states: of the encoder, `(batch, layers, state)`, by name, such as `hidden`; empty if there are none.
             memory: `(batch, source, memory)`, zero at padding.
             mask: `(batch, source)`, True at tokens; None if there is no padding.
         """

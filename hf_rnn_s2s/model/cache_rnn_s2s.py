@@ -82,7 +82,7 @@ class RnnS2SCache(Cache):
         self._records_past = True
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Go back to the state before the last tokens, so many; the sign of the number does not matter.
+        """Take back the last `tokens_to_remove` tokens; its sign does not matter.
 
         Raises:
             ValueError: if more tokens are to be removed than were read while past states were recorded.

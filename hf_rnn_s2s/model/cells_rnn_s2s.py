@@ -59,8 +59,7 @@ class RecurrentLayer(nn.Module):
         Args:
             inputs: `(batch, time, input)`.
             state: the state before the first step; None for zeros.
-            padding: `(batch, time)`, True where a position before a row's first token is padding. Only together with
-                `state=None`.
+            padding: `(batch, time)`, True at padding before a row's first token; only together with `state=None`.
 
         Returns:
             The outputs `(batch, time, hidden)`, zero at padding, and the state after the last step.

@@ -50,7 +50,7 @@ class RnnS2SConfig(CodeCarryingConfig):
     All arguments are keywords.
 
     Args:
-        options: the fields below, each with its own description.
+        options: each field below, with its own description.
         pad_token_id, bos_token_id, eos_token_id, unk_token_id, decoder_start_token_id: the special tokens; decoding
             starts from `decoder_start_token_id`.
         source_lang, target_lang: the languages the model translates from and into, as its training data called them,

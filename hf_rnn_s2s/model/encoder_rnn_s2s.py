@@ -88,7 +88,7 @@ class RnnS2SEncoder(RnnS2SPart):
 
         Returns:
             The memory `(batch, source, hidden)` in the order of the input, zero at padding, and the final states. A
-            row of only padding gives zeros. What is raised, `embed` and `boolean_mask` say.
+            row of only padding gives zeros. Errors are those of `embed` and `boolean_mask`.
         """
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
         mask = self._source_mask(input_ids, attention_mask, embedded)
@@ -108,13 +108,13 @@ class RnnS2SEncoder(RnnS2SPart):
             states.append(state)
             layer_outputs.append(outputs)
         hidden, *cell = (torch.stack(parts, dim=1) for parts in zip(*states, strict=True))
-        shown = [embedded] + [source.original_order(one) for one in layer_outputs] if output_hidden_states else None
+        shown = (embedded, *map(source.original_order, layer_outputs)) if output_hidden_states else None
         return RnnS2SEncoderOutput(
             last_hidden_state=source.original_order(outputs),
             final_hidden=hidden,
             final_cell=cell[0] if cell else None,
             attention_mask=mask,
-            hidden_states=None if shown is None else tuple(shown),
+            hidden_states=shown,
             source_ids=input_ids if self.keeps_ids else None,
         )
 

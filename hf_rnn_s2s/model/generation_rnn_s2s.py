@@ -22,11 +22,7 @@ class RnnS2SGenerationMixin(GenerationMixin):
     training: bool
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Generate as `GenerationMixin.generate` does.
-
-        Raises:
-            ValueError: for a shortlist or graphs, which are for the models of the package `hf_rnn_s2s`.
-        """
+        """Generate as `GenerationMixin.generate` does. A shortlist and graphs are refused: they are the package's."""
         if any(kwargs.get(name) is not None for name in ("shortlist", "step_graphs")):
             raise ValueError("shortlist and step_graphs need the package hf_rnn_s2s: import it, or leave them out.")
         return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
@@ -55,6 +51,14 @@ class RnnS2SGenerationMixin(GenerationMixin):
         return super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, next_sequence_length=next_sequence_length, past_key_values=past_key_values, **kwargs
         )
+
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
+    ) -> GenerationConfig:
+        # A caller's max_new_tokens overrides max_length; if that is the model's own, no warning of both is due.
+        is_own = generation_config.max_length == self.generation_config.max_length
+        may_differ = has_default_max_length or (generation_config.max_new_tokens is not None and is_own)
+        return super()._prepare_generated_length(generation_config, may_differ, *args, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -75,10 +75,10 @@ def check_ids(ids: Tensor, vocabulary_size: int, name: str) -> None:
 
 
 def boolean_mask(mask: Tensor, shape: torch.Size, name: str, side: str) -> Tensor:
-    """Turn a mask `(batch, source)` or `(batch, target)` of 1 at tokens and 0 at padding into True and False.
+    """Turn a mask of 1 at tokens and 0 at padding into True and False.
 
     Args:
-        mask: the mask.
+        mask: `(batch, source)` or `(batch, target)`.
         shape: the shape it must have.
         name: of the mask, for errors.
         side: "source" or "target".

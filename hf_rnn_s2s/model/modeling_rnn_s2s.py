@@ -187,11 +187,11 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
 class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixin):
     """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
 
-    base_class: type[RnnS2SModel] = RnnS2SModel  # of `model`
+    model_class: type[RnnS2SModel] = RnnS2SModel
 
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
-        self.model = self.base_class(config)
+        self.model = self.model_class(config)
         self.lm_head = nn.Linear(config.embedding_size, config.target_vocab_size)
         self.output_head = HEADS[config.head_type](config)
         self.main_input_name = self.model.main_input_name
@@ -291,9 +291,8 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
     def skip_logits_in_training(self, skip: bool = True) -> None:
         """Train without logits from now on: in training mode with labels, `forward` returns the loss, and logits None.
 
-        With the package imported that is faster and takes less memory: nothing of the size
-        `(batch, target, vocabulary)` is kept. Losses, gradients and evaluation stay the same. It is for a
-        `Seq2SeqTrainer` or a loop that reads only the loss; it concerns this object and is not saved with it.
+        The package's model is faster then and takes less memory. Losses, gradients and evaluation stay the same. It is
+        for a `Seq2SeqTrainer` or a loop that reads only the loss; it concerns this object and is not saved with it.
         `forward(return_logits=...)` overrides it, and `skip=False` takes it back.
         """
         self._skips_logits = skip

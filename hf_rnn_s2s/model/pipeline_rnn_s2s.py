@@ -58,8 +58,7 @@ class RnnTranslationPipeline(Pipeline):
             batch_size: the most texts that go through the model together; the translations do not depend on it.
             squeeze_whitespace: whether to put one space in place of every run of white space, see `squeezed`; by
                 default yes. The model knows little else from training.
-            truncation: whether to cut a text to the tokenizer's `model_max_length`; by default yes. Where the
-                tokenizer has no limit, nothing is cut.
+            truncation: whether to cut a text to the tokenizer's `model_max_length`, if it has one; by default yes.
             return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
             return_tensors: whether to give `translation_token_ids` `(target,)`, start token and end token included.
             return_attentions: whether to give `source_tokens`, `target_tokens`, and `attention`, a float32 tensor
@@ -86,9 +85,8 @@ class RnnTranslationPipeline(Pipeline):
     ) -> None:
         """Save model and tokenizer, with the code they need to load where this package is not installed.
 
-        `pipeline("translation", model=save_directory, trust_remote_code=True)` loads them there. The model itself does
-        not change. `carry_code` says whether the code is saved: None means yes, unless `model.config.drop_code()` was
-        called. A model of another kind has none.
+        `pipeline("translation", model=save_directory, trust_remote_code=True)` loads them there. `carry_code` is as in
+        `push_to_hub` of the model, which does not change. A model of another kind has no code.
 
         Raises:
             NotADirectoryError: if `save_directory` is a file.

@@ -56,9 +56,8 @@ class DecoderOutput(NamedTuple):
     def at(self, positions: slice | Tensor) -> DecoderOutput:
         """What was computed of some of these positions."""
         weights = None if self.weights is None else self.weights[:, :, positions]
-        return DecoderOutput(
-            self.last_hidden_state[:, positions], weights, tuple(one[:, positions] for one in self.layer_outputs)
-        )
+        layers = tuple(one[:, positions] for one in self.layer_outputs)
+        return DecoderOutput(self.last_hidden_state[:, positions], weights, layers)
 
 
 class DecoderState(NamedTuple):

@@ -1,4 +1,4 @@
-"""What `train.py` can be told of the model and of the training run."""
+"""The arguments of `train.py` that say what model to train, and how."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, make_dataclass

@@ -38,7 +38,7 @@ def fast_loss(
     label_smoothing: float,
     logits: Tensor | None,
 ) -> Tensor | None:
-    """The loss that `registration` gives to the head of the model.
+    """The loss of the package's model, in place of that of its head.
 
     Args:
         lm_head: the output layer.

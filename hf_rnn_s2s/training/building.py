@@ -126,6 +126,7 @@ def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) 
         decoder_start_token_id=start,
         **architecture,
     )
+    # The class of the package's models stands above this package, so it is named by way of transformers.
     model = AutoModelForSeq2SeqLM.from_config(config)
     model.generation_config.update(num_beams=NEW_MODEL_BEAMS)
     return model

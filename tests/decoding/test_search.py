@@ -306,6 +306,7 @@ def test_what_accelerate_puts_over_it_for_mixed_precision_may_be_left_out(rows_p
     model = model_that_ends()
     expected = model.generate(sources(), max_new_tokens=9)
     rows_per_step.clear()
+    AcceleratorState._reset_state(reset_partial_state=True)  # another test may have chosen a precision
     try:
         prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare(model)
         assert "forward" in vars(prepared)

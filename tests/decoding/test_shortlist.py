@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import pipelines
+from peft import LoraConfig, get_peft_model
+from transformers import AutoTokenizer, pipelines
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist
 from hf_rnn_s2s.decoding import shortlist as shortlist_module
@@ -230,6 +231,18 @@ def test_the_pipeline_loads_a_shortlist_by_name(folder: Path, tmp_path: Path) ->
     assert written(shortlist=tmp_path / "other.json") <= {77}
     assert written({"shortlist": tmp_path / "elsewhere"}, shortlist=True) <= {79}
     assert written({"shortlist": False}, shortlist=True) == written()
+
+
+def test_the_pipeline_loads_a_shortlist_for_a_model_with_an_adapter(folder: Path, tmp_path: Path) -> None:
+    model = get_peft_model(
+        RnnS2SForConditionalGeneration.from_pretrained(folder), LoraConfig(target_modules=["lm_head"])
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with pytest.raises(OSError, match="missing"):
+        pipeline("translation", model=model, tokenizer=tokenizer, shortlist=tmp_path / "missing")
+    translator = pipeline("translation", model=model, tokenizer=tokenizer, shortlist=folder)
+    (folder / "shortlist.json").unlink()  # it was read when the pipeline was built
+    assert set(translator("the dog", return_tensors=True)[0]["translation_token_ids"].tolist()) <= {1, 2, 77}
 
 
 def test_generate_takes_the_same(folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedTokenizerFast, pipelines
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration
+from hf_rnn_s2s.model import modeling_rnn_s2s
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
 
@@ -134,12 +135,14 @@ def warnings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
     return caplog
 
 
+@pytest.mark.parametrize("kind", [AutoModelForSeq2SeqLM, modeling_rnn_s2s.RnnS2SForConditionalGeneration])
 def test_a_limit_of_the_model_gives_way_without_a_word(
-    tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path, warnings: pytest.LogCaptureFixture
+    kind: Any, tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path, warnings: pytest.LogCaptureFixture
 ) -> None:
+    """With the model of the package, and with the one that travels with checkpoints."""
     tiny_model.generation_config.max_length = 9
     tiny_model.save_pretrained(tmp_path)
-    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    model = kind.from_pretrained(tmp_path)
     never = {"eos_token_id": None, "pad_token_id": 0}
     assert model.generate(SOURCE, **never).shape[1] == 9
     for beams in (1, 2):

@@ -66,6 +66,7 @@ def test_carried_code_looks_into_nothing_private() -> None:
         "_get_resized_embeddings",  # source and target may have vocabularies of their own
         "_get_resized_lm_head",
         "_prepare_cache_for_generation",  # makes a state where others have keys and values
+        "_prepare_generated_length",  # a model's own limit gives way without a warning
         "_resize_token_embeddings",  # the configuration follows
     }
     trees = [ast.parse((MODEL / name).read_text(encoding="utf-8")) for name in expected_code()]
@@ -119,6 +120,21 @@ def test_the_way_of_transformers_gives_the_same_folder(
     assert code_in(tmp_path) == expected_code()
     assert content_of(tmp_path)["auto_map"] == AUTO_MAP
     assert content_of(tmp_path)["custom_pipelines"] == CUSTOM_PIPELINES
+
+
+def test_a_model_class_of_ones_own_is_not_saved_with_other_code(tiny_config: RnnS2SConfig, tmp_path: Path) -> None:
+    class Own(RnnS2SForConditionalGeneration):
+        pass
+
+    model = Own(tiny_config)
+    for share in (model.config.carry_code, lambda: Own.register_for_auto_class("AutoModelForSeq2SeqLM")):
+        share()
+        with pytest.raises(ValueError, match="model class='Own' means a class of your own"):
+            model.save_pretrained(tmp_path)
+        model.config.drop_code()
+        Own._auto_class = None
+        model.save_pretrained(tmp_path)
+        assert code_in(tmp_path) == set()
 
 
 def test_code_can_be_dropped_again(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
