@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import sys
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from hf_rnn_s2s import (
     RnnS2SConfig,
     RnnS2SForConditionalGeneration,
     RnnS2STokenizer,
-    RnnTranslationPipeline,
     train_tokenizer,
 )
 
@@ -36,7 +34,6 @@ TRAINING = "hf_rnn_s2s.training" if importlib.util.find_spec("hf_rnn_s2s.trainin
 RnnS2STrainingArguments = importlib.import_module(f"{TRAINING}.arguments").RnnS2STrainingArguments
 RnnS2STrainer = importlib.import_module(f"{TRAINING}.trainer").RnnS2STrainer
 
-LONGEST = 80  # tokens of a translation
 # The common shape of the benchmarks, whatever the defaults of a revision are.
 SHAPE: dict[str, Any] = {"embedding_size": 256, "hidden_size": 512, "encoder_layers": 1, "decoder_layers": 1}
 DROPOUT, SMOOTHING = 0.3, 0.1
@@ -79,15 +76,6 @@ class Revision:
         metrics = self._train(self._load(), self._tokenizer(), self._pairs(), steps, precision)
         return metrics["target_tokens_per_second"]
 
-    def translate(self, sentences: int, beams: int, batch_size: int, precision: str) -> dict[str, Any]:
-        """Translates test sentences from text to text; seconds, and the translations."""
-        texts = self._texts("test_2016_flickr", "en")[:sentences]
-        translator = self._translator(precision)
-        start = time.perf_counter()
-        records = translator(texts, num_beams=beams, batch_size=batch_size)
-        seconds = time.perf_counter() - start
-        return {"seconds": seconds, "texts": [record["translation_text"] for record in records]}
-
     def _train(
         self,
         model: RnnS2SForConditionalGeneration,
@@ -128,11 +116,6 @@ class Revision:
     @cache  # noqa: B019
     def _pairs(self) -> Dataset:
         return Dataset.from_dict(json.loads((self._work / "pairs.json").read_text(encoding="utf-8")))
-
-    @cache  # noqa: B019
-    def _translator(self, precision: str) -> RnnTranslationPipeline:
-        model = self._load().eval().to(getattr(torch, precision))
-        return RnnTranslationPipeline(model=model, tokenizer=self._tokenizer(), device="cpu", max_new_tokens=LONGEST)
 
     def _texts(self, split: str, side: str) -> list[str]:
         return (self._data / f"{split}.{side}").read_text(encoding="utf-8").split("\n")[:-1]

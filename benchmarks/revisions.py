@@ -4,9 +4,10 @@ This checkout beside another revision of the package: training through its Train
     python -m benchmarks.revisions --before v1.0              everything
     python -m benchmarks.revisions --before HEAD~3 --quick    that it runs
 
-Each revision has a process of its own, in which everything but the package is the same, and they take turns, A B A B;
-only single sentences are translated by both in one process, see `revision_pair_worker`.
-Tokenizer, token ids and weights are made once, by the earlier revision, and both read them; they are kept in --work.
+They take turns, A B A B. In training each revision has a process of its own, in which everything but the package is
+the same; the searches of both are in one process, see `revision_pair_worker`. Tokenizer, token ids and weights are
+made once, by the earlier revision, and both read them; they are kept in --work. --parts says what to measure.
+
 Two ratios are given, each this checkout's speed by that of the other one, so that 1 means as fast and less is slower:
 that of the medians, and the median of the ratios of turns that followed each other. The share of equal translations
 says whether it is the same work; roundings may differ.
@@ -22,9 +23,9 @@ import sys
 import tarfile
 import tempfile
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks.options import parse, parser, streams
 from benchmarks.race import Worker, race
@@ -34,6 +35,7 @@ from hf_rnn_s2s.machine import has_fast_bfloat16
 
 ROOT = Path(__file__).parents[1]
 SIDES = ("before", "now")
+PARTS = ("training", "batches", "singles", "import")
 
 
 def main() -> None:
@@ -43,6 +45,7 @@ def main() -> None:
     options.add_argument("--epochs", type=float, default=4.0, help="of training the weights to translate with")
     options.add_argument("--steps", type=int, default=60, help="of training in a turn")
     options.add_argument("--sentences", type=int, default=1000, help="in a turn; of single ones a fifth")
+    options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     chosen = parse(options)
     require_data(chosen.data)
     if chosen.quick:
@@ -54,13 +57,13 @@ def main() -> None:
             revision = unpack(chosen.before, checkout)
         checkouts = {"before": checkout, "now": ROOT}
         workers = start(checkouts, chosen, revision)
-        results, equal = measured(workers, chosen)
+        results = measured(workers, chosen) if "training" in chosen.parts else {}
         for worker in workers:
             worker.end()
-        singles, equal_singles = measured_singly(checkouts, chosen, revision)
-        results |= singles
-        equal |= equal_singles
-        results["import"] = importing(checkouts, chosen.rounds)
+        found, equal = measured_searches(checkouts, chosen, revision)
+        results |= found
+        if "import" in chosen.parts:
+            results["import"] = importing(checkouts, chosen.rounds)
     tell(results, equal, revision)
 
 
@@ -93,32 +96,20 @@ def start(checkouts: dict[str, Path], chosen: argparse.Namespace, revision: str)
     return [worker(side) for side in SIDES]
 
 
-def measured(workers: list[Worker], chosen: argparse.Namespace) -> tuple[dict[str, dict[str, list[float]]], dict]:
-    """Speeds by kind of work and by side, one for each round; shares of equal translations by kind."""
-    results, equal = {}, {}
-    for precision in _precisions():
-        results[f"training, {precision}"] = race(
+def measured(workers: list[Worker], chosen: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Target tokens per second of training, by kind of work and by side, one for each round."""
+    return {
+        f"training, {precision}": race(
             workers, chosen.rounds, partial(_training_speed, steps=chosen.steps, precision=precision)
         )
-    for precision in _precisions():
-        for beams in (1, 5):
-            search = {
-                "sentences": chosen.sentences,
-                "beams": beams,
-                "batch_size": chosen.batch_size,
-                "precision": precision,
-            }
-            texts: dict[str, list[str]] = {}
-            kind = _kind(beams, chosen.batch_size, precision)
-            results[kind] = race(workers, chosen.rounds, partial(_searching_speed, search=search, texts=texts))
-            equal[kind] = _equal_share(texts)
-    return results, equal
+        for precision in _precisions()
+    }
 
 
-def measured_singly(
+def measured_searches(
     checkouts: dict[str, Path], chosen: argparse.Namespace, revision: str
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, float]]:
-    """As `measured`, for sentences one at a time."""
+    """Sentences per second by kind of work and by side, one for each batch; shares of equal translations by kind."""
     settings = {
         "checkouts": {side: str(folder) for side, folder in checkouts.items()},
         "data": str(chosen.data.resolve()),
@@ -127,13 +118,15 @@ def measured_singly(
     }
     worker = Worker("both", [str(Path(__file__).with_name("revision_pair_worker.py")), settings])
     results, equal = {}, {}
-    for precision in _precisions():
-        for beams in (1, 5):
-            search = {"sentences": max(1, chosen.sentences // 5), "beams": beams, "precision": precision}
-            rounds = [worker.call("translate", **search) for _ in range(chosen.rounds + 1)][1:]  # the first warms up
-            kind = _kind(beams, 1, precision)
-            speeds = {side: [search["sentences"] / one["seconds"][side] for one in rounds] for side in SIDES}
-            results[kind], equal[kind] = speeds, _equal_share(rounds[-1]["texts"])
+    sizes = [size for size, part in ((chosen.batch_size, "batches"), (1, "singles")) if part in chosen.parts]
+    for precision, size, beams in product(_precisions(), sizes, (1, 5)):
+        sentences = chosen.sentences if size > 1 else max(1, chosen.sentences // 5)
+        search = {"sentences": sentences, "beams": beams, "batch_size": size, "precision": precision}
+        rounds = [worker.call("translate", **search) for _ in range(chosen.rounds + 1)][1:]  # the first warms up
+        kind = f"{'greedy' if beams == 1 else f'{beams} beams'}, batches of {size}, {precision}"
+        results[kind] = {side: [size / time for one in rounds for time in one["seconds"][side]] for side in SIDES}
+        texts = rounds[-1]["texts"]
+        equal[kind] = rounded(sum(map(str.__eq__, texts["before"], texts["now"])) / sentences)
     worker.end()
     return results, equal
 
@@ -180,24 +173,9 @@ def _training_speed(worker: Worker, steps: int, precision: str) -> float:
     return worker.call("train", steps=steps, precision=precision)
 
 
-def _searching_speed(worker: Worker, search: dict[str, Any], texts: dict[str, list[str]]) -> float:
-    worker.call("translate", **{**search, "sentences": min(search["sentences"], 2 * search["batch_size"])})
-    outcome = worker.call("translate", **search)
-    texts[worker.name] = outcome["texts"]
-    return search["sentences"] / outcome["seconds"]
-
-
 def _work(chosen: argparse.Namespace, revision: str) -> Path:
     """The folder with tokenizer and weights."""
     return chosen.work.resolve() / "revisions" / f"{Path(revision).name}-{chosen.vocabulary}-{chosen.epochs:g}"
-
-
-def _kind(beams: int, batch_size: int, precision: str) -> str:
-    return f"{'greedy' if beams == 1 else f'{beams} beams'}, batches of {batch_size}, {precision}"
-
-
-def _equal_share(texts: dict[str, list[str]]) -> float:
-    return rounded(sum(map(str.__eq__, *(texts[side] for side in SIDES))) / len(texts[SIDES[0]]))
 
 
 def _precisions() -> list[str]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-PADDING_SHARE = 0.25  # the part of a batch's tokens that may be padding
+# The part of `batch_tokens` that may be padding: about as much as a call of its own for the rows that are left costs.
+PADDING_SHARE = 0.5
 
 
 def batches_of_like_length(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> list[list[int]]:
@@ -19,7 +20,7 @@ def batches_of_like_length(lengths: Sequence[int], batch_size: int, batch_tokens
     Args:
         lengths: number of tokens of each row.
         batch_size: the most rows of a batch.
-        batch_tokens: the most tokens of a batch, padding included, of which a quarter may be padding. A row that is
+        batch_tokens: the most tokens of a batch, padding included, of which half may be padding. A row that is
             longer by itself is alone.
     """
     batches: list[list[int]] = []

@@ -71,7 +71,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
                 length. Beside tensors for `generate()`, which have a row for each text of a batch, the default is 1;
                 beside these, and functions that `generate()` calls, texts stay in order, in batches of this size.
             batch_tokens: the most source tokens that go through the model together, padding included, by default 4096.
-                A quarter of it may be padding, so that a long text costs the others neither time nor memory. A text of
+                Half of it may be padding, so that a long text costs the others neither time nor memory. A text of
                 more tokens is alone.
             shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
                 True for the one beside the model. It may change a translation.
