@@ -1,4 +1,8 @@
-"""Contenders take turns, each in a process of its own, so that a change of the machine's speed meets all of them."""
+"""
+Contenders take turns, each in a process of its own, so that a change of the machine's speed meets all of them.
+
+This file needs nothing but the standard library, since both ends of a process import it.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +59,30 @@ class Worker:
         if not line:
             raise SystemExit(f"The contender {self.name} ended with {self._process.wait()}; its error stands above.")
         return json.loads(line)
+
+
+class Answers:
+    """The other end of a `Worker`: reads calls as JSON lines, answers them as JSON lines.
+
+    What anything else prints goes elsewhere from now on, so that it does not stand between the answers.
+
+    Args:
+        is_loud: whether it goes to where errors go; else it is dropped.
+    """
+
+    def __init__(self, is_loud: bool = False) -> None:
+        self._answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2 if is_loud else os.open(os.devnull, os.O_WRONLY), 1)
+
+    def give(self, contender: object) -> None:
+        """Calls the methods that are asked for, until nobody asks any more."""
+        self._write("ready")
+        for line in sys.stdin:
+            call, arguments = json.loads(line)
+            self._write(getattr(contender, call)(**arguments))
+
+    def _write(self, answer: Any) -> None:
+        print(json.dumps(answer), file=self._answers, flush=True)
 
 
 def race(workers: list[Worker], rounds: int, measure: Callable[[Worker], float]) -> dict[str, list[float]]:

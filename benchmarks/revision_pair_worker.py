@@ -9,9 +9,8 @@ same time of the process.
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
-import os
+import random
 import sys
 import time
 from functools import cache
@@ -21,6 +20,8 @@ from typing import Any
 
 import torch
 from transformers.utils import logging
+
+from benchmarks.race import Answers
 
 LONGEST = 80  # tokens of a translation
 
@@ -36,23 +37,26 @@ class Pair:
     def __init__(self, checkouts: dict[str, str], data: str, work: str) -> None:
         self._packages = {name: _load(f"hf_rnn_s2s_{name}", Path(folder)) for name, folder in checkouts.items()}
         self._work = Path(work)
-        self._directions = itertools.cycle([1, -1, -1, 1, -1, 1, 1, -1, 1])  # no batch has the same one in every round
+        self._draw = random.Random(0)
         self._texts = (Path(data) / "test_2016_flickr.en").read_text(encoding="utf-8").split("\n")[:-1]
 
     def translate(self, sentences: int, beams: int, batch_size: int, precision: str) -> dict[str, dict[str, Any]]:
-        """Translates test sentences from text to text; by revision the seconds of each batch, and the translations."""
+        """Translates test sentences from text to text.
+
+        Returns by revision the speed in each batch, in sentences per second, and the translations.
+        """
         translators = self._translators(precision)
-        seconds: dict[str, list[float]] = {name: [] for name in translators}
+        speeds: dict[str, list[float]] = {name: [] for name in translators}
         texts: dict[str, list[str]] = {name: [] for name in translators}
         for first in range(0, sentences, batch_size):
             batch = self._texts[first : min(first + batch_size, sentences)]
-            # Whoever comes second finds the weights in the cache, so they take turns in that, too.
-            for name in list(translators)[:: next(self._directions)]:
+            # Whoever comes second finds the weights in the cache, so chance decides who does.
+            for name in self._draw.sample(list(translators), len(translators)):
                 start = time.perf_counter()
                 records = translators[name](batch, num_beams=beams, batch_size=batch_size)
-                seconds[name].append(time.perf_counter() - start)
+                speeds[name].append(len(batch) / (time.perf_counter() - start))
                 texts[name] += [record["translation_text"] for record in records]
-        return {"seconds": seconds, "texts": texts}
+        return {"speeds": speeds, "texts": texts}
 
     @cache  # noqa: B019 - there is one object, which lives as long as the process
     def _translators(self, precision: str) -> dict[str, Any]:
@@ -85,18 +89,14 @@ def _load(name: str, checkout: Path) -> ModuleType:
 
 
 def main() -> None:
-    """`python revision_pair_worker.py SETTINGS`, where SETTINGS are `threads` and the arguments of `Pair`."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is printed must not stand between the answers
+    """`python -m benchmarks.revision_pair_worker SETTINGS`, with `threads` and the arguments of `Pair`."""
+    answers = Answers()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings.pop("threads"))
     pair = Pair(**settings)
-    print(json.dumps("ready"), file=answers, flush=True)
-    for line in sys.stdin:
-        call, arguments = json.loads(line)
-        print(json.dumps(getattr(pair, call)(**arguments)), file=answers, flush=True)
+    answers.give(pair)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from race import Answers  # of this file's folder, whichever revision is measured
 from transformers import DataCollatorForSeq2Seq
 from transformers.utils import logging
 
@@ -123,8 +124,7 @@ class Revision:
 
 def main() -> None:
     """`python revision_worker.py CHECKOUT SETTINGS`, where SETTINGS are `threads` and the arguments of `Revision`."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is printed must not stand between the answers
+    answers = Answers()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     checkout, settings = Path(sys.argv[1]).resolve(), json.loads(sys.argv[2])
@@ -132,10 +132,7 @@ def main() -> None:
         raise SystemExit(f"The package is to come from {checkout}, but it came from {hf_rnn_s2s.__file__}.")
     torch.set_num_threads(settings.pop("threads"))
     revision = Revision(**settings)
-    print(json.dumps("ready"), file=answers, flush=True)
-    for line in sys.stdin:
-        call, arguments = json.loads(line)
-        print(json.dumps(getattr(revision, call)(**arguments)), file=answers, flush=True)
+    answers.give(revision)
 
 
 if __name__ == "__main__":

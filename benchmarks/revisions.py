@@ -56,12 +56,14 @@ def main() -> None:
             checkout = Path(folder).resolve()
             revision = unpack(chosen.before, checkout)
         checkouts = {"before": checkout, "now": ROOT}
-        workers = start(checkouts, chosen, revision)
-        results = measured(workers, chosen) if "training" in chosen.parts else {}
-        for worker in workers:
-            worker.end()
-        found, equal = measured_searches(checkouts, chosen, revision)
-        results |= found
+        results: dict[str, dict[str, list[float]]] = {}
+        equal: dict[str, float] = {}
+        make_weights(checkouts["before"], chosen, revision)
+        if "training" in chosen.parts:
+            results |= measured_training(checkouts, chosen, revision)
+        if {"batches", "singles"} & set(chosen.parts):
+            found, equal = measured_searches(checkouts, chosen, revision)
+            results |= found
         if "import" in chosen.parts:
             results["import"] = importing(checkouts, chosen.rounds)
     tell(results, equal, revision)
@@ -75,35 +77,34 @@ def unpack(revision: str, folder: Path) -> str:
     return name[:12]
 
 
-def start(checkouts: dict[str, Path], chosen: argparse.Namespace, revision: str) -> list[Worker]:
-    """Both processes, when tokenizer and weights are there."""
-    work = _work(chosen, revision)
-    work.mkdir(parents=True, exist_ok=True)
-    settings = {**streams(chosen), "data": str(chosen.data.resolve()), "work": str(work)}
-    script = str(Path(__file__).with_name("revision_worker.py"))
-
-    def worker(side: str) -> Worker:
-        return Worker(side, [script, str(checkouts[side]), settings], {"PYTHONPATH": str(checkouts[side])})
-
-    done = work / "made"
-    if not done.is_file():
-        # Not one of those that race: what making leaves in the memory of a process slows it down by a fifth.
-        maker = worker("before")
-        seconds = maker.call("make", epochs=chosen.epochs, precision=_precisions()[-1])
-        maker.end()
-        done.touch()
-        print(f"{revision} has made the weights, in {seconds / 60:.1f} minutes", flush=True)
-    return [worker(side) for side in SIDES]
+def make_weights(checkout: Path, chosen: argparse.Namespace, revision: str) -> None:
+    """Has the earlier revision make tokenizer and weights, unless they are there."""
+    done = _work(chosen, revision) / "made"
+    if done.is_file():
+        return
+    done.parent.mkdir(parents=True, exist_ok=True)
+    # Not one of those that race: what making leaves in the memory of a process slows it down by a fifth.
+    maker = _worker("before", checkout, chosen, revision)
+    seconds = maker.call("make", epochs=chosen.epochs, precision=_precisions()[-1])
+    maker.end()
+    done.touch()
+    print(f"{revision} has made the weights, in {seconds / 60:.1f} minutes", flush=True)
 
 
-def measured(workers: list[Worker], chosen: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+def measured_training(
+    checkouts: dict[str, Path], chosen: argparse.Namespace, revision: str
+) -> dict[str, dict[str, list[float]]]:
     """Target tokens per second of training, by kind of work and by side, one for each round."""
-    return {
+    workers = [_worker(side, checkouts[side], chosen, revision) for side in SIDES]
+    results = {
         f"training, {precision}": race(
             workers, chosen.rounds, partial(_training_speed, steps=chosen.steps, precision=precision)
         )
         for precision in _precisions()
     }
+    for worker in workers:
+        worker.end()
+    return results
 
 
 def measured_searches(
@@ -116,7 +117,7 @@ def measured_searches(
         "work": str(_work(chosen, revision)),
         "threads": chosen.threads,
     }
-    worker = Worker("both", [str(Path(__file__).with_name("revision_pair_worker.py")), settings])
+    worker = Worker("both", ["-m", "benchmarks.revision_pair_worker", settings])
     results, equal = {}, {}
     sizes = [size for size, part in ((chosen.batch_size, "batches"), (1, "singles")) if part in chosen.parts]
     for precision, size, beams in product(_precisions(), sizes, (1, 5)):
@@ -124,7 +125,7 @@ def measured_searches(
         search = {"sentences": sentences, "beams": beams, "batch_size": size, "precision": precision}
         rounds = [worker.call("translate", **search) for _ in range(chosen.rounds + 1)][1:]  # the first warms up
         kind = f"{'greedy' if beams == 1 else f'{beams} beams'}, batches of {size}, {precision}"
-        results[kind] = {side: [size / time for one in rounds for time in one["seconds"][side]] for side in SIDES}
+        results[kind] = {side: [speed for one in rounds for speed in one["speeds"][side]] for side in SIDES}
         texts = rounds[-1]["texts"]
         equal[kind] = rounded(sum(map(str.__eq__, texts["before"], texts["now"])) / sentences)
     worker.end()
@@ -165,6 +166,13 @@ def tell(results: dict[str, dict[str, list[float]]], equal: dict[str, float], re
         equal_translations=equal,
         revision=revision,
     )
+
+
+def _worker(side: str, checkout: Path, chosen: argparse.Namespace, revision: str) -> Worker:
+    """A process with the package of one revision."""
+    settings = {**streams(chosen), "data": str(chosen.data.resolve()), "work": str(_work(chosen, revision))}
+    script = str(Path(__file__).with_name("revision_worker.py"))
+    return Worker(side, [script, str(checkout), settings], {"PYTHONPATH": str(checkout)})
 
 
 def _training_speed(worker: Worker, steps: int, precision: str) -> float:

@@ -6,29 +6,25 @@ benchmarks start it, so that contenders share neither memory nor caches, and can
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import torch
 
 from benchmarks.contenders import contender_class
+from benchmarks.race import Answers
 from benchmarks.streams import Streams
 
 
 def main() -> None:
     """`python -m benchmarks.worker NAME STREAMS`, where STREAMS are the arguments of `Streams` as JSON."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what toolkits print must not stand between the answers
+    answers = Answers(is_loud=True)
     name, settings = sys.argv[1], json.loads(sys.argv[2])
     torch.set_num_threads(settings.pop("threads"))
     streams = Streams(Path(settings.pop("data")), Path(settings.pop("work")), **settings)
     the_class, arguments = contender_class(name)
     contender = the_class(streams, **arguments)
-    print(json.dumps("ready"), file=answers, flush=True)
-    for line in sys.stdin:
-        call, arguments = json.loads(line)
-        print(json.dumps(getattr(contender, call)(**arguments)), file=answers, flush=True)
+    answers.give(contender)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-# The part of `batch_tokens` that may be padding: about as much as a call of its own for the rows that are left costs.
+# The part of `batch_tokens` that may be padding. Less than that costs less than another batch for the shorter rows.
 PADDING_SHARE = 0.5
 
 

@@ -44,7 +44,7 @@ class History:
         Returns:
             The tokens of each hypothesis.
         """
-        # Following plain numbers takes less time than many small tensor operations, and few copies from a GPU.
+        # Following plain numbers takes less time than many small tensor operations, and needs few copies from a GPU.
         steps = [step for run in self._runs for step in run.steps()]
         return [_follow(steps, *hypothesis) for hypothesis in hypotheses]
 

@@ -217,7 +217,7 @@ class _BeamSearch:
             return False
         # A finished hypothesis with NEGATIVE_SCORE counts for early stopping, when a sentence has enough of them.
         is_early = self._config.early_stopping is True
-        if is_early and any(row[-2] <= -SCORE_LIMIT for row in torch.cat(self._candidate_scores).tolist()):
+        if is_early and torch.cat(self._candidate_scores)[:, -2].min() <= -SCORE_LIMIT:
             return False
         selections = torch.cat([*self._candidate_scores, *self._selected_scores])
         return self._are_unambiguous(selections.double().cpu().numpy())
@@ -281,8 +281,8 @@ class _BeamSearch:
         order, returned = sentences.argsort(), self._config.num_return_sequences
         hypotheses = [
             (sentence, length, beam, token)
-            for sentence, hypotheses in enumerate(best[order, :returned].tolist())
-            for length, beam, token, _ in hypotheses
+            for sentence, of_sentence in enumerate(best[order, :returned].tolist())
+            for length, beam, token, _ in of_sentence
         ]
         written = self._history.tokens(hypotheses)
         longest, fill = max(map(len, written)), _padding_id(self._config)

@@ -98,9 +98,10 @@ def _require_code_of_this_package(model: RnnS2SPreTrainedModel) -> None:
     own = {name: getattr(config, name) for name, choices in BUILT_IN.items() if getattr(config, name) not in choices}
     if type(model).__module__.partition(".")[0] != __name__.partition(".")[0]:
         own["model class"] = type(model).__name__
-    for name, value in own.items():
+    if own:
+        names = ", ".join(f"{name}={value!r}" for name, value in own.items())
         raise ValueError(
-            f"{name}={value!r} means a class of your own, and the code that goes with a checkpoint is that of "
+            f"{names} means a class of your own, and the code that goes with a checkpoint is that of "
             "hf_rnn_s2s alone. Save the model without code (model.config.drop_code(), or carry_code=False), "
             "and register the class again where the model is loaded."
         )

@@ -1,4 +1,4 @@
-"""What the encoder, the decoder and the models share: initial and tied weights, and the checked embedding of ids."""
+"""What the encoder, the decoder and the models share: initial weights, tied weights, resizing, and uploading."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
     def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:  # type: ignore[override]
         """Upload as `PreTrainedModel.push_to_hub` does, with the code that loads the model without this package.
 
-        It stays behind if `carry_code` is False, or is None after `config.drop_code()`; the model stays as it is.
+        `carry_code=False` leaves the code out, and so does None after `config.drop_code()`. The model does not change.
         """
         shared: Any = super(RnnS2SPreTrainedModel, model_to_share(self, carry_code))
         return shared.push_to_hub(repo_id, **kwargs)

@@ -82,10 +82,9 @@ def model_to_share(model: Model, carry_code: bool | None = None) -> Model:
     """
     shared: Any = object.__new__(type(model))
     vars(shared).update(vars(model), config=copy.deepcopy(model.config), model_tags=copy.copy(model.model_tags))
-    config = shared.config
-    if hasattr(config, "carry_code") and (not config.drops_code if carry_code is None else carry_code):
-        config.carry_code()
-    elif hasattr(config, "drop_code"):
-        config.drop_code()
-        vars(shared)["is_remote_code"] = lambda: False  # else a class that came as code is saved with it
+    if hasattr(shared.config, "carry_code"):
+        carries = not shared.config.drops_code if carry_code is None else carry_code
+        (shared.config.carry_code if carries else shared.config.drop_code)()
+        if not carries:
+            vars(shared)["is_remote_code"] = lambda: False  # else a class that came as code is saved with it
     return shared

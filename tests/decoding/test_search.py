@@ -21,8 +21,8 @@ from hf_rnn_s2s import RnnS2SCache, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.decoding import fast_search, top_tokens
 from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 
-from ..random_models import model_that_ends, sources
-from ..random_searches import END, BansAnother, random_arguments, random_model, random_sources
+from ..random_models import END, model_that_ends, sources
+from ..random_searches import BansAnother, random_arguments, random_model, random_sources
 
 CASES = 320  # of each of the two random tests; 4 in 5 are beam searches
 
