@@ -6,13 +6,15 @@ import inspect
 import textwrap
 from typing import Any
 
-from .model.attention_rnn_s2s import ATTENTIONS, CONTEXT_FUSIONS
+from .model.attention_rnn_s2s import ATTENTIONS, NORMALIZERS
 from .model.bridge_rnn_s2s import BRIDGES
 from .model.cells_rnn_s2s import CELLS
 from .model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig
 from .model.decoder_rnn_s2s import DECODERS
 from .model.encoder_rnn_s2s import ENCODERS
 from .model.head_rnn_s2s import HEADS
+from .model.readout_rnn_s2s import CONTEXT_FUSIONS, READOUTS
+from .model.spans_rnn_s2s import SPANS
 
 # Fields of the configuration that name a class, and the classes by these names.
 REGISTRIES: dict[str, dict[str, Any]] = {
@@ -21,7 +23,10 @@ REGISTRIES: dict[str, dict[str, Any]] = {
     "head_type": HEADS,
     "cell_type": CELLS,
     "attention_type": ATTENTIONS,
+    "attention_span": SPANS,
+    "attention_normalizer": NORMALIZERS,
     "context_fusion": CONTEXT_FUSIONS,
+    "readout": READOUTS,
     "bridge": BRIDGES,
 }
 

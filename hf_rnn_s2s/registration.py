@@ -10,6 +10,7 @@ import transformers.pipelines
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from .config_checks import register_checks
 from .decoding.pipeline import RnnTranslationPipeline
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
@@ -17,6 +18,7 @@ from .model.state_rnn_s2s import DecoderState
 from .model.tokenization_rnn_s2s import RnnS2STokenizer
 from .options import describe_options
 from .package_models import RnnS2SForConditionalGeneration, RnnS2SModel
+from .presets import register_presets
 
 TASK = "translation"  # the name of the task in transformers
 TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")  # its names in transformers 4
@@ -28,6 +30,8 @@ def register_everything() -> None:
     register_pipeline()
     register_cache()
     describe_options()
+    register_presets()
+    register_checks()
 
 
 def register_auto_classes() -> None:

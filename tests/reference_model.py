@@ -27,7 +27,14 @@ def logits_of(model: torch.nn.Module, source: list[int], target: list[int]) -> t
 
 
 def cell_step(cell_type: str, weights: Weights, prefix: str, inputs: torch.Tensor, state: State) -> State:
-    """One step of an LSTM (Hochreiter & Schmidhuber 1997, Gers et al. 2000) or a GRU (Cho et al. 2014)."""
+    """
+    One step of an LSTM (Hochreiter & Schmidhuber 1997, Gers et al. 2000), of one with normalised gates (Ba et al.
+    2016), of a GRU (Cho et al. 2014), or of one that resets the state before the product (Bahdanau et al. 2015).
+    """
+    if cell_type == "layer_norm_lstm":
+        return _layer_norm_lstm_step(weights, prefix, inputs, state)
+    if cell_type == "reset_first_gru":
+        return _reset_first_gru_step(weights, prefix, inputs, state)
     from_input = weights[f"{prefix}.weight_ih"] @ inputs + weights[f"{prefix}.bias_ih"]
     from_hidden = weights[f"{prefix}.weight_hh"] @ state[0] + weights[f"{prefix}.bias_hh"]
     size = state[0].shape[0]
@@ -43,10 +50,32 @@ def cell_step(cell_type: str, weights: Weights, prefix: str, inputs: torch.Tenso
     return [(1 - update_gate) * candidate + update_gate * state[0]]
 
 
+def _layer_norm_lstm_step(weights: Weights, prefix: str, inputs: torch.Tensor, state: State) -> State:
+    size, gates = len(state[0]), []
+    summed = weights[f"{prefix}.weight_ih"] @ inputs + weights[f"{prefix}.weight_hh"] @ state[0]
+    for number in range(4):
+        unit = slice(number * size, (number + 1) * size)
+        centred = summed[unit] - summed[unit].sum() / size
+        normed = centred / ((centred @ centred) / size + 1e-5) ** 0.5
+        gates.append(weights[f"{prefix}.gain"][unit] * normed + weights[f"{prefix}.bias"][unit])
+    cell = torch.sigmoid(gates[1]) * state[1] + torch.sigmoid(gates[0]) * torch.tanh(gates[2])
+    return [torch.sigmoid(gates[3]) * torch.tanh(cell), cell]
+
+
+def _reset_first_gru_step(weights: Weights, prefix: str, inputs: torch.Tensor, state: State) -> State:
+    size, before = len(state[0]), state[0]
+    of_input = (weights[f"{prefix}.weight_ih"] @ inputs + weights[f"{prefix}.bias"]).split(size)
+    recurrent = weights[f"{prefix}.weight_hh"].split(size)
+    reset = torch.sigmoid(of_input[0] + recurrent[0] @ before)
+    update = torch.sigmoid(of_input[1] + recurrent[1] @ before)
+    candidate = torch.tanh(of_input[2] + recurrent[2] @ (reset * before))
+    return [(1 - update) * before + update * candidate]
+
+
 def run(cell_type: str, weights: Weights, prefix: str, inputs: list[torch.Tensor]) -> tuple[list[torch.Tensor], State]:
     """A layer over a sequence, from zeros."""
     size = weights[f"{prefix}.weight_hh"].shape[1]
-    state = [torch.zeros(size, dtype=torch.float64) for _ in range(2 if cell_type == "lstm" else 1)]
+    state = [torch.zeros(size, dtype=torch.float64) for _ in range(2 if cell_type.endswith("lstm") else 1)]
     outputs = []
     for one in inputs:
         state = cell_step(cell_type, weights, prefix, one, state)
@@ -68,22 +97,36 @@ def encode(config: object, weights: Weights, source: list[int]) -> tuple[list[to
     return memory, states
 
 
-def first_states(config: object, weights: Weights, final_states: list[State]) -> list[State]:
+def first_states(
+    config: object, weights: Weights, final_states: list[State], memory: list[torch.Tensor] | None = None
+) -> list[State]:
     """The bridge."""
     top = len(final_states) - 1
     if config.bridge == "zero":
         return [[torch.zeros_like(part) for part in final_states[top]] for _ in range(config.decoder_layers)]
     if config.bridge == "copy":
         return [final_states[min(layer, top)] for layer in range(config.decoder_layers)]
+    if config.bridge == "last":
+        return [final_states[top] for _ in range(config.decoder_layers)]
     mapped = []
     for name, part in zip(("hidden", "cell"), final_states[top], strict=False):
+        if config.bridge == "backward":
+            part = part[len(part) // 2 :]
+        elif config.bridge == "average":
+            part = sum(memory) / len(memory)
         prefix = f"model.decoder.bridge.projections.{name}"
         mapped.append(torch.tanh(weights[f"{prefix}.weight"] @ part + weights[f"{prefix}.bias"]))
     size = config.hidden_size
     return [[part[layer * size : (layer + 1) * size] for part in mapped] for layer in range(config.decoder_layers)]
 
 
-def score(config: object, weights: Weights, query: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+def score(
+    config: object,
+    weights: Weights,
+    query: torch.Tensor,
+    memory: torch.Tensor,
+    feature: torch.Tensor | None = None,
+) -> torch.Tensor:
     """One query against one memory position."""
     prefix = "model.decoder.attention.score"
     if config.attention_type == "dot":
@@ -93,34 +136,75 @@ def score(config: object, weights: Weights, query: torch.Tensor, memory: torch.T
     key = weights[f"{prefix}.key_projection.weight"] @ memory
     if config.attention_type == "general":
         return query @ key
-    if config.attention_type == "cosine":
-        return weights[f"{prefix}.scale"][0] * (query @ key) / (query.norm() * key.norm())
+    if config.attention_type.endswith("cosine"):
+        cosine = (query @ key) / (query.norm() * key.norm())
+        return cosine if config.attention_type == "plain_cosine" else weights[f"{prefix}.scale"][0] * cosine
     asked = weights[f"{prefix}.query_projection.weight"] @ query + weights[f"{prefix}.query_projection.bias"]
-    return weights[f"{prefix}.score_projection.weight"][0] @ torch.tanh(asked + key)
+    if config.attention_type == "normed_additive":
+        direction = weights[f"{prefix}.score_projection.direction"][:, 0]
+        direction = weights[f"{prefix}.score_projection.length"][0] * direction / direction.norm()
+    else:
+        direction = weights[f"{prefix}.score_projection.weight"][0]
+    return direction @ torch.tanh(asked + key if feature is None else asked + key + feature)
+
+
+def location_features(weights: Weights, before: torch.Tensor) -> list[torch.Tensor]:
+    """What earlier weights add to the score of each position: a convolution, or, without filters, themselves."""
+    prefix = "model.decoder.attention"
+    project = weights[f"{prefix}.coverage_projection.weight"]
+    if f"{prefix}.filters.weight" not in weights:
+        return [project @ weight.view(1) for weight in before]
+    filters = weights[f"{prefix}.filters.weight"][:, 0]
+    reach = filters.shape[1] // 2
+    features = []
+    for position in range(len(before)):
+        total = torch.zeros(len(filters), dtype=torch.float64)
+        for offset in range(-reach, reach + 1):
+            if 0 <= position + offset < len(before):
+                total = total + filters[:, offset + reach] * before[position + offset]
+        features.append(project @ total)
+    return features
 
 
 def decode(
     config: object, weights: Weights, memory: list[torch.Tensor], final_states: list[State], target: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and attention weights, one target token after another."""
-    states = first_states(config, weights, final_states)
+    states = first_states(config, weights, final_states, memory)
     query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
     all_logits, all_weights = [], []
+    remembered = torch.zeros(len(memory), dtype=torch.float64)
     for token in target:
         below = weights["model.decoder.embed_tokens.weight"][token]
         context, outputs = None, None
         for layer in range(config.decoder_layers):
+            if context is not None:
+                below = fused(config, weights, str(layer), below, context)
             states[layer] = cell_step(config.cell_type, weights, f"model.decoder.layers.{layer}", below, states[layer])
-            outputs = states[layer][0] if outputs is None else outputs + states[layer][0]
+            below = outputs = states[layer][0] if outputs is None else outputs + states[layer][0]
             if layer == query_layer and config.attention_type != "none":
-                scores = torch.stack([score(config, weights, outputs, one) for one in memory])
+                remembers = config.attention_type in ("coverage", "location")
+                features = location_features(weights, remembered) if remembers else [None] * len(memory)
+                pairs = zip(memory, features, strict=True)
+                scores = torch.stack([score(config, weights, outputs, one, feature) for one, feature in pairs])
                 attention = scores.exp() / scores.exp().sum()
                 context = sum(weight * one for weight, one in zip(attention, memory, strict=True))
+                remembered = attention + (remembered if config.attention_type == "coverage" else 0)
                 all_weights.append(attention)
-            below = outputs
-            if context is not None:
-                below = outputs + context if config.context_fusion == "add" else torch.cat([outputs, context])
+        if context is not None:
+            below = fused(config, weights, "readout", below, context)
         projection = "model.decoder.output_projection"
         attentional = torch.tanh(weights[f"{projection}.weight"] @ below + weights[f"{projection}.bias"])
         all_logits.append(weights["lm_head.weight"] @ attentional + weights["lm_head.bias"])
     return torch.stack(all_logits), torch.stack(all_weights) if all_weights else torch.empty(0)
+
+
+def fused(config: object, weights: Weights, place: str, inputs: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    """An input and the context as one vector."""
+    if config.context_fusion == "add":
+        return inputs + context
+    joined = torch.cat([inputs, context])
+    if config.context_fusion == "gated":
+        gate = f"model.decoder.fusions.{place}.gate"
+        joined = joined * torch.sigmoid(weights[f"{gate}.weight"] @ joined + weights[f"{gate}.bias"])
+    return joined

@@ -35,7 +35,8 @@ def test_there_is_a_class_for_every_name() -> None:
     """Also after others have registered classes of their own."""
     for kind, registry in REGISTRIES.items():
         assert list(registry)[: len(BUILT_IN[kind])] == list(BUILT_IN[kind])
-    assert set(BUILT_IN) - set(REGISTRIES) == {"attention_layer"}  # which is no class
+    wiring = {"attention_layer", "attention_query", "context_layers"}  # which are no classes
+    assert set(BUILT_IN) - set(REGISTRIES) == wiring
 
 
 def test_begin_in_python(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,130 +1,27 @@
-"""Attention over the memory: how a query is scored against the keys, and what becomes of the scores.
+"""Attention over the memory: what becomes of the scores of a query, and what is remembered of earlier queries.
 
-All scores have one contract, `AttentionScore`, and all attentions have one, `Attention`. The decoder does not know
-which one it holds.
+All attentions have one contract, `Attention`. The decoder does not know which one it holds.
 """
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import initialization
 
 from .configuration_rnn_s2s import RnnS2SConfig
+from .scores_rnn_s2s import (
+    AdditiveScore,
+    AttentionScore,
+    CosineScore,
+    DotScore,
+    GeneralScore,
+    NormedAdditiveScore,
+    PlainCosineScore,
+    ScaledDotScore,
+)
+from .spans_rnn_s2s import SPANS, MonotonicSpan
 from .state_rnn_s2s import AttentionOutput, Sources
-
-
-class AttentionScore(nn.Module):
-    """Compares queries with keys. This class is the contract of all scores.
-
-    Args:
-        query_size: width of the queries, which are decoder states.
-        memory_size: width of the memory, which holds the encoder's outputs.
-
-    Attributes:
-        once: names of the layers that `prepare` calls, once per sentence. Others are called at every step, so that it
-            pays to pack their weights or to quantize them.
-    """
-
-    once: tuple[str, ...] = ()
-
-    def __init__(self, query_size: int, memory_size: int) -> None:
-        super().__init__()
-        self.query_size = query_size
-        self.memory_size = memory_size
-
-    def prepare(self, memory: Tensor) -> Tensor:
-        """Keys `(batch, source, key)` of the memory `(batch, source, memory)`."""
-        return memory
-
-    def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Scores `(batch, target, source)` of the queries `(batch, target, query)`."""
-        raise NotImplementedError
-
-
-class DotScore(AttentionScore):
-    """`q · m` (Luong et al. 2015, equation 8, dot)."""
-
-    def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
-        return query @ keys.transpose(1, 2)
-
-
-class ScaledDotScore(DotScore):
-    """`q · m / sqrt(size)` (Vaswani et al. 2017, equation 1)."""
-
-    def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
-        return super().score(query, keys) / math.sqrt(self.query_size)
-
-
-class GeneralScore(DotScore):
-    """`q · W m` (Luong et al. 2015, equation 8, general)."""
-
-    once = ("key_projection",)
-
-    def __init__(self, query_size: int, memory_size: int) -> None:
-        super().__init__(query_size, memory_size)
-        self.key_projection = nn.Linear(memory_size, query_size, bias=False)
-
-    def prepare(self, memory: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
-        return self.key_projection(memory)
-
-
-class AdditiveScore(AttentionScore):
-    """`v · tanh(W q + U m)` (Bahdanau et al. 2015, appendix A.1.2).
-
-    Scoring a whole target at once holds `batch * target * source * query_size` numbers.
-    """
-
-    once = ("key_projection",)
-
-    def __init__(self, query_size: int, memory_size: int) -> None:
-        super().__init__(query_size, memory_size)
-        self.query_projection = nn.Linear(query_size, query_size)
-        self.key_projection = nn.Linear(memory_size, query_size, bias=False)
-        self.score_projection = nn.Linear(query_size, 1, bias=False)
-
-    def prepare(self, memory: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
-        return self.key_projection(memory)
-
-    def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
-        hidden = torch.tanh(self.query_projection(query).unsqueeze(2) + keys.unsqueeze(1))
-        return self.score_projection(hidden).squeeze(-1)
-
-
-class CosineScore(GeneralScore):
-    """`g cos(q, W m)`: the cosine of the angle between the query and a linear map of the memory.
-
-    A softmax of numbers between -1 and 1 cannot be sharp. The learned scale `g`, 1 at first, lets it become so.
-    """
-
-    def __init__(self, query_size: int, memory_size: int) -> None:
-        super().__init__(query_size, memory_size)
-        self.scale = nn.Parameter(torch.empty(1))
-
-    def initialize(self) -> None:
-        """Set the scale to 1, unless it was loaded from a checkpoint."""
-        initialization.ones_(self.scale)
-
-    def prepare(self, memory: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
-        return _unit_length(super().prepare(memory))
-
-    def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
-        return self.scale * super().score(_unit_length(query), keys)
-
-
-def _unit_length(vectors: Tensor) -> Tensor:
-    """Scale vectors `(..., size)` to length 1; zeros stay zeros."""
-    # The default eps, 1e-12, is 0 in float16, where the zeros at padding would become NaN.
-    return functional.normalize(vectors, dim=-1, eps=max(1e-12, torch.finfo(vectors.dtype).tiny))
 
 
 class Attention(nn.Module):
@@ -170,32 +67,203 @@ class Attention(nn.Module):
         raise NotImplementedError
 
 
+def sparsemax(scores: Tensor, dim: int) -> Tensor:
+    """The point of the probability simplex that is nearest to the scores (Martins & Astudillo 2016, algorithm 1).
+
+    Takes and returns `(..., source, ...)` with the sources in dimension `dim`. Low scores get a weight of exactly 0.
+    """
+    scores = scores - scores.amax(dim, keepdim=True)
+    ordered = scores.sort(dim=dim, descending=True).values
+    sums = ordered.cumsum(dim)
+    shape = [-1 if axis == dim % scores.dim() else 1 for axis in range(scores.dim())]
+    counts = torch.arange(1, scores.shape[dim] + 1, device=scores.device, dtype=scores.dtype).view(shape)
+    support = (1 + counts * ordered > sums).sum(dim, keepdim=True)
+    threshold = (sums.gather(dim, support - 1) - 1) / support
+    return (scores - threshold).clamp(min=0)
+
+
+# `attention_normalizer` of the configuration, and what turns scores into weights.
+NORMALIZERS: dict[str, Callable[[Tensor, int], Tensor]] = {"softmax": torch.softmax, "sparsemax": sparsemax}
+
+
 class ScoredAttention(Attention):
     """The sum of the memory, weighted by the softmax of scores (Bahdanau et al. 2015, equations 5 and 6).
 
-    `dropout` is the probability of a weight to be dropped in training.
+    Args:
+        score: compares queries with keys.
+        dropout: probability of a weight to be dropped in training.
+        span: where a query may look; None for the whole source.
+        normalize: turns scores into weights.
     """
 
-    def __init__(self, score: AttentionScore, dropout: float) -> None:
+    def __init__(
+        self,
+        score: AttentionScore,
+        dropout: float,
+        span: MonotonicSpan | None = None,
+        normalize: Callable[[Tensor, int], Tensor] = torch.softmax,
+    ) -> None:
         nn.Module.__init__(self)
         self.score = score
         self.dropout = nn.Dropout(dropout)
+        self.span = span
+        self.normalize = normalize
 
     def prepare(self, memory: Tensor) -> Tensor:
         """As in `Attention`."""
         return self.score.prepare(memory)
 
+    def first_state(self, memory: Tensor, rows: int) -> Any:
+        """As in `Attention`: what the span remembers."""
+        return None if self.span is None else self.span.first_state(memory, rows)
+
     def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
         """As in `Attention`.
 
-        The weights are zero at padding and sum to one. A row of only padding has equal weights over a memory of zeros,
-        so its context is zero.
+        The weights are zero at padding and, in an unlimited span, sum to one. A row of only padding has equal weights
+        over a memory of zeros, so its context is zero.
         """
         scores = self.score.score(query, sources.keys)  # type: ignore[arg-type]
-        if sources.mask is not None:
-            scores = scores.masked_fill(~sources.mask.unsqueeze(1), torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=-1)
+        return self._answer(query, scores, sources, state)
+
+    def _answer(self, query: Tensor, scores: Tensor, sources: Sources, state: Any) -> AttentionOutput:
+        """What `forward` returns, from the scores `(sources, queries, source)`."""
+        mask = None if sources.mask is None else sources.mask.unsqueeze(1)
+        factor = None
+        if self.span is not None:
+            inside, factor, state = self.span(query, sources, state)
+            mask = inside if mask is None else inside & mask
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = self.normalize(scores, -1)
+        if factor is not None:
+            weights = weights * factor
         return self.dropout(weights) @ sources.memory, weights, state
+
+
+class MultiHeadAttention(Attention):
+    """Several attentions side by side, each to a part of linear maps of query and memory (Vaswani et al. 2017, 3.2.2).
+
+    Query, keys and values are mapped, `W q`, `U m` and `V m`, and cut into as many parts as there are heads. All heads
+    compare by the same kind of score, with one set of weights, and their contexts stand side by side. The output layer
+    of Vaswani et al. is left out: whatever reads the context maps it.
+
+    Args:
+        attention: to one part.
+        heads: their number, which divides both widths.
+        query_size: width of the queries.
+        memory_size: width of the memory.
+
+    Raises:
+        ValueError: if the heads do not divide the width of the memory.
+    """
+
+    once = ("key_projection", "value_projection")
+
+    def __init__(self, attention: ScoredAttention, heads: int, query_size: int, memory_size: int) -> None:
+        nn.Module.__init__(self)
+        if memory_size % heads:
+            raise ValueError(f"num_attention_heads={heads} does not divide {memory_size}, the width of the memory.")
+        self.heads, self.head_size = heads, query_size // heads
+        self.query_projection = nn.Linear(query_size, query_size, bias=False)
+        self.key_projection = nn.Linear(memory_size, query_size, bias=False)
+        self.value_projection = nn.Linear(memory_size, memory_size, bias=False)
+        self.attention = attention
+
+    def prepare(self, memory: Tensor) -> Tensor:
+        """Keys and values `(sources, heads, source, key + value)`, side by side."""
+        keys, values = (self._split(layer(memory)) for layer in (self.key_projection, self.value_projection))
+        return torch.cat([self.attention.prepare(keys), values], dim=-1)
+
+    def first_state(self, memory: Tensor, rows: int) -> Any:
+        """As in `Attention`: that of one head."""
+        return self.attention.first_state(memory, rows)
+
+    def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
+        """As in `Attention`."""
+        assert sources.keys is not None  # as prepared
+        count = len(query)
+        keys, values = sources.keys.flatten(0, 1).split([self.head_size, sources.keys.shape[-1] - self.head_size], -1)
+        mask = None if sources.mask is None else sources.mask.repeat_interleave(self.heads, dim=0)
+        queries = self._split(self.query_projection(query)).flatten(0, 1)
+        of_heads = state
+        if state is not None:
+            of_heads = state.view(count, 1, -1).expand(-1, self.heads, -1).flatten()
+        context, weights, after = self.attention(queries, Sources(values, keys, mask), of_heads)
+        if state is not None:
+            state = after.view(count, self.heads, -1)[:, 0].reshape(state.shape)
+        context, weights = (part.unflatten(0, (count, self.heads)) for part in (context, weights))
+        return context.transpose(1, 2).flatten(2), weights, state
+
+    def _split(self, vectors: Tensor) -> Tensor:
+        """Cut `(sources, time, size)` into heads, `(sources, heads, time, size / heads)`."""
+        return vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class CoverageAttention(ScoredAttention):
+    """`v · tanh(W q + U m + w c)`, where `c` is the sum of all earlier weights (See et al. 2017, equations 10, 11)."""
+
+    needs_steps = True
+
+    def __init__(self, config: RnnS2SConfig, query_size: int, memory_size: int) -> None:
+        score = AdditiveScore(query_size, memory_size, config.attention_hidden_size)
+        super().__init__(score, config.attention_dropout, normalize=NORMALIZERS[config.attention_normalizer])
+        self.coverage_projection = nn.Linear(self.features(config), score.hidden_size, bias=False)
+
+    @staticmethod
+    def features(config: RnnS2SConfig) -> int:
+        """Number of features of a source position."""
+        return 1
+
+    def first_state(self, memory: Tensor, rows: int) -> Tensor:
+        """As in `Attention`: `(rows, source)`."""
+        return memory.new_zeros(rows, memory.shape[1])
+
+    def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
+        """As in `Attention`."""
+        remembered = state.view(*query.shape[:2], -1)
+        feature = self._feature(remembered, sources.mask)
+        scores = self.score.score(query, sources.keys, feature)  # type: ignore[arg-type, call-arg]
+        context, weights, _ = self._answer(query, scores, sources, None)
+        return context, weights, self._after(remembered, weights).view_as(state)
+
+    def _feature(self, remembered: Tensor, mask: Tensor | None) -> Tensor:
+        """What is added inside the tanh, `(sources, queries, source, hidden)`."""
+        return self.coverage_projection(remembered.unsqueeze(-1))
+
+    def _after(self, remembered: Tensor, weights: Tensor) -> Tensor:
+        return remembered + weights
+
+
+class LocationAttention(CoverageAttention):
+    """`v · tanh(W q + U m + w f)`, where `f = F * a` is a convolution of the weights `a` of the step before.
+
+    Chorowski et al. 2015, equations 8 and 9. Before the first step all weights are zero. `location_filters` are the
+    rows of `F`, and each is `2 * location_width + 1` positions wide.
+    """
+
+    def __init__(self, config: RnnS2SConfig, query_size: int, memory_size: int) -> None:
+        super().__init__(config, query_size, memory_size)
+        width = config.location_width
+        self.filters = nn.Conv1d(1, config.location_filters, 2 * width + 1, padding=width, bias=False)
+
+    @staticmethod
+    def features(config: RnnS2SConfig) -> int:
+        """As in `CoverageAttention`."""
+        return config.location_filters
+
+    def _feature(self, remembered: Tensor, mask: Tensor | None) -> Tensor:
+        places = None
+        if mask is not None:  # padding may stand between tokens, which are neighbours all the same
+            places = (mask.cumsum(1) - 1).clamp(min=0).unsqueeze(1).expand_as(remembered)
+            remembered = torch.zeros_like(remembered).scatter_add(2, places, remembered)
+        features = self.filters(remembered.flatten(0, 1).unsqueeze(1)).mT.unflatten(0, remembered.shape[:2])
+        if places is not None:
+            features = features.gather(2, places.unsqueeze(3).expand_as(features))
+        return self.coverage_projection(features)
+
+    def _after(self, remembered: Tensor, weights: Tensor) -> Tensor:
+        return weights
 
 
 # `attention_type` of the configuration: a score for the ordinary attention, an attention, or none at all.
@@ -205,47 +273,28 @@ ATTENTIONS: dict[str, type[AttentionScore] | type[Attention] | None] = {
     "scaled_dot": ScaledDotScore,
     "general": GeneralScore,
     "additive": AdditiveScore,
+    "normed_additive": NormedAdditiveScore,
     "cosine": CosineScore,
+    "plain_cosine": PlainCosineScore,
+    "coverage": CoverageAttention,
+    "location": LocationAttention,
 }
 
 
 def build_attention(config: RnnS2SConfig, query_size: int, memory_size: int) -> Attention | None:
     """The attention that a configuration names; None for `attention_type="none"`."""
-    kind = ATTENTIONS[config.attention_type]
+    kind, heads = ATTENTIONS[config.attention_type], config.num_attention_heads
     if kind is None:
         return None
-    if issubclass(kind, AttentionScore):
-        return ScoredAttention(kind(query_size, memory_size), config.attention_dropout)
-    return kind(config, query_size, memory_size)
-
-
-class ConcatFusion:
-    """Concatenates a layer's input and the context."""
-
-    @staticmethod
-    def width(input_size: int, context_size: int) -> int:
-        """Width of what `join` returns."""
-        return input_size + context_size
-
-    @staticmethod
-    def join(inputs: Tensor, context: Tensor) -> Tensor:
-        """Concatenate `(batch, target, input)` and `(batch, target, context)`."""
-        return torch.cat([inputs, context], dim=-1)
-
-
-class AddFusion:
-    """Adds the context to a layer's input."""
-
-    @staticmethod
-    def width(input_size: int, context_size: int) -> int:
-        """As in `ConcatFusion`."""
-        return input_size
-
-    @staticmethod
-    def join(inputs: Tensor, context: Tensor) -> Tensor:
-        """Add `(batch, target, input)` and `(batch, target, context)`, which must be equally wide."""
-        return inputs + context
-
-
-# `context_fusion` of the configuration, and the class it names.
-CONTEXT_FUSIONS: dict[str, type[ConcatFusion] | type[AddFusion]] = {"concat": ConcatFusion, "add": AddFusion}
+    if not issubclass(kind, AttentionScore):
+        return kind(config, query_size, memory_size)
+    size = query_size // heads
+    span, widths = SPANS[config.attention_span], (size, size if heads > 1 else memory_size)
+    hidden_size = config.attention_hidden_size
+    attention = ScoredAttention(
+        kind(*widths, hidden_size) if issubclass(kind, AdditiveScore) else kind(*widths),
+        config.attention_dropout,
+        None if span is None else span(config, size),
+        NORMALIZERS[config.attention_normalizer],
+    )
+    return attention if heads == 1 else MultiHeadAttention(attention, heads, query_size, memory_size)

@@ -32,7 +32,7 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
         own: Any = getattr(module, "initialize", None)
         if own is not None:  # a module that draws its own weights
             own()
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, (nn.Linear, nn.Conv1d)):
             initialization.xavier_uniform_(module.weight)
             if module.bias is not None:
                 initialization.zeros_(module.bias)

@@ -1,5 +1,7 @@
 """How the encoder's final state becomes the decoder's first state."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ class Bridge(nn.Module):
 
     def __init__(self, config: RnnS2SConfig, state_size: int, memory_size: int) -> None:
         super().__init__()
-        self.layer_count, self.hidden_size = config.decoder_layers, config.hidden_size
+        self.layer_count, self.hidden_size = config.decoder_layers, config.decoder_size
         self.state_names = CELLS[config.cell_type].state_names
 
     def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
@@ -41,22 +43,58 @@ class Bridge(nn.Module):
 class DenseBridge(Bridge):
     """Each decoder layer starts from a learned map of the top encoder layer's final state, through tanh.
 
-    Hidden and cell state have maps of their own (Bahdanau et al. 2015, appendix A.2.2).
+    Hidden and cell state have maps of their own.
     """
 
     def __init__(self, config: RnnS2SConfig, state_size: int, memory_size: int) -> None:
         super().__init__(config, state_size, memory_size)
+        width = self._mapped_size(state_size, memory_size)
         self.projections = nn.ModuleDict(
-            {name: nn.Linear(state_size, self.layer_count * self.hidden_size) for name in self.state_names}
+            {name: nn.Linear(width, self.layer_count * self.hidden_size) for name in self.state_names}
         )
 
     def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
         """As in `Bridge`."""
         parts = [
-            torch.tanh(projection(final_states[name][:, -1])).chunk(self.layer_count, dim=-1)
+            torch.tanh(projection(self._mapped(final_states.get(name), memory, mask))).chunk(self.layer_count, dim=-1)
             for name, projection in self.projections.items()
         ]
         return tuple(zip(*parts, strict=True))
+
+    def _mapped_size(self, state_size: int, memory_size: int) -> int:
+        """Width of what is mapped."""
+        return state_size
+
+    def _mapped(self, final: Any, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """What is mapped, `(batch, width)`: here the final state of the top layer."""
+        return final[:, -1]
+
+
+class BackwardBridge(DenseBridge):
+    """As `DenseBridge`, of the backward direction's final state alone (Bahdanau et al. 2015, appendix A.2.2).
+
+    That is the state at the first token of the source.
+    """
+
+    def _mapped_size(self, state_size: int, memory_size: int) -> int:
+        return state_size // 2
+
+    def _mapped(self, final: Any, memory: Tensor, mask: Tensor | None) -> Tensor:
+        return final[:, -1, final.shape[-1] // 2 :]
+
+
+class AverageBridge(DenseBridge):
+    """As `DenseBridge`, of the mean of the memory (Sennrich et al. 2017, Nematus)."""
+
+    reads_state = False
+
+    def _mapped_size(self, state_size: int, memory_size: int) -> int:
+        return memory_size
+
+    def _mapped(self, final: Any, memory: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            return memory.mean(1)
+        return memory.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # it is zero at padding
 
 
 class CopyBridge(Bridge):
@@ -72,15 +110,27 @@ class CopyBridge(Bridge):
         super().__init__(config, state_size, memory_size)
         if state_size != self.hidden_size:
             raise ValueError(
-                f"bridge='copy' hands on final states as they are, but those of the encoder have {state_size} numbers "
-                f"and hidden_size is {self.hidden_size}. Choose bridge='dense'."
+                f"bridge={config.bridge!r} hands on final states as they are, but those of the encoder have "
+                f"{state_size} numbers and the decoder's {self.hidden_size}, its width (decoder_hidden_size, or else "
+                "hidden_size). Choose bridge='dense'."
             )
 
     def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
         """As in `Bridge`."""
         parts = [final_states[name] for name in self.state_names]
         top = parts[0].shape[1] - 1
-        return tuple(tuple(part[:, min(layer, top)] for part in parts) for layer in range(self.layer_count))
+        return tuple(tuple(part[:, self._source(layer, top)] for part in parts) for layer in range(self.layer_count))
+
+    def _source(self, layer: int, top: int) -> int:
+        """The encoder layer whose state a decoder layer starts from, both counted from 0."""
+        return min(layer, top)
+
+
+class LastBridge(CopyBridge):
+    """Every decoder layer starts from the final state of the encoder's top layer, as it is."""
+
+    def _source(self, layer: int, top: int) -> int:
+        return top
 
 
 class ZeroBridge(Bridge):
@@ -95,4 +145,11 @@ class ZeroBridge(Bridge):
 
 
 # `bridge` of the configuration, and the class it names.
-BRIDGES: dict[str, type[Bridge]] = {"dense": DenseBridge, "copy": CopyBridge, "zero": ZeroBridge}
+BRIDGES: dict[str, type[Bridge]] = {
+    "dense": DenseBridge,
+    "backward": BackwardBridge,
+    "average": AverageBridge,
+    "copy": CopyBridge,
+    "last": LastBridge,
+    "zero": ZeroBridge,
+}

@@ -17,7 +17,7 @@ class RnnS2SCache(Cache):
 
     Attributes:
         state: the decoder's state; None before the first token.
-        keys: what the attention prepared of the memory, `(batch, source, key)`; None without attention.
+        keys: what the attention prepared of the memory, `(batch, ..., source, key)`; None without attention.
     """
 
     is_compileable = False
@@ -152,7 +152,7 @@ def require_form(cache: RnnS2SCache, layers: int, parts: int, size: int, length:
     """
     if cache.state is None:
         return
-    found_length = None if cache.keys is None else cache.keys.shape[1]
+    found_length = None if cache.keys is None else cache.keys.shape[-2]
     first = cache.state.layers[0]
     found = (len(cache.state.layers), len(first), first[0].shape[-1], found_length)
     if found != (layers, parts, size, length):

@@ -12,8 +12,10 @@ write them out, so an exported encoder has a fixed source length; shorter source
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import initialization
 
+from .configuration_rnn_s2s import RnnS2SConfig
 from .state_rnn_s2s import LayerState
 
 # Beyond any pre-activation that training reaches, and still a float16 number: the sigmoid is exactly 0 or 1.
@@ -25,10 +27,11 @@ WHY_NOT_COMPILED = (
 )
 
 LayerOutput = tuple[Tensor, LayerState]  # outputs `(batch, time, hidden)`, and the state after the last step
+RecurrentDropout = tuple[Tensor | None, Tensor | None]  # factors `(batch, hidden)`, of the state and of the candidate
 
 
 class RecurrentLayer(nn.Module):
-    """One layer in one direction. A subclass says how many gates it has and which kernel computes it.
+    """One layer in one direction. A subclass says how many gates it has, and what one step of it computes.
 
     Args:
         input_size: width of the inputs.
@@ -37,12 +40,21 @@ class RecurrentLayer(nn.Module):
     Attributes:
         gate_count: number of gates, whose weights are stacked row-wise.
         state_names: the tensors that its state consists of.
+        vectors: names of its parameters `(gates * hidden,)`, which are zero at first.
+        has_kernel: whether a fused kernel computes it, `_run` and `_step`. Without one, and with dropout inside the
+            recurrence, the layer loops over the steps by itself.
         needs_steps: whether it can read a sequence only one step at a time, so that the decoder loops over the steps.
+        state_dropout, candidate_dropout: probabilities, see `draw_dropout`.
     """
 
     gate_count: int
     state_names: tuple[str, ...]
+    bias_ih: Tensor
+    bias_hh: Tensor
+    vectors: tuple[str, ...] = ("bias_ih", "bias_hh")
+    has_kernel = True
     needs_steps = False
+    state_dropout = candidate_dropout = 0.0
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -50,16 +62,23 @@ class RecurrentLayer(nn.Module):
         rows = self.gate_count * hidden_size
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
-        self.bias_ih = nn.Parameter(torch.empty(rows))
-        self.bias_hh = nn.Parameter(torch.empty(rows))
+        for name in self.vectors:
+            setattr(self, name, nn.Parameter(torch.empty(rows)))
 
-    def forward(self, inputs: Tensor, state: LayerState | None = None, padding: Tensor | None = None) -> LayerOutput:
+    def forward(
+        self,
+        inputs: Tensor,
+        state: LayerState | None = None,
+        padding: Tensor | None = None,
+        dropout: RecurrentDropout | None = None,
+    ) -> LayerOutput:
         """Run over a sequence.
 
         Args:
             inputs: `(batch, time, input)`.
             state: the state before the first step; None for zeros.
             padding: `(batch, time)`, True at padding before a row's first token; only together with `state=None`.
+            dropout: what `draw_dropout` returned, if the sequence is read in several calls; None draws it.
 
         Returns:
             The outputs `(batch, time, hidden)`, zero at padding, and the state after the last step.
@@ -70,14 +89,18 @@ class RecurrentLayer(nn.Module):
         weight_ih: Tensor = self.weight_ih
         if inputs.shape[-1] != weight_ih.shape[1]:
             raise ValueError(f"The inputs have {inputs.shape[-1]} features; this layer reads {weight_ih.shape[1]}.")
-        if padding is not None:
+        dropout = self.draw_dropout(inputs) if dropout is None else dropout
+        loops = not self.has_kernel or any(mask is not None for mask in dropout)
+        if padding is not None and not loops:
             inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)
             weight_ih = torch.cat([weight_ih, self._padding_column()], dim=-1)
         if state is None:
             zeros = inputs.new_zeros(inputs.shape[0], self.hidden_size)
             state = (zeros,) * len(self.state_names)
-        weights = [weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+        weights = [weight_ih, self.weight_hh, *(getattr(self, name) for name in self.vectors)]
         device = inputs.device.type
+        if loops:
+            return self._run_steps(inputs, state, padding, dropout, weights)
         run = self._step if self._is_step(inputs) else self._run
         if not torch.is_autocast_enabled(device):
             return run(inputs, state, weights)
@@ -86,6 +109,18 @@ class RecurrentLayer(nn.Module):
         with torch.autocast(device, enabled=False):
             state = tuple(part.to(dtype) for part in state)
             return run(inputs.to(dtype), state, [weight.to(dtype) for weight in weights])
+
+    def draw_dropout(self, like: Tensor) -> RecurrentDropout:
+        """Draw what a sequence is multiplied by inside the recurrence, the same at every step; None is nothing.
+
+        The first factor `(batch, hidden)` is for the hidden state on its way into the gates (Gal & Ghahramani 2016,
+        equation 7), the second one for the candidate, without which a step leaves the state as it is (Semeniuta et
+        al. 2016, equations 10 and 13). `like` is a tensor `(batch, ...)`.
+        """
+        if not self.training:
+            return None, None
+        shape = like.shape[0], self.hidden_size
+        return draw_mask(like, shape, self.state_dropout), draw_mask(like, shape, self.candidate_dropout)
 
     def initialize(self) -> None:
         """Draw the weights that were not loaded from a checkpoint.
@@ -97,8 +132,8 @@ class RecurrentLayer(nn.Module):
             if not is_loaded(weight):
                 drawn = [draw(torch.empty(weight.shape[0] // gates, weight.shape[1])) for _ in range(gates)]
                 weight.data.copy_(torch.cat(drawn))
-        initialization.zeros_(self.bias_hh)
-        initialization.zeros_(self.bias_ih)
+        for name in self.vectors:
+            initialization.zeros_(getattr(self, name))
 
     def _is_step(self, inputs: Tensor) -> bool:
         """Whether this is one step that costs less without the kernel for sequences."""
@@ -121,6 +156,35 @@ class RecurrentLayer(nn.Module):
         """As `_run`, for one step `(batch, 1, input)`."""
         raise NotImplementedError
 
+    @torch.compiler.disable(reason=WHY_NOT_COMPILED)
+    def _run_steps(
+        self,
+        inputs: Tensor,
+        state: LayerState,
+        padding: Tensor | None,
+        dropout: RecurrentDropout,
+        weights: list[Tensor],
+    ) -> LayerOutput:
+        """As `_run`, one step after another; what depends on the inputs alone is computed for all of them at once."""
+        outputs = []
+        for step, projected in enumerate(self._project(inputs, weights).unbind(1)):
+            after = self._transition(projected, state, dropout, weights)
+            if padding is not None:
+                after = tuple(part.masked_fill(padding[:, step : step + 1], 0) for part in after)
+            state = after
+            outputs.append(state[0])
+        return torch.stack(outputs, dim=1), state
+
+    def _project(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+        """The part `(batch, time, gates * hidden)` of the gates that depends on the inputs."""
+        return functional.linear(inputs, weights[0], weights[2])
+
+    def _transition(
+        self, projected: Tensor, state: LayerState, dropout: RecurrentDropout, weights: list[Tensor]
+    ) -> LayerState:
+        """One step, from what `_project` returned for it, `(batch, gates * hidden)`."""
+        raise NotImplementedError
+
 
 class LSTMLayer(RecurrentLayer):
     """Long short-term memory (Hochreiter & Schmidhuber 1997; with forget gates, Gers et al. 2000)."""
@@ -131,9 +195,10 @@ class LSTMLayer(RecurrentLayer):
     def initialize(self) -> None:
         """As in `RecurrentLayer`, with the bias of the forget gate at 1."""
         super().initialize()
-        if not is_loaded(self.bias_ih):
+        bias = getattr(self, self.vectors[0])
+        if not is_loaded(bias):
             # An open forget gate lets gradients reach far from the start (Jozefowicz et al. 2015).
-            self.bias_ih.data[self._gate_rows(1)] = 1.0
+            bias.data[self._gate_rows(1)] = 1.0
 
     def _padding_column(self) -> Tensor:
         column = self.weight_ih.new_zeros(self.weight_ih.shape[0], 1)
@@ -151,9 +216,50 @@ class LSTMLayer(RecurrentLayer):
         hidden, cell = torch.lstm_cell(inputs.squeeze(1), state, *weights)
         return hidden.unsqueeze(1), (hidden, cell)
 
+    def _transition(
+        self, projected: Tensor, state: LayerState, dropout: RecurrentDropout, weights: list[Tensor]
+    ) -> LayerState:
+        gates = self._gates(projected, _kept(state[0], dropout[0]), weights)
+        input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=-1)
+        added = input_gate.sigmoid() * _kept(candidate.tanh(), dropout[1])
+        cell = forget_gate.sigmoid() * state[1] + added
+        return output_gate.sigmoid() * cell.tanh(), cell
+
+    def _gates(self, projected: Tensor, hidden: Tensor, weights: list[Tensor]) -> Tensor:
+        """The gates `(batch, 4 * hidden)` before their sigmoids and tanh."""
+        return projected + functional.linear(hidden, weights[1], weights[3])
+
+
+class LayerNormLSTMLayer(LSTMLayer):
+    """An LSTM whose gates are normalised, each by itself (Ba et al. 2016, equation 4; Chen et al. 2018, section 3).
+
+    What goes into the sigmoid or tanh of a gate is `gain * (a - mean(a)) / sd(a) + bias` with `a = W x + U h`, where
+    mean and standard deviation are taken over the units of the gate.
+    """
+
+    gain: Tensor
+    vectors = ("bias", "gain")
+    has_kernel = False
+
+    def initialize(self) -> None:
+        """As in `LSTMLayer`, with gains of 1."""
+        super().initialize()
+        if not is_loaded(self.gain):
+            initialization.ones_(self.gain)
+
+    def _project(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+        return functional.linear(inputs, weights[0])
+
+    def _gates(self, projected: Tensor, hidden: Tensor, weights: list[Tensor]) -> Tensor:
+        gates = (projected + functional.linear(hidden, weights[1])).unflatten(-1, (4, self.hidden_size))
+        return functional.layer_norm(gates, (self.hidden_size,)).flatten(-2) * weights[3] + weights[2]
+
 
 class GRULayer(RecurrentLayer):
-    """Gated recurrent unit (Cho et al. 2014, in the form of torch and cuDNN)."""
+    """Gated recurrent unit (Cho et al. 2014, in the form of torch and cuDNN).
+
+    The candidate is `tanh(W x + b + r (U h + b'))`, and the update gate says how much of the old state stays.
+    """
 
     gate_count = 3  # reset, update, candidate: the order of torch's kernels
     state_names = ("hidden",)
@@ -173,9 +279,63 @@ class GRULayer(RecurrentLayer):
         hidden = torch.gru_cell(inputs.squeeze(1), state[0], *weights)
         return hidden.unsqueeze(1), (hidden,)
 
+    def _transition(
+        self, projected: Tensor, state: LayerState, dropout: RecurrentDropout, weights: list[Tensor]
+    ) -> LayerState:
+        of_input = projected.chunk(3, dim=-1)
+        of_state = functional.linear(_kept(state[0], dropout[0]), weights[1], weights[3]).chunk(3, dim=-1)
+        reset, update = (torch.sigmoid(of_input[gate] + of_state[gate]) for gate in (0, 1))
+        candidate = _kept(torch.tanh(of_input[2] + reset * of_state[2]), dropout[1])
+        return ((1 - update) * candidate + update * state[0],)
+
+
+class ResetFirstGRULayer(RecurrentLayer):
+    """Gated recurrent unit that resets the state before the product (Bahdanau et al. 2015, appendix A.1.1).
+
+    The candidate is `tanh(W x + b + U (r s))`, and the update gate says how much of it is taken. No kernel of torch
+    computes it.
+    """
+
+    gate_count = 3  # reset, update, candidate
+    state_names = ("hidden",)
+    vectors = ("bias",)
+    has_kernel = False
+
+    def _transition(
+        self, projected: Tensor, state: LayerState, dropout: RecurrentDropout, weights: list[Tensor]
+    ) -> LayerState:
+        split, hidden = 2 * self.hidden_size, _kept(state[0], dropout[0])
+        gates = torch.sigmoid(projected[:, :split] + functional.linear(hidden, weights[1][:split]))
+        reset, update = gates.chunk(2, dim=-1)
+        candidate = torch.tanh(projected[:, split:] + functional.linear(reset * hidden, weights[1][split:]))
+        return ((1 - update) * state[0] + update * _kept(candidate, dropout[1]),)
+
 
 # `cell_type` of the configuration, and the class it names.
-CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
+CELLS: dict[str, type[RecurrentLayer]] = {
+    "lstm": LSTMLayer,
+    "gru": GRULayer,
+    "layer_norm_lstm": LayerNormLSTMLayer,
+    "reset_first_gru": ResetFirstGRULayer,
+}
+
+
+def build_layer(config: RnnS2SConfig, input_size: int, hidden_size: int) -> RecurrentLayer:
+    """A layer of the cell that a configuration names, with its dropout inside the recurrence."""
+    layer = CELLS[config.cell_type](input_size, hidden_size)
+    layer.state_dropout, layer.candidate_dropout = config.state_dropout, config.recurrent_dropout
+    return layer
+
+
+def draw_mask(like: Tensor, shape: tuple[int, ...], probability: float) -> Tensor | None:
+    """Zeros with this probability, and else what keeps the expectation as it is; None for a probability of 0."""
+    if probability == 0:
+        return None
+    return (torch.rand(shape, device=like.device) >= probability).to(like.dtype) / (1 - probability)
+
+
+def _kept(values: Tensor, mask: Tensor | None) -> Tensor:
+    return values if mask is None else values * mask
 
 
 class SequenceDropout(nn.Module):
@@ -189,13 +349,16 @@ class SequenceDropout(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Take and return `(batch, time, size)`; do nothing in evaluation mode."""
-        if not self.training or self.probability == 0:
-            return inputs
-        batch, _, size = inputs.shape
-        kept = torch.rand(batch, 1, size, device=inputs.device) >= self.probability
-        return inputs * (kept.to(inputs.dtype) / (1 - self.probability))
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Take and return `(batch, time, size)`; do nothing in evaluation mode.
+
+        `mask` is what `draw` returned, if the sequence is read in several calls; None draws it.
+        """
+        return _kept(inputs, self.draw(inputs, inputs.shape[-1]) if mask is None else mask)
+
+    def draw(self, like: Tensor, size: int) -> Tensor | None:
+        """What the features of a sequence are multiplied by, `(batch, 1, size)`; None where nothing is dropped."""
+        return draw_mask(like, (like.shape[0], 1, size), self.probability) if self.training else None
 
     def extra_repr(self) -> str:
         """What `print(model)` shows of it."""
@@ -264,7 +427,7 @@ class PaddedSource:
         return _take_positions(inputs, self._backward_source)
 
     def backward_to_forward(self, outputs: Tensor) -> Tensor:
-        """Bring outputs from the layout of `backward_order` to that of `forward_order`."""
+        """Bring outputs from the layout of `backward_order` to that of `forward_order`, or the other way round."""
         return _take_positions(outputs, self._backward_slot_of_forward)
 
     def original_order(self, outputs: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
+from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any
 
@@ -11,21 +11,12 @@ from .remote_code_rnn_s2s import CodeCarryingConfig
 
 # Upper bounds of sizes: above those of any recurrent model, and low enough that a mistyped or hostile config.json is
 # refused before it takes all memory.
-MOST_TOKENS, WIDEST, MOST_LAYERS, MOST_HEADS = 10_000_000, 65_536, 1_000, 65_536
-MOST_PARAMETERS = 10**11  # of a model as a whole, whose sizes may each be allowed; in float32, 400 GB
-# What a model computes in; quantised weights are described by quantization_config.
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-LANGUAGES = ("source_lang", "target_lang")  # fields that name a language
-LONGEST_LANGUAGE = 100  # characters, more than any code or name of a column has
-SWITCHES = ("tie_word_embeddings", "share_encoder_decoder_embeddings", "use_cache")  # fields that are True or False
-# Fields that are a token id, and the vocabularies that must contain it.
-TOKEN_IDS = {
-    "pad_token_id": "both",
-    "unk_token_id": "both",
-    "bos_token_id": "target",
-    "eos_token_id": "both",
-    "decoder_start_token_id": "target",
-}
+MOST_TOKENS, WIDEST, MOST_LAYERS = 10_000_000, 65_536, 1_000
+
+# Filled by the package; a checkpoint needs neither. What `RnnS2SConfig.from_preset` knows, and checks of a
+# configuration together with what it was given beside its fields.
+PRESETS: dict[str, Callable[[], dict[str, Any]]] = {}
+CHECKS: list[Callable[[Any, dict[str, Any]], None]] = []
 
 
 def _option(default: Any, help: str, **rule: Any) -> Any:
@@ -34,9 +25,11 @@ def _option(default: Any, help: str, **rule: Any) -> Any:
     Args:
         default: in a new model.
         help: what it is, in one or more sentences. The first one stands by itself.
-        rule: what is allowed: `choices`, names of classes; `largest`, of whole numbers from 1 on; or `share=True`, for
-            numbers from 0 up to 1.
+        rule: what is allowed: `choices`, names of classes in one text; `largest`, of whole numbers from 1 on;
+            `least=0`, of whole numbers of layers; or `share=True`, for numbers from 0 up to 1.
     """
+    if "choices" in rule:
+        rule["choices"] = tuple(rule["choices"].split())
     return field(default=default, metadata={"help": help, **rule})
 
 
@@ -45,7 +38,7 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     It covers the models of Bahdanau et al. 2015, Luong et al. 2015 and Wu et al. 2016. The article this package set
     out to implement compares linearly mapped encoder outputs with the decoder state by their cosine and adds the
-    weighted sum to that state: `RnnS2SConfig(attention_type="cosine", context_fusion="add")`.
+    weighted sum to that state: `RnnS2SConfig(attention_type="plain_cosine", context_fusion="add")`.
 
     All arguments are keywords.
 
@@ -77,65 +70,134 @@ class RnnS2SConfig(CodeCarryingConfig):
     )
     encoder_type: str = _option(
         "bidirectional",
-        "What reads the source. `bidirectional`: one bidirectional layer (Schuster & Paliwal 1997), then layers that "
-        "run forward and add a residual (Wu et al. 2016, section 3.1).",
-        choices=("bidirectional",),
+        "What reads the source. `bidirectional`: one bidirectional layer, then layers in one direction (Wu et al. "
+        "2016); `unidirectional`: all layers in one direction; `bidirectional_stack`: all in both (Chen et al. 2018); "
+        "`self_attentive`: as `bidirectional`, with self-attention on top.",
+        choices="bidirectional unidirectional bidirectional_stack self_attentive",
     )
     decoder_type: str = _option(
-        "residual",
-        "How the decoder is wired. `residual`: every layer from the second one on adds to what it reads.",
-        choices=("residual",),
+        "stack",
+        "How the decoder is made. `stack`: of layers one on another; `conditional`: the layer that asks the attention "
+        "makes a second transition, which reads the context (Sennrich et al. 2017, Nematus).",
+        choices="stack conditional",
     )
     head_type: str = _option(
         "vocabulary",
         "What turns decoder outputs into scores of tokens. `vocabulary`: the output layer alone.",
-        choices=("vocabulary",),
+        choices="vocabulary",
     )
     cell_type: str = _option(
         "lstm",
-        "The recurrent cell. `lstm`: Hochreiter & Schmidhuber 1997; `gru`: Cho et al. 2014.",
-        choices=("lstm", "gru"),
+        "The recurrent cell. `lstm`: Hochreiter & Schmidhuber 1997; `gru`: Cho et al. 2014, as torch has it; "
+        "`layer_norm_lstm`: with normalised gates (Ba et al. 2016); `reset_first_gru`: resets the state before the "
+        "product (Bahdanau et al. 2015). The last two have no fused kernel.",
+        choices="lstm gru layer_norm_lstm reset_first_gru",
     )
     attention_type: str = _option(
         "general",
-        "How a query is compared with the memory, see `attention_rnn_s2s`. `none` is the plain encoder-decoder of "
-        "Sutskever et al. 2014, which sees the source through the initial state only.",
-        choices=("none", "dot", "scaled_dot", "general", "additive", "cosine"),
+        "How a query is compared with the memory, see `scores_rnn_s2s`; `coverage` and `location`, in "
+        "`attention_rnn_s2s`, look at earlier weights, too. `none` is the plain encoder-decoder of Sutskever et al. "
+        "2014, which sees the source through the initial state only.",
+        choices="none dot scaled_dot general additive normed_additive cosine plain_cosine coverage location",
+    )
+    attention_span: str = _option(
+        "global",
+        "Which part of the source a query may look at (Luong et al. 2015). `global`: all of it; `monotonic`: a window "
+        "that moves on with every step (local-m); `predictive`: a window around a predicted position (local-p).",
+        choices="global monotonic predictive",
+    )
+    attention_window: int = _option(
+        10, "Number of positions on either side of the middle of such a window.", largest=WIDEST
+    )
+    attention_normalizer: str = _option(
+        "softmax",
+        "What turns scores into weights. `softmax`, or `sparsemax`, which gives low scores a weight of zero (Martins "
+        "& Astudillo 2016).",
+        choices="softmax sparsemax",
     )
     attention_layer: str = _option(
         "bottom",
         "The decoder layer whose outputs are the queries. `bottom`: the first one, and the context joins the input of "
         "every further layer and of the output layer (GNMT's second version); `top`: the last one, and the context "
         "joins the output layer only (Luong et al. 2015).",
-        choices=("bottom", "top"),
+        choices="bottom top",
+    )
+    attention_query: str = _option(
+        "current",
+        "When that layer asks. `current`: after it has read the token; `previous`: before, with the state of the step "
+        "before (Bahdanau et al. 2015; Wu et al. 2016).",
+        choices="current previous",
+    )
+    context_layers: str = _option(
+        "above",
+        "Which layers read the context. `above`: those above the layer that asks; `all`: that layer and those below, "
+        "too, for which it has to ask with its previous state (Bahdanau et al. 2015).",
+        choices="above all",
     )
     context_fusion: str = _option(
         "concat",
-        "How a context joins a layer's input. `concat`: side by side; `add`: as a sum.",
-        choices=("concat", "add"),
+        "How a context joins a layer's input. `concat`: side by side; `add`: as a sum; `gated`: side by side, each "
+        "number with a gate (Tu et al. 2017).",
+        choices="concat add gated",
+    )
+    input_feeding: bool = _option(
+        False,
+        "The first layer also reads what the output layer has read at the step before (Luong et al. 2015). The target "
+        'is read step by step then, as with `context_layers="all"`, `coverage`, `location` and `conditional`.',
+    )
+    readout: str = _option(
+        "attentional",
+        "What the output layer reads, of state h, context c and the token's embedding y. `attentional`: tanh(W [h; "
+        "c]) (Luong et al. 2015); `linear`: W [h; c] (See et al. 2017); `state`: h (Sutskever et al. 2014); `joined`: "
+        "[h; c] (Chen et al. 2018); `deep`: tanh(W [h; c; y]) (Sennrich et al. 2017); `maxout`: the larger one of "
+        "each two numbers of W [h; c; y] (Bahdanau et al. 2015); `self_attentive`: as `deep`, of all earlier tokens "
+        "(Miculicich Werlen et al. 2018).",
+        choices="attentional linear state joined deep maxout self_attentive",
     )
     bridge: str = _option(
         "dense",
-        "How the final encoder state becomes the first decoder state. `dense`: by a learned map and tanh (Bahdanau et "
-        "al. 2015, appendix A.2.2); `copy`: as it is (Sutskever et al. 2014); `zero`: not at all.",
-        choices=("dense", "copy", "zero"),
+        "How the encoder's final states become the decoder's first ones. `dense`: the top one, by a learned map and "
+        "tanh; `backward`: so, of its backward direction alone (Bahdanau et al. 2015); `average`: so, of the mean of "
+        "the memory (Sennrich et al. 2017); `copy`: layer by layer, as they are (Sutskever et al. 2014); `last`: the "
+        "top one, as it is, for every layer; `zero`: not at all.",
+        choices="dense backward average copy last zero",
+    )
+    reverse_source: bool = _option(
+        False, "The encoder reads the source from its last token to the first (Sutskever et al. 2014)."
     )
     embedding_size: int = _option(
         256, "Width of the token embeddings, and of the output layer that is tied to them.", largest=WIDEST
     )
     hidden_size: int = _option(
         512,
-        "Width of every recurrent layer and of the memory. The two directions of the first encoder layer have half of "
-        "it each, so it is even.",
+        "Width of every recurrent layer, and of the memory; unless the following three say otherwise.",
         largest=WIDEST,
     )
-    encoder_layers: int = _option(
-        1, "Number of encoder layers. 1 is one bidirectional layer; further ones run forward.", largest=MOST_LAYERS
+    encoder_direction_size: int | None = _option(
+        None, "Width of each direction of a bidirectional layer; None means half of `hidden_size`.", largest=WIDEST
     )
+    encoder_projection_size: int | None = _option(
+        None, "Width of a learned map of the encoder's outputs, which then is that of the memory.", largest=WIDEST
+    )
+    decoder_hidden_size: int | None = _option(
+        None, "Width of the decoder's layers; None means `hidden_size`.", largest=WIDEST
+    )
+    attention_hidden_size: int | None = _option(
+        None, "Width of the hidden layer of additive scores; None means that of the query.", largest=WIDEST
+    )
+    readout_size: int | None = _option(
+        None, "Width of what the output layer reads; None means `embedding_size`.", largest=WIDEST
+    )
+    encoder_layers: int = _option(1, "Number of encoder layers.", largest=MOST_LAYERS)
     decoder_layers: int = _option(2, "Number of decoder layers.", largest=MOST_LAYERS)
-    num_attention_heads: int = _option(
-        1, "Number of attention heads. The attention of this version has one.", largest=MOST_HEADS
+    first_residual_layer: int = _option(
+        2, "The first layer of encoder and decoder, counted from 1, that adds to what it reads; 0: none.", least=0
     )
+    num_attention_heads: int = _option(
+        1, "Number of attention heads, each of which attends to a part of query and memory.", largest=WIDEST
+    )
+    location_filters: int = _option(10, 'Number of filters of `attention_type="location"`.', largest=WIDEST)
+    location_width: int = _option(7, "Number of positions on either side that such a filter sees.", largest=WIDEST)
     dropout: float = _option(
         0.2,
         "Dropout between recurrent layers and before the output layer, as a probability. One mask is drawn for a "
@@ -146,6 +208,17 @@ class RnnS2SConfig(CodeCarryingConfig):
         None, "Dropout of the embedded tokens; None means the value of `dropout`.", share=True
     )
     attention_dropout: float = _option(0.0, "Dropout of the attention weights.", share=True)
+    state_dropout: float = _option(
+        0.0,
+        "Dropout of the hidden state on its way to the next step, one mask for a whole sequence (Gal & Ghahramani "
+        "2016). The fused kernels cannot do it, so training is slow.",
+        share=True,
+    )
+    recurrent_dropout: float = _option(
+        0.0,
+        "Dropout of what a step adds to the state, one mask for a whole sequence (Semeniuta et al. 2016). As slow.",
+        share=True,
+    )
     label_smoothing: float = _option(
         0.0,
         "Share of the target probability that is spread over the whole vocabulary, in training mode only; in "
@@ -182,9 +255,7 @@ class RnnS2SConfig(CodeCarryingConfig):
         """Fill in what follows from other fields, and check all values."""
         if self.share_encoder_decoder_embeddings is None:
             self.share_encoder_decoder_embeddings = self.decoder_vocab_size is None
-        _require_dtype(self.dtype)
-        _require_dtype(kwargs.get("torch_dtype"))  # its name in older files
-        _require_quantization(kwargs.get("quantization_config"))
+        self.check(kwargs)
         super().__post_init__(**kwargs)
         self.check()
 
@@ -204,15 +275,31 @@ class RnnS2SConfig(CodeCarryingConfig):
         _require_one_number_of_layers(kwargs)
         return super().from_dict(config_dict, **kwargs)
 
-    def check(self) -> None:
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> RnnS2SConfig:
+        """The architecture of a paper, with the paper's sizes; `overrides` are fields with other values.
+
+        The functions in `hf_rnn_s2s.presets` describe them: `help(hf_rnn_s2s.presets)`.
+
+        Raises:
+            ValueError: for an unknown name, or values that are not allowed or contradict each other.
+        """
+        if name not in PRESETS:
+            known = ", ".join(PRESETS) or "none, as they are in the package hf_rnn_s2s, which is not imported"
+            raise ValueError(f"There is no preset {name!r}; known are {known}.")
+        return cls(**{**PRESETS[name](), **overrides})
+
+    def check(self, given: dict[str, Any] | None = None) -> None:
         """Raise a ValueError that names the field and what is allowed, unless all values are, and fit each other.
 
-        The model does so again when it is built, for values that were changed in the meantime.
+        The model does so again when it is built, for values that were changed in the meantime. `given` are arguments
+        beside the fields. Without the package, only the names of classes are looked at.
         """
-        self._check_values()
-        self._check_number_of_parameters()
-        self._check_token_ids()
-        self._check_contradictions()
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not known; allowed are {', '.join(allowed)}.")
+        for check in CHECKS:
+            check(self, given or {})
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
         """The configuration of one side, or of both if the arguments are equal: this object, or a copy if it differs.
@@ -235,95 +322,19 @@ class RnnS2SConfig(CodeCarryingConfig):
         return self.vocab_size if self.decoder_vocab_size is None else self.decoder_vocab_size
 
     @property
+    def decoder_size(self) -> int:
+        """Width of the decoder's layers."""
+        return self.hidden_size if self.decoder_hidden_size is None else self.decoder_hidden_size
+
+    @property
+    def direction_size(self) -> int:
+        """Width of each direction of a bidirectional layer of the encoder."""
+        return self.hidden_size // 2 if self.encoder_direction_size is None else self.encoder_direction_size
+
+    @property
     def dropout_of_embeddings(self) -> float:
         """`embedding_dropout`, or `dropout` where that is None."""
         return self.dropout if self.embedding_dropout is None else self.embedding_dropout
-
-    def _check_values(self) -> None:
-        for option in fields(self):
-            name, rule, value = option.name, option.metadata, getattr(self, option.name)
-            if name in CHOICES and value not in CHOICES[name]:
-                raise ValueError(f"{name}={value!r} is not known; allowed are {', '.join(CHOICES[name])}.")
-            if value is not None or option.default is not None:
-                if "largest" in rule:
-                    _require_size(name, value, rule["largest"])
-                if "share" in rule:
-                    _require_share(name, value)
-        for name in SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False.")
-        for name in LANGUAGES:
-            language = getattr(self, name)
-            is_text = isinstance(language, str) and language.strip() and len(language) <= LONGEST_LANGUAGE
-            if language is not None and not is_text:
-                allowed = f"None or a language, such as 'en', in 1 to {LONGEST_LANGUAGE} characters"
-                raise ValueError(f"{name}={language!r:.200} must be {allowed}.")
-        spread = self.initializer_range
-        if isinstance(spread, bool) or not isinstance(spread, (int, float)) or not 0 < spread < math.inf:
-            raise ValueError(f"initializer_range={spread!r} must be a finite number above 0.")
-
-    def _check_number_of_parameters(self) -> None:
-        """Count the embeddings, and recurrent layers of four gates with inputs as wide as their states."""
-        embeddings = (self.vocab_size + (self.decoder_vocab_size or 0)) * self.embedding_size
-        layers = 8 * self.hidden_size**2 * (self.encoder_layers + self.decoder_layers)
-        if embeddings + layers > MOST_PARAMETERS:
-            raise ValueError(
-                f"vocab_size, decoder_vocab_size and embedding_size make about {embeddings:,} parameters, "
-                f"hidden_size, encoder_layers and decoder_layers about {layers:,}; together they must be at most "
-                f"{MOST_PARAMETERS:,}: there is no such recurrent model."
-            )
-
-    def _check_token_ids(self) -> None:
-        for name, side in TOKEN_IDS.items():
-            value = getattr(self, name)
-            limit = self.target_vocab_size if side == "target" else min(self.vocab_size, self.target_vocab_size)
-            several = name == "eos_token_id" and isinstance(value, (list, tuple)) and len(value) > 0
-            for token_id in value if several else [value]:
-                if token_id is None and not several:
-                    continue
-                if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < limit:
-                    kind = "ids" if several else "None or one id"
-                    raise ValueError(f"{name}={value!r} must be {kind} from 0 to {limit - 1}, inside the vocabulary.")
-        for name in ("pad_token_id", "decoder_start_token_id"):
-            if getattr(self, name) is None:
-                raise ValueError(f"{name}=None: the model needs it to shift labels and to begin decoding; set an id.")
-
-    def _check_contradictions(self) -> None:
-        if self.num_attention_heads != 1 and self.attention_type in BUILT_IN["attention_type"]:
-            raise ValueError(
-                f"num_attention_heads={self.num_attention_heads!r}: attention_type={self.attention_type!r} has one "
-                "head; leave it out."
-            )
-        if self.hidden_size % 2:
-            size = f"hidden_size={self.hidden_size}"
-            raise ValueError(f"{size} must be even: each direction of the first encoder layer has half.")
-        if self.share_encoder_decoder_embeddings and self.decoder_vocab_size not in (None, self.vocab_size):
-            raise ValueError(
-                f"share_encoder_decoder_embeddings=True contradicts decoder_vocab_size={self.decoder_vocab_size} "
-                f"beside vocab_size={self.vocab_size}; for separate vocabularies set "
-                "share_encoder_decoder_embeddings=False."
-            )
-        if self.attention_type == "none" and self.bridge == "zero":
-            raise ValueError(
-                "attention_type='none' contradicts bridge='zero': the decoder would never see the source. Choose "
-                "another bridge (dense, copy) or an attention."
-            )
-        if not self.is_encoder_decoder:
-            raise ValueError(
-                "is_encoder_decoder=False: an RNN sequence-to-sequence model is an encoder-decoder; leave it True."
-            )
-
-
-def _require_size(name: str, value: object, largest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
-    if value > largest:
-        raise ValueError(f"{name}={value!r} must be at most {largest:,}: there is no such recurrent model.")
-
-
-def _require_share(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{name}={value!r} must be a number from 0 up to, but not including, 1.")
 
 
 def _require_one_number_of_layers(values: dict[str, Any]) -> None:
@@ -333,26 +344,6 @@ def _require_one_number_of_layers(values: dict[str, Any]) -> None:
         raise ValueError(
             f"num_hidden_layers={alias!r} contradicts encoder_layers={own!r}: they are two names of one thing; leave "
             "num_hidden_layers out."
-        )
-
-
-def _require_dtype(dtype: Any) -> None:
-    """Raise unless it is None, or a type that the model computes in, as `config.json` or torch writes it."""
-    name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
-    if dtype is not None and name not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is not known; allowed are {', '.join(DTYPES)}, or leave it out.")
-
-
-def _require_quantization(quantization: Any) -> None:
-    """Raise unless it is None, or names a method of quantization in a form that transformers reads."""
-    if isinstance(quantization, dict):
-        names_method = "quant_method" in quantization or any(map(quantization.get, ("load_in_8bit", "load_in_4bit")))
-    else:
-        names_method = hasattr(quantization, "quant_method")
-    if quantization is not None and not names_method:
-        raise ValueError(
-            f"quantization_config={quantization!r} does not say how the weights are quantised: it must be what a "
-            "quantizer of transformers wrote, with its quant_method. Leave it out if they are not."
         )
 
 

@@ -10,62 +10,89 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils.generic import can_return_tuple
 
-from .attention_rnn_s2s import CONTEXT_FUSIONS, Attention, build_attention
+from .attention_rnn_s2s import Attention, build_attention
 from .base_rnn_s2s import RnnS2SPart
 from .bridge_rnn_s2s import BRIDGES
 from .cache_rnn_s2s import RnnS2SCache, require_cache, require_form, require_rows
-from .cells_rnn_s2s import CELLS, SequenceDropout
+from .cells_rnn_s2s import CELLS, RecurrentLayer, SequenceDropout, build_layer
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, rows_per_source
 from .inputs_rnn_s2s import boolean_mask, embed
+from .readout_rnn_s2s import CONTEXT_FUSIONS, READOUTS
 from .state_rnn_s2s import AttentionOutput, DecoderOutput, DecoderState, LayerState, Sources
 
 
 class RnnS2SDecoder(RnnS2SPart):
     """Writes the target with attention over the memory.
 
-    No layer waits for the context of the step before, so each runs a whole target in one fused call: with
-    `attention_layer="bottom"` the first layer reads embeddings only and its outputs are the queries (the attention of
-    GNMT's second version); with `"top"` the last layer's outputs are (Luong et al. 2015, section 3, without input
-    feeding). From the second layer on, residual connections add a layer's input, without the context, to its output
-    (Wu et al. 2016, section 3.1).
+    As configured by default, no layer waits for the context of the step before, so each runs a whole target in one
+    fused call: the first layer reads embeddings only, its outputs are the queries, and the context joins the input of
+    every layer above and of the readout (the attention of GNMT's second version). From `first_residual_layer` on,
+    residual connections add a layer's input, without the context, to its output (Wu et al. 2016, section 3.1).
 
-    To wire a decoder differently, derive from this one: `read_at_once` says what one step does, `first_state` what it
-    begins with, and `needs_steps` whether it needs the step before.
+    `attention_layer`, `attention_query`, `context_layers` and `input_feeding` wire it as other papers do. Where a step
+    needs what the one before has computed, the target is read step by step. To wire a decoder in yet another way,
+    derive from this one: `read_at_once` says what one step does, `first_state` what it begins with, and `needs_steps`
+    whether it needs the step before.
 
     Args:
         config: of the model.
         memory_size: width of the memory; None means `hidden_size`.
         state_size: width of the encoder's final states; None means `hidden_size`.
+
+    Attributes:
+        context_layer: reads the context after the query layer and changes its state; None in this class.
     """
 
     once = ("bridge",)  # called once per sentence
 
     def __init__(self, config: RnnS2SConfig, memory_size: int | None = None, state_size: int | None = None) -> None:
         super().__init__(config)
-        size = config.hidden_size
-        self.memory_size = size if memory_size is None else memory_size
+        size = config.decoder_size
+        self.memory_size = config.hidden_size if memory_size is None else memory_size
+        state_size = config.hidden_size if state_size is None else state_size
         self.embed_tokens = nn.Embedding(config.target_vocab_size, config.embedding_size, config.pad_token_id)
         self.embedding_dropout = SequenceDropout(config.dropout_of_embeddings)
-        self.bridge = BRIDGES[config.bridge](config, size if state_size is None else state_size, self.memory_size)
+        self.bridge = BRIDGES[config.bridge](config, state_size, self.memory_size)
         self.attention = build_attention(config, size, self.memory_size)
-        self.fusion = CONTEXT_FUSIONS[config.context_fusion]
         self.query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
-        self.layers = nn.ModuleList(CELLS[config.cell_type](width, size) for width in self.input_sizes())
+        fusion = CONTEXT_FUSIONS[config.context_fusion]
+        readout = READOUTS[config.readout]
+        joins = self.attention is not None and readout.reads_context
+        self.top_size = fusion.width(size, self.memory_size) if joins else size
+        self.readout = readout(config, self.top_size + config.embedding_size * readout.reads_token)
+        # Of the inputs that the context joins, by the number of the layer that reads them
+        joined = {str(index): width for index, width in enumerate(self._own_sizes()) if self._reads_context(index)}
+        joined |= {"readout": size} if joins else {}
+        self.fusions = nn.ModuleDict({place: fusion(width, self.memory_size) for place, width in joined.items()})
+        self.context_layer: RecurrentLayer | None = None
+        self.layers = nn.ModuleList(build_layer(config, width, size) for width in self.input_sizes())
         self.dropout = SequenceDropout(config.dropout)
-        self.output_projection = nn.Linear(self._fused_size(), config.embedding_size)
+        self.output_projection = self.readout.projection()
         self.post_init()
 
     def input_sizes(self) -> list[int]:
         """Width of the inputs of each layer."""
-        above = range(1, self.config.decoder_layers)
-        return [self.config.embedding_size] + [
-            self._fused_size() if layer > self.query_layer else self.config.hidden_size for layer in above
+        join = CONTEXT_FUSIONS[self.config.context_fusion].width
+        return [
+            join(size, self.memory_size) if self._reads_context(index) else size
+            for index, size in enumerate(self._own_sizes())
         ]
+
+    def _own_sizes(self) -> list[int]:
+        """The same without the context."""
+        config = self.config
+        bottom = config.embedding_size + (self.readout.size if config.input_feeding else 0)
+        return [bottom, *[config.decoder_size] * (config.decoder_layers - 1)]
+
+    def _reads_context(self, index: int) -> bool:
+        return self.attention is not None and (self.config.context_layers == "all" or index > self.query_layer)
 
     @property
     def needs_steps(self) -> bool:
         """Whether a step needs what the one before has computed, so that the target is read step by step."""
+        if self.config.input_feeding or self.config.context_layers == "all" or self.context_layer is not None:
+            return True
         parts: list[Any] = [self.attention, *self.layers]
         return any(getattr(part, "needs_steps", False) for part in parts)
 
@@ -93,10 +120,10 @@ class RnnS2SDecoder(RnnS2SPart):
             past_key_values: what an earlier call returned; it is changed.
 
         Returns:
-            As last hidden state, `tanh(W [h; c])` `(batch, target, embedding)` (Luong et al. 2015, equation 5), which
-            the output layer turns into logits; hidden states are the embeddings and each layer's outputs. With
-            `output_attentions`, `attentions` is empty, since no layer attends to the target, and `cross_attentions`
-            has one tensor `(batch, 1, target, source)`, or is empty without attention.
+            As last hidden state what the readout returns, `(batch, target, readout)`, which the output layer turns
+            into logits; hidden states are the embeddings and each layer's outputs. With `output_attentions`,
+            `attentions` is empty, since no layer attends to the target, and `cross_attentions` has one tensor
+            `(batch, heads, target, source)`, or is empty without attention.
         """
         if past_key_values is not None:
             require_cache(past_key_values)
@@ -148,12 +175,16 @@ class RnnS2SDecoder(RnnS2SPart):
 
     def first_state(self, encoder_outputs: RnnS2SEncoderOutput, sources: Sources) -> DecoderState:
         """The state before the first token, in every row; see `RnnS2SEncoderOutput.rows_per_source`."""
-        layers = self.bridge(self._final_states(encoder_outputs), sources.memory, sources.mask)
+        memory = sources.memory
+        layers = self.bridge(self._final_states(encoder_outputs), memory, sources.mask)
         repeats = rows_per_source(encoder_outputs)
         state = DecoderState(layers) if repeats == 1 else DecoderState(layers).repeat(repeats)
-        if self.attention is None:
-            return state
-        return state._replace(attention=self.attention.first_state(sources.memory, len(sources.memory) * repeats))
+        rows = len(memory) * repeats
+        return state._replace(
+            attention=None if self.attention is None else self.attention.first_state(memory, rows),
+            fed_back=memory.new_zeros(rows, self.readout.size) if self.config.input_feeding else None,
+            readout=self.readout.first_state(memory, rows),
+        )
 
     def read_in_chunks(
         self, embedded: Tensor, state: DecoderState, sources: Sources, mask: Tensor | None = None, single: bool = False
@@ -165,6 +196,7 @@ class RnnS2SDecoder(RnnS2SPart):
         if mask is None and not single and not self.needs_steps:
             yield self.read_at_once(embedded, state, sources)
             return
+        state = state._replace(dropout=self._draw_dropout(embedded, state))
         for step in range(embedded.shape[1]):
             output, after = self.read_at_once(embedded[:, step : step + 1], state, sources)
             state = after if mask is None else after.where(mask[:, step : step + 1], state)
@@ -177,22 +209,63 @@ class RnnS2SDecoder(RnnS2SPart):
 
         Returns what was computed of the tokens, and the state after the last one.
         """
-        context = weights = None
+        dropout = state.dropout or {}
+        tokens = below = self.embedding_dropout(embedded, dropout.get("tokens"))
+        if self.config.input_feeding:
+            below = torch.cat([below, state.fed_back.unsqueeze(1)], dim=-1)
+        context = weights = query = None
         remembered = state.attention
+        if self.attention is not None and self.config.context_layers == "all":
+            query = state.layers[self.query_layer][0].unsqueeze(1)
+            context, weights, remembered = self.attend(query, sources, remembered)
         layer_outputs: list[Tensor] = []
         states: list[LayerState] = []
-        below = self.embedding_dropout(embedded)
         for index, layer in enumerate(self.layers):
-            outputs, layer_state = layer(below, state.layers[index])
-            if layer_outputs:
+            place, before = str(index), state.layers[index]
+            if context is not None and place in self.fusions:
+                below = self.fusions[place](below, context)
+            below = below if index == 0 else self.dropout(below, dropout.get(place))
+            outputs, after = layer(below, before, **_of_layer(dropout, index))
+            hidden = outputs
+            if index > 0 and 0 < self.config.first_residual_layer <= index + 1:
                 outputs = outputs + layer_outputs[-1]
+            if index == self.query_layer and self.attention is not None and context is None:
+                query = outputs
+                if self.config.attention_query == "previous":
+                    query = torch.cat([before[0].unsqueeze(1), hidden[:, :-1]], dim=1)
+                context, weights, remembered = self.attend(query, sources, remembered)
+                if self.context_layer is not None:
+                    outputs, after = self.context_layer(context, after, **_of_layer(dropout, -1))
             layer_outputs.append(outputs)
-            states.append(layer_state)
-            if index == self.query_layer and self.attention is not None:
-                context, weights, remembered = self.attend(outputs, sources, remembered)
-            below = self.dropout(outputs if context is None else self.fusion.join(outputs, context))
-        output = DecoderOutput(torch.tanh(self.output_projection(below)), weights, tuple(layer_outputs))
-        return output, DecoderState(tuple(states), remembered, state.fed_back)
+            states.append(after)
+            below = outputs
+        if self.readout.reads_query and query is not None:
+            below = query
+        if context is not None and self.readout.reads_context:
+            below = self.fusions["readout"](below, context)
+        below = self.dropout(below, dropout.get("readout"))
+        summary = state.readout
+        if self.readout.reads_token:
+            read, summary = self.readout.summarize(tokens, summary)
+            below = torch.cat([below, read], dim=-1)
+        last = self.readout.activate(self.output_projection(below))
+        fed_back = last[:, -1] if self.config.input_feeding else state.fed_back
+        output = DecoderOutput(last, weights, tuple(layer_outputs))
+        return output, DecoderState(tuple(states), remembered, fed_back, summary, state.dropout)
+
+    def _draw_dropout(self, embedded: Tensor, state: DecoderState) -> Any:
+        """What is dropped at every step alike; None where nothing is."""
+        if not self.training or state.dropout is not None:
+            return state.dropout
+        sizes = dict(enumerate(self.input_sizes()))
+        return {
+            "tokens": self.embedding_dropout.draw(embedded, embedded.shape[-1]),
+            "layers": [
+                layer.draw_dropout(embedded) for layer in (*self.layers, self.context_layer) if layer is not None
+            ],
+            **{str(index): self.dropout.draw(embedded, sizes[index]) for index in range(1, len(sizes))},
+            "readout": self.dropout.draw(embedded, self.top_size),
+        }
 
     def attend(self, queries: Tensor, sources: Sources, remembered: Any = None) -> AttentionOutput:
         """Answer the queries `(rows, time, query)` of all target rows.
@@ -223,18 +296,6 @@ class RnnS2SDecoder(RnnS2SPart):
         if rows != sources * repeats:
             times = "" if repeats == 1 else f" times {repeats}, its rows_per_source"
             raise ValueError(f"decoder_input_ids has {rows} rows, but the source has {sources}{times}.")
-
-    def _fused_size(self) -> int:
-        """Width of a layer's outputs joined with the context."""
-        size = self.config.hidden_size
-        if self.attention is None:
-            return size
-        if self.config.context_fusion == "add" and self.memory_size != size:
-            raise ValueError(
-                f"context_fusion='add' adds contexts of {self.memory_size} numbers, as wide as the memory, to states "
-                f"of {size}, the hidden_size. Choose context_fusion='concat'."
-            )
-        return self.fusion.width(size, self.memory_size)
 
     def _target_mask(self, mask: Tensor | None, embedded: Tensor, keeps_cache: bool) -> Tensor | None:
         """The mask of the new tokens, `(rows, time)`; None where it makes no difference."""
@@ -268,7 +329,7 @@ class RnnS2SDecoder(RnnS2SPart):
         require_rows(cache, rows)
         length = None if self.attention is None else memory.shape[1]
         parts = len(CELLS[self.config.cell_type].state_names)
-        require_form(cache, self.config.decoder_layers, parts, self.config.hidden_size, length)
+        require_form(cache, self.config.decoder_layers, parts, self.config.decoder_size, length)
 
     def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, Tensor]:
         """The encoder's final states by name; none if there are none and the bridge does without."""
@@ -286,8 +347,26 @@ class RnnS2SDecoder(RnnS2SPart):
         return {name: part for name, part in given.items() if part is not None}
 
 
+class ConditionalDecoder(RnnS2SDecoder):
+    """A decoder whose query layer makes two transitions at each step (Sennrich et al. 2017, Nematus, section 3).
+
+    The first one reads the token, its state asks the attention, and a second cell reads the context from there. The
+    state after both is what the layers above and the readout read, and what the next step begins with.
+    """
+
+    def __init__(self, config: RnnS2SConfig, memory_size: int | None = None, state_size: int | None = None) -> None:
+        super().__init__(config, memory_size, state_size)
+        self.context_layer = build_layer(config, self.memory_size, config.decoder_size)
+        self.post_init()
+
+
 # `decoder_type` of the configuration, and the class it names.
-DECODERS: dict[str, type[RnnS2SDecoder]] = {"residual": RnnS2SDecoder}
+DECODERS: dict[str, type[RnnS2SDecoder]] = {"stack": RnnS2SDecoder, "conditional": ConditionalDecoder}
+
+
+def _of_layer(dropout: dict[str, Any], index: int) -> dict[str, Any]:
+    """The argument of a layer for what is dropped inside it; none where each call draws its own."""
+    return {"dropout": dropout["layers"][index]} if dropout else {}
 
 
 def _joined(outputs: list[DecoderOutput]) -> DecoderOutput:

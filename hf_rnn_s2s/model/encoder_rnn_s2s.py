@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .attention_rnn_s2s import ScoredAttention
 from .base_rnn_s2s import RnnS2SPart
-from .cells_rnn_s2s import CELLS, PaddedSource, SequenceDropout, UnpaddedSource
+from .cells_rnn_s2s import CELLS, LayerOutput, PaddedSource, SequenceDropout, UnpaddedSource, build_layer
 from .configuration_rnn_s2s import RnnS2SConfig
 from .head_rnn_s2s import HEADS
 from .inputs_rnn_s2s import boolean_mask, embed
+from .scores_rnn_s2s import GeneralScore
+from .state_rnn_s2s import Sources
 
 
 @dataclass
@@ -41,10 +44,10 @@ class RnnS2SEncoderOutput(ModelOutput):
 
 
 class RnnS2SEncoder(RnnS2SPart):
-    """Reads the source: one bidirectional layer (Schuster & Paliwal 1997), then forward layers.
+    """Reads the source: one bidirectional layer (Schuster & Paliwal 1997), then layers in one direction.
 
-    The forward layers have residual connections (Wu et al. 2016, section 3.1). Any other encoder is called as this one
-    is, with its main input and a mask, and has the same attributes.
+    From `first_residual_layer` on, layers have residual connections (Wu et al. 2016, section 3.1). Any other encoder
+    is called as this one is, with its main input and a mask, and has the same attributes.
 
     Attributes:
         main_input_name: of the argument it reads, `input_ids`, or `input_features` `(batch, frames, features)`.
@@ -55,17 +58,32 @@ class RnnS2SEncoder(RnnS2SPart):
 
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
-        self.memory_size = self.state_size = config.hidden_size
-        cell = CELLS[config.cell_type]
-        size = config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
         self.embedding_dropout = SequenceDropout(config.dropout_of_embeddings)
-        self.forward_layer = cell(config.embedding_size, size // 2)
-        self.backward_layer = cell(config.embedding_size, size // 2)
-        self.upper_layers = nn.ModuleList(cell(size, size) for _ in range(config.encoder_layers - 1))
+        self._add_layers(config)
         self.dropout = SequenceDropout(config.dropout)
+        self.projection: nn.Linear | None = None
+        if config.encoder_projection_size is not None:
+            # Without a bias, so that zeros at padding stay zeros
+            self.projection = nn.Linear(self.state_size, config.encoder_projection_size, bias=False)
+        self.memory_size = config.encoder_projection_size or self.state_size
         self.keeps_ids = HEADS[config.head_type].needs_source_ids
         self.post_init()
+
+    def _add_layers(self, config: RnnS2SConfig) -> None:
+        """Make the layers, and say how wide the top one is."""
+        self.forward_layer = build_layer(config, config.embedding_size, config.direction_size)
+        self.backward_layer = build_layer(config, config.embedding_size, config.direction_size)
+        self._add_upper_layers(config, 2 * config.direction_size)
+
+    def _add_upper_layers(self, config: RnnS2SConfig, bottom_size: int) -> None:
+        size, above = config.hidden_size, range(config.encoder_layers - 1)
+        self.upper_layers = nn.ModuleList(build_layer(config, size if index else bottom_size, size) for index in above)
+        self.state_size = size if above else bottom_size
+
+    def _read_bottom(self, embedded: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+        """The outputs of the first layer, in the order in which further layers read, and its final state."""
+        return _read_both_ways(self, source.forward_order(embedded), source)
 
     @can_return_tuple
     def forward(
@@ -96,27 +114,39 @@ class RnnS2SEncoder(RnnS2SPart):
         if mask is not None and inputs_embeds is not None:
             # The caller's embeddings at padding may be anything, NaN included.
             embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
-        dropped = self.embedding_dropout(embedded)
-        forward, forward_state = self.forward_layer(source.forward_order(dropped), padding=source.padding)
-        backward, backward_state = self.backward_layer(source.backward_order(dropped), padding=source.padding)
-        outputs = torch.cat([forward, source.backward_to_forward(backward)], dim=-1)
-        states = [tuple(torch.cat(parts, dim=-1) for parts in zip(forward_state, backward_state, strict=True))]
-        layer_outputs = [outputs]
-        for layer in self.upper_layers:
-            above, state = layer(self.dropout(outputs), padding=source.padding)
-            outputs = outputs + above
+        outputs, state = self._read_bottom(self.embedding_dropout(embedded), source)
+        states, layer_outputs = [state], [outputs]
+        for index, layer in enumerate(self.upper_layers, start=2):
+            above, state = self._read_upper(layer, self.dropout(outputs), source)
+            outputs = outputs + above if 0 < self.config.first_residual_layer <= index else above
             states.append(state)
             layer_outputs.append(outputs)
+        memory = outputs if self.projection is None else self.projection(outputs)
+        # Only layers as wide as the top one stand in one tensor with it.
+        states = [state for state in states if state[0].shape == states[-1][0].shape]
         hidden, *cell = (torch.stack(parts, dim=1) for parts in zip(*states, strict=True))
-        shown = (embedded, *map(source.original_order, layer_outputs)) if output_hidden_states else None
+        in_order = self._original_order
+        shown = (embedded, *(in_order(one, source) for one in layer_outputs)) if output_hidden_states else None
         return RnnS2SEncoderOutput(
-            last_hidden_state=source.original_order(outputs),
+            last_hidden_state=self._attend(in_order(memory, source), mask),
             final_hidden=hidden,
             final_cell=cell[0] if cell else None,
             attention_mask=mask,
             hidden_states=shown,
             source_ids=input_ids if self.keeps_ids else None,
         )
+
+    def _read_upper(self, layer: nn.Module, inputs: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+        """As `_read_bottom`, for a layer above it."""
+        return layer(inputs, padding=source.padding)
+
+    def _original_order(self, outputs: Tensor, source: UnpaddedSource | PaddedSource) -> Tensor:
+        """Outputs in the order of the input."""
+        return source.original_order(outputs)
+
+    def _attend(self, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """What becomes of the memory `(batch, source, memory)` in the end."""
+        return memory
 
     def _source_mask(self, input_ids: Tensor | None, attention_mask: Tensor | None, embedded: Tensor) -> Tensor | None:
         if attention_mask is None:
@@ -129,8 +159,74 @@ class RnnS2SEncoder(RnnS2SPart):
         return None if unpadded else mask
 
 
+class UnidirectionalEncoder(RnnS2SEncoder):
+    """Layers in one direction: from the last token to the first with `reverse_source` (Sutskever et al. 2014)."""
+
+    def _add_layers(self, config: RnnS2SConfig) -> None:
+        self.forward_layer = build_layer(config, config.embedding_size, config.hidden_size)
+        self._add_upper_layers(config, config.hidden_size)
+
+    def _read_bottom(self, embedded: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+        order = source.backward_order if self.config.reverse_source else source.forward_order
+        return self.forward_layer(order(embedded), padding=source.padding)
+
+    def _original_order(self, outputs: Tensor, source: UnpaddedSource | PaddedSource) -> Tensor:
+        if self.config.reverse_source:
+            outputs = source.backward_to_forward(outputs)
+        return source.original_order(outputs)
+
+
+class BidirectionalStackEncoder(RnnS2SEncoder):
+    """Every layer reads in both directions (Chen et al. 2018, section 3)."""
+
+    def _add_upper_layers(self, config: RnnS2SConfig, bottom_size: int) -> None:
+        above = range(config.encoder_layers - 1)
+        self.upper_layers = nn.ModuleList(_TwoDirections(config, bottom_size) for _ in above)
+        self.state_size = bottom_size
+
+    def _read_upper(self, layer: nn.Module, inputs: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+        return _read_both_ways(layer, inputs, source)
+
+
+class SelfAttentiveEncoder(RnnS2SEncoder):
+    """As `RnnS2SEncoder`, with a self-attention on top: `m_j + sum_k a_jk m_k`, `a_j = softmax_k(m_j · W m_k)`."""
+
+    def __init__(self, config: RnnS2SConfig) -> None:
+        super().__init__(config)
+        score = GeneralScore(self.memory_size, self.memory_size)
+        self.self_attention = ScoredAttention(score, config.attention_dropout)
+        self.post_init()
+
+    def _attend(self, memory: Tensor, mask: Tensor | None) -> Tensor:
+        context, _, _ = self.self_attention(memory, Sources(memory, self.self_attention.prepare(memory), mask))
+        attended = memory + context
+        return attended if mask is None else attended.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+class _TwoDirections(nn.Module):
+    """A bidirectional layer above the first one."""
+
+    def __init__(self, config: RnnS2SConfig, input_size: int) -> None:
+        super().__init__()
+        self.forward_layer = build_layer(config, input_size, config.direction_size)
+        self.backward_layer = build_layer(config, input_size, config.direction_size)
+
+
+def _read_both_ways(layers: Any, inputs: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+    """Read with the `forward_layer` and the `backward_layer` of a module; everything is in the forward order."""
+    forward, forward_state = layers.forward_layer(inputs, padding=source.padding)
+    backward, backward_state = layers.backward_layer(source.backward_to_forward(inputs), padding=source.padding)
+    outputs = torch.cat([forward, source.backward_to_forward(backward)], dim=-1)
+    return outputs, tuple(torch.cat(parts, dim=-1) for parts in zip(forward_state, backward_state, strict=True))
+
+
 # `encoder_type` of the configuration, and the class it names.
-ENCODERS: dict[str, type[RnnS2SPart]] = {"bidirectional": RnnS2SEncoder}
+ENCODERS: dict[str, type[RnnS2SPart]] = {
+    "bidirectional": RnnS2SEncoder,
+    "unidirectional": UnidirectionalEncoder,
+    "bidirectional_stack": BidirectionalStackEncoder,
+    "self_attentive": SelfAttentiveEncoder,
+}
 
 
 def rows_per_source(encoder_outputs: Any) -> int:

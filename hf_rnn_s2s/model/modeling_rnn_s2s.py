@@ -192,7 +192,13 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
         self.model = self.model_class(config)
-        self.lm_head = nn.Linear(config.embedding_size, config.target_vocab_size)
+        size = self.model.decoder.readout.size
+        if config.tie_word_embeddings and size != config.embedding_size:
+            raise ValueError(
+                f"readout={config.readout!r} gives the output layer {size} numbers, and tie_word_embeddings=True its "
+                f"embedding_size={config.embedding_size}. Set tie_word_embeddings=False, or another readout."
+            )
+        self.lm_head = nn.Linear(size, config.target_vocab_size)
         self.output_head = HEADS[config.head_type](config)
         self.main_input_name = self.model.main_input_name
         self._skips_logits = False

@@ -21,7 +21,7 @@ class Sources(NamedTuple):
 
     Attributes:
         memory: `(sources, source, memory)`.
-        keys: what the attention prepared of it, `(sources, source, key)`; None without attention.
+        keys: what the attention prepared of it, `(sources, ..., source, key)`; None without attention.
         mask: `(sources, source)`, True at tokens; None if there is no padding.
         ids: token ids `(sources, source)`, for a head that copies; None for others.
     """
@@ -70,11 +70,15 @@ class DecoderState(NamedTuple):
         attention: what the attention remembers of earlier steps, such as a coverage vector.
         fed_back: what the next step reads of this one beside the token, such as the attentional vector of input
             feeding (Luong et al. 2015, section 3.3).
+        readout: what the readout remembers of earlier tokens.
+        dropout: what is dropped at every step alike, while a target is read step by step in training.
     """
 
     layers: tuple[LayerState, ...]
     attention: Any = None
     fed_back: Any = None
+    readout: Any = None
+    dropout: Any = None
 
     @property
     def rows(self) -> int:
@@ -85,7 +89,7 @@ class DecoderState(NamedTuple):
         """The state with `change` applied to every tensor."""
         # Once for every step of a search, so the part that is always there is not looked into for what it is.
         layers = tuple([tuple([change(part) for part in layer]) for layer in self.layers])
-        return DecoderState(layers, map_tensors(change, self.attention), map_tensors(change, self.fed_back))
+        return DecoderState(layers, *[part if part is None else map_tensors(change, part) for part in self[1:]])
 
     def select(self, rows: Tensor) -> DecoderState:
         """The rows with these indices, in this order."""

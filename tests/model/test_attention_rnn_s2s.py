@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from hf_rnn_s2s.model.attention_rnn_s2s import ATTENTIONS, CONTEXT_FUSIONS, AttentionScore, ScoredAttention
+from hf_rnn_s2s.model.attention_rnn_s2s import ATTENTIONS, ScoredAttention
+from hf_rnn_s2s.model.readout_rnn_s2s import CONTEXT_FUSIONS
+from hf_rnn_s2s.model.scores_rnn_s2s import AttentionScore
 from hf_rnn_s2s.model.state_rnn_s2s import Sources
 
 QUERY_SIZE, MEMORY_SIZE = 6, 6
@@ -29,10 +31,14 @@ def plain_score(score: AttentionScore, name: str, query: torch.Tensor, memory: t
     key = score.key_projection.weight @ memory
     if name == "general":
         return float(query @ key)
-    if name == "cosine":
-        return float(score.scale * (query @ key) / (query.norm() * key.norm()))
+    if name.endswith("cosine"):
+        scale = score.scale if name == "cosine" else 1
+        return float(scale * (query @ key) / (query.norm() * key.norm()))
     met = torch.tanh(score.query_projection.weight @ query + score.query_projection.bias + key)
-    return float(score.score_projection.weight @ met)
+    if name == "additive":
+        return float(score.score_projection.weight @ met)
+    direction, length = score.score_projection.direction[:, 0], score.score_projection.length
+    return float(length * (direction @ met) / direction.square().sum().sqrt())
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -98,7 +104,7 @@ def test_dropout_acts_on_the_context_but_not_on_the_shown_weights() -> None:
 
 def test_fusions() -> None:
     inputs, context = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[10.0, 20.0]]])
-    assert CONTEXT_FUSIONS["concat"].join(inputs, context).tolist() == [[[1.0, 2.0, 10.0, 20.0]]]
+    assert CONTEXT_FUSIONS["concat"](2, 2)(inputs, context).tolist() == [[[1.0, 2.0, 10.0, 20.0]]]
     assert CONTEXT_FUSIONS["concat"].width(2, 2) == 4
-    assert CONTEXT_FUSIONS["add"].join(inputs, context).tolist() == [[[11.0, 22.0]]]
+    assert CONTEXT_FUSIONS["add"](2, 2)(inputs, context).tolist() == [[[11.0, 22.0]]]
     assert CONTEXT_FUSIONS["add"].width(2, 2) == 2

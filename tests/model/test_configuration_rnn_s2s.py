@@ -96,10 +96,10 @@ def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
     ("values", "message"),
     [
         ({"cell_type": "rnn"}, "cell_type='rnn'.*lstm, gru"),
-        ({"attention_type": "dott"}, "attention_type='dott'.*none, dot, scaled_dot, general, additive, cosine"),
+        ({"attention_type": "dott"}, "attention_type='dott'.*none, dot, scaled_dot, general, additive, .*cosine"),
         ({"attention_layer": 1}, "attention_layer=1.*bottom, top"),
         ({"context_fusion": "sum"}, "context_fusion='sum'.*concat, add"),
-        ({"bridge": None}, "bridge=None.*dense, copy, zero"),
+        ({"bridge": None}, "bridge=None.*dense, backward, average, copy, last, zero"),
         ({"vocab_size": 0}, "vocab_size=0 .*at least 1"),
         ({"decoder_vocab_size": -5}, "decoder_vocab_size=-5 .*at least 1"),
         ({"encoder_layers": 1.5}, "encoder_layers=1.5 .*whole number"),
@@ -154,7 +154,7 @@ def test_a_separate_target_vocabulary_has_embeddings_of_its_own() -> None:
         ({"source_lang": " "}, "source_lang=' ' must be None or a language"),
         ({"target_lang": 5}, "target_lang=5 must be None or a language"),
         ({"target_lang": "x" * 101}, "target_lang='x+' must be .* in 1 to 100 characters"),
-        ({"num_attention_heads": 4}, "num_attention_heads=4: .*one head"),
+        ({"attention_type": "coverage", "num_attention_heads": 4}, "num_attention_heads=4: .*one head"),
         ({"is_encoder_decoder": False}, "is_encoder_decoder=False"),
     ],
 )

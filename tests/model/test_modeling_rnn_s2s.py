@@ -18,7 +18,7 @@ from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN
 from .. import random_models
 from ..reference_model import logits_of
 
-CORE = ("cell_type", "attention_type", "context_fusion")
+CORE = ("cell_type", "attention_type")
 
 VOCABULARY = 40
 
@@ -27,18 +27,26 @@ build = partial(random_models.build, vocab_size=VOCABULARY, initializer_range=1.
 
 
 def combinations() -> Iterator[dict[str, Any]]:
-    """Every attention type, cell, fusion, placement and bridge, each with every other once at least."""
-    for index, (cell, attention, fusion) in enumerate(product(*map(BUILT_IN.__getitem__, CORE))):
+    """Every attention type with every cell; every fusion, placement and bridge with each of them in turn."""
+    for index, (cell, attention) in enumerate(product(*map(BUILT_IN.__getitem__, CORE))):
+        fusions = BUILT_IN["context_fusion"]
         for layer in BUILT_IN["attention_layer"]:
-            bridges = [bridge for bridge in BUILT_IN["bridge"] if not (attention == "none" and bridge == "zero")]
+            unseen = ("zero", "backward") if attention == "none" else ()
+            bridges = [bridge for bridge in BUILT_IN["bridge"] if bridge not in unseen]
+            bridge = bridges[index % len(bridges)]
+            encoder_layers, decoder_layers = 1 + index % 3, 1 + index % 2 + (layer == "top")
+            if bridge == "backward":
+                encoder_layers = 1
+            elif attention == "none":
+                encoder_layers = min(encoder_layers, decoder_layers)
             yield {
                 "cell_type": cell,
                 "attention_type": attention,
-                "context_fusion": fusion,
+                "context_fusion": fusions[(index + index // len(fusions)) % len(fusions)],
                 "attention_layer": layer,
-                "bridge": bridges[index % len(bridges)],
-                "encoder_layers": 1 + index % 3,
-                "decoder_layers": 1 + index % 2 + (layer == "top"),
+                "bridge": bridge,
+                "encoder_layers": encoder_layers,
+                "decoder_layers": decoder_layers,
             }
 
 

@@ -55,8 +55,8 @@ def test_carried_code_is_complete_and_exact(tiny_model: RnnS2SForConditionalGene
 def test_carried_code_is_little() -> None:
     """People are asked to read it before they trust it."""
     lines = [len((MODEL / name).read_text(encoding="utf-8").splitlines()) for name in expected_code()]
-    assert len(lines) <= 16
-    assert sum(lines) <= 2_900
+    assert len(lines) <= 24
+    assert sum(lines) <= 3_900
 
 
 def test_carried_code_looks_into_nothing_private() -> None:

@@ -32,4 +32,4 @@ class CopyingHead(VocabularyHead):
         return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
-register("head_type", "copying", CopyingHead)
+register("head_type", "own_copying", CopyingHead)

@@ -42,4 +42,4 @@ class CoverageAttention(Attention):
         return weights @ sources.memory, weights, (coverage + weights).view_as(state)
 
 
-register("attention_type", "coverage", CoverageAttention)
+register("attention_type", "own_coverage", CoverageAttention)

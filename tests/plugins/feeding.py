@@ -35,7 +35,7 @@ class FeedingDecoder(RnnS2SDecoder):
         for layer, layer_state in zip(self.layers, state.layers, strict=True):
             outputs, layer_state = layer(outputs, layer_state)
             states.append(layer_state)
-        attentional = torch.tanh(self.output_projection(self.fusion.join(outputs, context)))
+        attentional = torch.tanh(self.output_projection(self.fusions["readout"](outputs, context)))
         return DecoderOutput(attentional, weights), DecoderState(tuple(states), remembered, attentional.squeeze(1))
 
 

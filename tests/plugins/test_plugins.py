@@ -41,11 +41,11 @@ class Plugin(NamedTuple):
 
 
 PLUGINS = {
-    "coverage": Plugin({"attention_type": "coverage", "decoder_layers": 1}, references.coverage),
+    "coverage": Plugin({"attention_type": "own_coverage", "decoder_layers": 1}, references.coverage),
     "past": Plugin({"attention_type": "past", "decoder_layers": 1}, references.past),
     "feeding": Plugin({"decoder_type": "feeding", "decoder_layers": 2}, references.feeding),
     "halving": Plugin({"encoder_type": "halving", "bridge": "zero", "decoder_layers": 2}, references.halving),
-    "copying": Plugin({"head_type": "copying", "decoder_layers": 1}, references.copying),
+    "copying": Plugin({"head_type": "own_copying", "decoder_layers": 1}, references.copying),
 }
 every_plugin = pytest.mark.parametrize("name", PLUGINS)
 
@@ -259,7 +259,9 @@ def test_contradictions_are_refused_when_the_model_is_built() -> None:
         RnnS2SForConditionalGeneration(RnnS2SConfig(**values))
     with pytest.raises(ValueError, match="context_fusion='add' adds contexts of 24 numbers.* to states of 12"):
         RnnS2SForConditionalGeneration(RnnS2SConfig(**values, bridge="zero", context_fusion="add"))
-    with pytest.raises(ValueError, match="attention_type='coverage_of_others' is not known; allowed are .* coverage"):
+    with pytest.raises(
+        ValueError, match="attention_type='coverage_of_others' is not known; allowed are .* own_coverage"
+    ):
         RnnS2SConfig(attention_type="coverage_of_others")
 
 
@@ -267,7 +269,7 @@ def test_a_class_of_ones_own_does_not_travel(tmp_path: Path) -> None:
     """The code that goes with a checkpoint is that of the package."""
     model = build("coverage")
     model.config.carry_code()
-    with pytest.raises(ValueError, match="attention_type='coverage' means a class of your own"):
+    with pytest.raises(ValueError, match="attention_type='own_coverage' means a class of your own"):
         model.save_pretrained(tmp_path)
     assert not (tmp_path / "config.json").exists()
     model.config.drop_code()
@@ -276,8 +278,8 @@ def test_a_class_of_ones_own_does_not_travel(tmp_path: Path) -> None:
 
 
 def test_registering() -> None:
-    register("attention_type", "coverage", coverage.CoverageAttention)  # once more
-    for name in ("coverage", "dot", "none"):
+    register("attention_type", "own_coverage", coverage.CoverageAttention)  # once more
+    for name in ("own_coverage", "dot", "none"):
         with pytest.raises(ValueError, match=f"attention_type='{name}' means another class already"):
             register("attention_type", name, RnnS2SDecoder)
     with pytest.raises(ValueError, match="kind='attention' is not known; allowed are encoder_type, decoder_type"):

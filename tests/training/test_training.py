@@ -13,7 +13,7 @@ import torch
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN
 
-CORE = ("cell_type", "attention_type", "context_fusion")
+CORE = ("cell_type", "attention_type")
 END, FIRST_WORD, VOCABULARY = 2, 4, 12
 STEPS = 60
 ASKED = torch.tensor([[5, 7, 9, END, 0], [11, 4, 6, 8, END]])
@@ -41,15 +41,17 @@ print(json.dumps(answers))
 
 
 def options() -> list[dict[str, str]]:
-    """Every attention type with every cell and fusion; every bridge and placement with each of them once at least."""
+    """Every attention type with every cell; every fusion, bridge and placement with each of them in turn."""
     chosen = []
-    for index, (cell, attention, fusion) in enumerate(product(*map(BUILT_IN.__getitem__, CORE))):
-        bridges = [bridge for bridge in BUILT_IN["bridge"] if (attention, bridge) != ("none", "zero")]
+    for index, (cell, attention) in enumerate(product(*map(BUILT_IN.__getitem__, CORE))):
+        unseen = ("zero", "backward") if attention == "none" else ()
+        bridges = [bridge for bridge in BUILT_IN["bridge"] if bridge not in unseen]
+        fusions = BUILT_IN["context_fusion"]
         chosen.append(
             {
                 "cell_type": cell,
                 "attention_type": attention,
-                "context_fusion": fusion,
+                "context_fusion": fusions[index % len(fusions)],
                 "bridge": bridges[index % len(bridges)],
                 "attention_layer": BUILT_IN["attention_layer"][index // 2 % 2],
             }

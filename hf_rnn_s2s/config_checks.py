@@ -1,0 +1,250 @@
+"""What a configuration is checked for: values that are not allowed, and combinations that make no sense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from .model.configuration_rnn_s2s import CHECKS, MOST_LAYERS, RnnS2SConfig
+
+MOST_PARAMETERS = 10**11  # of a model as a whole, whose sizes may each be allowed; in float32, 400 GB
+# What a model computes in; quantised weights are described by quantization_config.
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+LANGUAGES = ("source_lang", "target_lang")  # fields that name a language
+LONGEST_LANGUAGE = 100  # characters, more than any code or name of a column has
+# Fields that are True or False
+SWITCHES = (
+    "tie_word_embeddings",
+    "share_encoder_decoder_embeddings",
+    "input_feeding",
+    "reverse_source",
+    "use_cache",
+)
+# Fields that are a token id, and the vocabularies that must contain it.
+TOKEN_IDS = {
+    "pad_token_id": "both",
+    "unk_token_id": "both",
+    "bos_token_id": "target",
+    "eos_token_id": "both",
+    "decoder_start_token_id": "target",
+}
+BOTTOM_IN_BOTH = ("bidirectional", "self_attentive")  # encoders of which only the first layer reads in both directions
+REMEMBERING = ("coverage", "location")  # attentions that look at earlier weights
+
+
+def register_checks() -> None:
+    """Let every configuration be checked when it is built, and before a model is; to do so again changes nothing."""
+    if check_configuration not in CHECKS:
+        CHECKS.append(check_configuration)
+
+
+def check_configuration(config: RnnS2SConfig, given: dict[str, Any]) -> None:
+    """Raise a ValueError that names a field and what is allowed, unless all values are, and fit each other.
+
+    `given` are arguments beside the fields.
+    """
+    _require_dtype(config.dtype)
+    _require_dtype(given.get("torch_dtype"))  # its name in older files
+    _require_quantization(given.get("quantization_config"))
+    _check_values(config)
+    _check_number_of_parameters(config)
+    _check_token_ids(config)
+    for contradiction in contradictions(config):
+        raise ValueError(contradiction)
+
+
+def _check_values(config: RnnS2SConfig) -> None:
+    for option in fields(config):
+        name, rule, value = option.name, option.metadata, getattr(config, option.name)
+        if value is not None or option.default is not None:
+            if "largest" in rule or "least" in rule:
+                _require_size(name, value, rule.get("largest", MOST_LAYERS), rule.get("least", 1))
+            if "share" in rule:
+                _require_share(name, value)
+    for name in SWITCHES:
+        if not isinstance(getattr(config, name), bool):
+            raise ValueError(f"{name}={getattr(config, name)!r} must be True or False.")
+    for name in LANGUAGES:
+        language = getattr(config, name)
+        is_text = isinstance(language, str) and language.strip() and len(language) <= LONGEST_LANGUAGE
+        if language is not None and not is_text:
+            allowed = f"None or a language, such as 'en', in 1 to {LONGEST_LANGUAGE} characters"
+            raise ValueError(f"{name}={language!r:.200} must be {allowed}.")
+    spread = config.initializer_range
+    if isinstance(spread, bool) or not isinstance(spread, (int, float)) or not 0 < spread < math.inf:
+        raise ValueError(f"initializer_range={spread!r} must be a finite number above 0.")
+
+
+def _check_number_of_parameters(config: RnnS2SConfig) -> None:
+    """Count the embeddings, and recurrent layers of four gates with inputs as wide as their states."""
+    embeddings = (config.vocab_size + (config.decoder_vocab_size or 0)) * config.embedding_size
+    widest = max(config.hidden_size, 2 * config.direction_size, config.decoder_size)
+    layers = 8 * widest**2 * (config.encoder_layers + config.decoder_layers)
+    if embeddings + layers > MOST_PARAMETERS:
+        raise ValueError(
+            f"vocab_size, decoder_vocab_size and embedding_size make about {embeddings:,} parameters, "
+            f"hidden_size, encoder_layers and decoder_layers about {layers:,}; together they must be at most "
+            f"{MOST_PARAMETERS:,}: there is no such recurrent model."
+        )
+
+
+def _check_token_ids(config: RnnS2SConfig) -> None:
+    for name, side in TOKEN_IDS.items():
+        value = getattr(config, name)
+        limit = config.target_vocab_size if side == "target" else min(config.vocab_size, config.target_vocab_size)
+        several = name == "eos_token_id" and isinstance(value, (list, tuple)) and len(value) > 0
+        for token_id in value if several else [value]:
+            if token_id is None and not several:
+                continue
+            if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < limit:
+                kind = "ids" if several else "None or one id"
+                raise ValueError(f"{name}={value!r} must be {kind} from 0 to {limit - 1}, inside the vocabulary.")
+    for name in ("pad_token_id", "decoder_start_token_id"):
+        if getattr(config, name) is None:
+            raise ValueError(f"{name}=None: the model needs it to shift labels and to begin decoding; set an id.")
+
+
+def _require_size(name: str, value: object, largest: int, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+    if value > largest:
+        raise ValueError(f"{name}={value!r} must be at most {largest:,}: there is no such recurrent model.")
+
+
+def _require_share(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"{name}={value!r} must be a number from 0 up to, but not including, 1.")
+
+
+def _require_dtype(dtype: Any) -> None:
+    """Raise unless it is None, or a type that the model computes in, as `config.json` or torch writes it."""
+    name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
+    if dtype is not None and name not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not known; allowed are {', '.join(DTYPES)}, or leave it out.")
+
+
+def _require_quantization(quantization: Any) -> None:
+    """Raise unless it is None, or names a method of quantization in a form that transformers reads."""
+    if isinstance(quantization, dict):
+        names_method = "quant_method" in quantization or any(map(quantization.get, ("load_in_8bit", "load_in_4bit")))
+    else:
+        names_method = hasattr(quantization, "quant_method")
+    if quantization is not None and not names_method:
+        raise ValueError(
+            f"quantization_config={quantization!r} does not say how the weights are quantised: it must be what a "
+            "quantizer of transformers wrote, with its quant_method. Leave it out if they are not."
+        )
+
+
+def contradictions(config: Any) -> Iterator[str]:
+    """What is wrong with a configuration whose values are each allowed."""
+    yield from _of_vocabularies(config)
+    yield from _of_encoders(config)
+    yield from _of_attentions(config)
+    yield from _of_decoders(config)
+
+
+def _of_vocabularies(config: Any) -> Iterator[str]:
+    if config.share_encoder_decoder_embeddings and config.decoder_vocab_size not in (None, config.vocab_size):
+        yield (
+            f"share_encoder_decoder_embeddings=True contradicts decoder_vocab_size={config.decoder_vocab_size} "
+            f"beside vocab_size={config.vocab_size}; for separate vocabularies set "
+            "share_encoder_decoder_embeddings=False."
+        )
+    if not config.is_encoder_decoder:
+        yield "is_encoder_decoder=False: an RNN sequence-to-sequence model is an encoder-decoder; leave it True."
+
+
+def _of_encoders(config: Any) -> Iterator[str]:
+    kind, layers, two = config.encoder_type, config.encoder_layers, 2 * config.direction_size
+    if kind not in type(config).__dataclass_fields__["encoder_type"].metadata["choices"]:
+        return  # a class of the user's own
+    is_stack, is_bottom = kind == "bidirectional_stack", kind in BOTTOM_IN_BOTH
+    if (is_stack or is_bottom) and config.encoder_direction_size is None and config.hidden_size % 2:
+        yield (
+            f"hidden_size={config.hidden_size} must be even: each direction of a bidirectional layer has half. Or set "
+            "encoder_direction_size."
+        )
+    if is_bottom and layers > 1 and two != config.hidden_size:
+        widths = f"{two}, that of two directions, and {config.hidden_size}, the hidden_size"
+        if config.first_residual_layer in (1, 2):
+            yield (
+                f"first_residual_layer={config.first_residual_layer}: the second encoder layer cannot add to the "
+                f"first, since their widths are {widths}. Set first_residual_layer=3, or 0 for none."
+            )
+        if config.bridge == "copy":
+            yield f"bridge='copy' hands on the states of all encoder layers, but their widths are {widths}."
+    if config.reverse_source and (is_stack or is_bottom):
+        yield (
+            f"reverse_source=True: encoder_type={kind!r} reads in both directions anyway. Choose "
+            "encoder_type='unidirectional'."
+        )
+    if config.bridge == "backward" and not (is_stack or (is_bottom and layers == 1)):
+        yield (
+            f"bridge='backward' needs a top encoder layer in both directions, and encoder_type={kind!r} with "
+            f"encoder_layers={layers} has none. Choose bridge='dense'."
+        )
+
+
+def _of_attentions(config: Any) -> Iterator[str]:
+    kind, heads, size = config.attention_type, config.num_attention_heads, config.decoder_size
+    if kind == "none":
+        if config.bridge == "zero":
+            yield (
+                "attention_type='none' contradicts bridge='zero': the decoder would never see the source. Choose "
+                "another bridge (dense, copy) or an attention."
+            )
+        if config.bridge == "copy" and config.encoder_layers > config.decoder_layers:
+            yield (
+                f"encoder_layers={config.encoder_layers} is more than decoder_layers={config.decoder_layers}: with "
+                "attention_type='none' and bridge='copy' nothing would read the upper encoder layers. Choose "
+                "bridge='last'."
+            )
+        if config.bridge == "backward":
+            yield (
+                "attention_type='none' contradicts bridge='backward': nothing would read the encoder's forward "
+                "direction. Choose another bridge (dense, copy)."
+            )
+        for name in ("attention_query", "context_layers", "attention_span", "attention_normalizer", "decoder_type"):
+            value = getattr(config, name)
+            if value != type(config).__dataclass_fields__[name].default:
+                yield f"{name}={value!r} says how an attention works, but attention_type='none'; leave it out."
+    if kind in ("none", *REMEMBERING) and heads != 1:
+        yield f"num_attention_heads={heads}: attention_type={kind!r} has one head; leave it out."
+    if size % heads:
+        yield f"num_attention_heads={heads} does not divide {size}, the width of the queries."
+    if kind in REMEMBERING and config.attention_span != "global":
+        yield f"attention_span={config.attention_span!r}: attention_type={kind!r} looks everywhere; leave it out."
+
+
+def _of_decoders(config: Any) -> Iterator[str]:
+    asks_before, reads_all = config.attention_query == "previous", config.context_layers == "all"
+    if reads_all and not asks_before:
+        yield (
+            "context_layers='all': the layer that asks reads the context itself, so it can ask only with its previous "
+            "state. Set attention_query='previous', or context_layers='above'."
+        )
+    if config.decoder_type == "conditional" and asks_before:
+        yield (
+            "decoder_type='conditional' asks between its two transitions, which contradicts "
+            "attention_query='previous'; leave that out."
+        )
+    is_top = config.attention_layer == "top" or config.decoder_layers == 1
+    reads_nothing = config.readout == "state" and config.attention_type != "none"
+    if reads_nothing and is_top and not reads_all and config.decoder_type == "stack":
+        yield (
+            "readout='state' reads no context, and as no layer is above the one that asks, the attention would change "
+            "nothing. Choose another readout, or attention_layer='bottom' with two layers or more."
+        )
+    size = config.readout_size
+    if config.readout in ("state", "joined"):
+        if size is not None:
+            yield f"readout_size={size}: readout={config.readout!r} is as wide as what it reads; leave it out."
+        size = config.decoder_size if config.readout == "state" else None
+    if config.tie_word_embeddings and size not in (None, config.embedding_size):
+        yield (
+            f"The output layer reads {size} numbers (readout={config.readout!r}), and tie_word_embeddings=True gives "
+            f"it embeddings of {config.embedding_size}. Set tie_word_embeddings=False, or make the two equal."
+        )
