@@ -284,10 +284,7 @@ class RnnS2SConfig(CodeCarryingConfig):
         Raises:
             ValueError: for an unknown name, or values that are not allowed or contradict each other.
         """
-        if name not in PRESETS:
-            known = ", ".join(PRESETS) or "none, as they are in the package hf_rnn_s2s, which is not imported"
-            raise ValueError(f"There is no preset {name!r}; known are {known}.")
-        return cls(**{**PRESETS[name](), **overrides})
+        return cls(**{**preset_values(name), **overrides})
 
     def check(self, given: dict[str, Any] | None = None) -> None:
         """Raise a ValueError that names the field and what is allowed, unless all values are, and fit each other.
@@ -335,6 +332,14 @@ class RnnS2SConfig(CodeCarryingConfig):
     def dropout_of_embeddings(self) -> float:
         """`embedding_dropout`, or `dropout` where that is None."""
         return self.dropout if self.embedding_dropout is None else self.embedding_dropout
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """The fields that a preset sets; a ValueError names all presets if there is none of that name."""
+    if name not in PRESETS:
+        known = ", ".join(PRESETS) or "none, as they are in the package hf_rnn_s2s, which is not imported"
+        raise ValueError(f"There is no preset {name!r}; known are {known}.")
+    return PRESETS[name]()
 
 
 def _require_one_number_of_layers(values: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ..errors import UsageError
 from ..machine import has_fast_bfloat16
-from ..model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig
+from ..model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig, preset_values
 from .tokenizer_training import SMALLEST_VOCABULARY
 
 logger = logging.get_logger(__name__)
@@ -72,6 +72,13 @@ class ModelArguments(_Options):
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Checkpoint to go on from: a folder or a name on the Hub. None: a new model."}
     )
+    preset: str | None = field(
+        default=None,
+        metadata={
+            "help": "Architecture of a paper for a new model, such as luong2015; other options change parts of it. "
+            "The names are those of RnnS2SConfig.from_preset. None: the default architecture."
+        },
+    )
     tokenizer_name: str | None = field(
         default=None,
         metadata={"help": "Tokenizer to use: a folder or a name on the Hub. None: the checkpoint's, or a new one."},
@@ -122,9 +129,14 @@ class ModelArguments(_Options):
                 yield str(error)
 
     def architecture(self) -> dict[str, Any]:
-        """The arguments of `RnnS2SConfig` that somebody asked for."""
-        given = {name: getattr(self, name) for name in OPTIONS if name not in OF_THE_RUN}
-        return {name: value for name, value in given.items() if value is not None}
+        """The arguments of `RnnS2SConfig` that somebody asked for, by themselves or by a preset.
+
+        Raises:
+            ValueError: if there is no such preset.
+        """
+        asked = {} if self.preset is None else preset_values(self.preset)
+        given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name, None) is not None}
+        return {name: value for name, value in {**asked, **given}.items() if name not in OF_THE_RUN}
 
 
 @dataclass

@@ -7,6 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, train_tokenizer
+from hf_rnn_s2s.errors import UsageError
 from hf_rnn_s2s.training.arguments import ModelArguments
 from hf_rnn_s2s.training.building import check_vocabularies, get_model
 
@@ -66,3 +67,18 @@ def test_the_languages_of_the_run_go_into_the_configuration(
     swapped = get_model(ModelArguments(model_name_or_path=str(second)), None, tiny_tokenizer, ("de", "en")).config
     assert (swapped.source_lang, swapped.target_lang) == ("de", "en")
     assert [message.count(str(second)) for message in caplog.messages] == [1]
+
+
+def test_a_preset_can_be_changed_in_part(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Its vocabulary is the tokenizer's, and its sizes are the paper's where nobody says otherwise."""
+    arguments = ModelArguments(preset="luong2015", hidden_size=16, embedding_size=8, decoder_layers=2)
+    config = get_model(arguments, None, tiny_tokenizer).config
+    assert (config.encoder_layers, config.decoder_layers, config.hidden_size) == (4, 2, 16)
+    assert config.input_feeding
+    assert config.reverse_source
+    assert (config.vocab_size, config.decoder_vocab_size) == (len(tiny_tokenizer), None)
+    assert not config.share_encoder_decoder_embeddings
+    with pytest.raises(UsageError, match="There is no preset 'luong'; known are sutskever2014, bahdanau2015, luong"):
+        ModelArguments(preset="luong")
+    with pytest.raises(UsageError, match="num_attention_heads=3 does not divide 16, the width of the queries"):
+        ModelArguments(preset="luong2015", hidden_size=16, num_attention_heads=3)

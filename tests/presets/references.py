@@ -1,0 +1,224 @@
+"""Every preset once more, as a plain loop over its paper's equations: one sentence, one time step, one unit of work.
+
+Each function takes the weights by their names, the ids of one source without padding and the ids that the decoder
+reads, and returns the logits `(target, vocabulary)`. Nothing here comes from the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .equations import (
+    State,
+    Weights,
+    additive,
+    affine,
+    attend,
+    bahdanau_gru,
+    both_ways,
+    gru,
+    layer_norm_lstm,
+    lstm,
+    run,
+    zeros,
+)
+
+ENCODER, DECODER = "model.encoder", "model.decoder"
+Reference = Callable[[Weights, list[int], list[int]], Tensor]
+
+
+def embedded(weights: Weights, side: str, ids: list[int]) -> list[Tensor]:
+    return [weights[f"{side}.embed_tokens.weight"][one] for one in ids]
+
+
+def number_of_layers(weights: Weights, name: str) -> int:
+    return len({key.removeprefix(f"{name}.").split(".")[0] for key in weights if key.startswith(f"{name}.")})
+
+
+def reversed_stack(weights: Weights, source: list[int]) -> tuple[list[Tensor], list[State]]:
+    """LSTM layers over the reversed source: the top one's outputs, as they are read, and the final state of each."""
+    outputs, states = embedded(weights, ENCODER, source[::-1]), []
+    above = number_of_layers(weights, f"{ENCODER}.upper_layers")
+    for name in [f"{ENCODER}.forward_layer", *(f"{ENCODER}.upper_layers.{layer}" for layer in range(above))]:
+        outputs, state = run(lstm, weights, name, outputs)
+        states.append(state)
+    return outputs, states
+
+
+def sutskever2014(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    _, states = reversed_stack(weights, source)
+    rows = []
+    for below in embedded(weights, DECODER, target):
+        for layer, state in enumerate(states):
+            states[layer] = lstm(weights, f"{DECODER}.layers.{layer}", below, state)
+            below = states[layer][0]
+        rows.append(affine(weights, "lm_head", below))
+    return torch.stack(rows)
+
+
+def bahdanau2015(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    """Appendix A.2."""
+    annotations, _, (backward_first,) = both_ways(bahdanau_gru, weights, ENCODER, embedded(weights, ENCODER, source))
+    s = torch.tanh(affine(weights, f"{DECODER}.bridge.projections.hidden", backward_first))
+    rows = []
+    for y in embedded(weights, DECODER, target):
+        c, _ = attend(additive(weights, f"{DECODER}.attention.score", s, annotations), annotations)
+        t = affine(weights, f"{DECODER}.output_projection", torch.cat([s, c, y]))
+        maxout = torch.stack([torch.maximum(t[2 * j], t[2 * j + 1]) for j in range(len(t) // 2)])
+        rows.append(affine(weights, "lm_head", maxout))
+        (s,) = bahdanau_gru(weights, f"{DECODER}.layers.0", torch.cat([y, c]), (s,))
+    return torch.stack(rows)
+
+
+def luong2015(
+    weights: Weights, source: list[int], target: list[int], window: int | None = None, prefix: str = ""
+) -> Tensor:
+    """Section 3.1 and 3.3; with a window, section 3.2."""
+    outputs, states = reversed_stack(weights, source)
+    memory, attention = outputs[::-1], f"{DECODER}.attention"
+    fed_back = torch.zeros_like(weights[f"{DECODER}.output_projection.bias"])
+    rows = []
+    for y in embedded(weights, DECODER, target):
+        below = torch.cat([y, fed_back])
+        for layer, state in enumerate(states):
+            states[layer] = lstm(weights, f"{DECODER}.layers.{layer}", below, state)
+            below = states[layer][0]
+        scores = [below @ affine(weights, f"{attention}.score.key_projection", one) for one in memory]
+        if window is None:
+            context, _ = attend(scores, memory)
+        else:
+            context = local_context(weights, below, scores, memory, window)
+        fed_back = torch.tanh(affine(weights, f"{DECODER}.output_projection", torch.cat([below, context])))
+        rows.append(affine(weights, "lm_head", fed_back))
+    return torch.stack(rows)
+
+
+def local_context(weights: Weights, h: Tensor, scores: list[Tensor], memory: list[Tensor], window: int) -> Tensor:
+    """Equations 9 and 10, with positions counted from 0."""
+    span = f"{DECODER}.attention.span"
+    moved = torch.tanh(affine(weights, f"{span}.query_projection", h))
+    p = len(memory) * torch.sigmoid(affine(weights, f"{span}.position_projection", moved))[0]
+    inside = [s for s in range(len(memory)) if abs(s - float(p)) <= window]
+    _, aligned = attend([scores[s] for s in inside], [memory[s] for s in inside])
+    sigma = window / 2
+    context = torch.zeros_like(memory[0])
+    for weight, s in zip(aligned, inside, strict=True):
+        context = context + weight * torch.exp(-((s - p) ** 2) / (2 * sigma**2)) * memory[s]
+    return context
+
+
+def luong2015_local(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    return luong2015(weights, source, target, window=LOCAL_WINDOW)
+
+
+LOCAL_WINDOW = 2  # positions to either side, in the small models of the tests
+
+
+def gnmt2016(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    """Section 3: residual connections from the third layer on, and attention asked with the bottom of the past step."""
+    memory, _, _ = both_ways(lstm, weights, ENCODER, embedded(weights, ENCODER, source))
+    for layer in range(number_of_layers(weights, f"{ENCODER}.upper_layers")):
+        above, _ = run(lstm, weights, f"{ENCODER}.upper_layers.{layer}", memory)
+        number = layer + 2
+        memory = [x + h for x, h in zip(memory, above, strict=True)] if number >= 3 else above
+    layers = range(number_of_layers(weights, f"{DECODER}.layers"))
+    states = [zeros(weights, f"{DECODER}.layers.{layer}", 2) for layer in layers]
+    rows = []
+    for y in embedded(weights, DECODER, target):
+        context, _ = attend(additive(weights, f"{DECODER}.attention.score", states[0][0], memory), memory)
+        below = y
+        for layer in layers:
+            read = below if layer == 0 else torch.cat([below, context])
+            states[layer] = lstm(weights, f"{DECODER}.layers.{layer}", read, states[layer])
+            below = below + states[layer][0] if layer + 1 >= 3 else states[layer][0]
+        rows.append(affine(weights, "lm_head", below))
+    return torch.stack(rows)
+
+
+def rnmt_plus2018(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    outputs, _, _ = both_ways(layer_norm_lstm, weights, ENCODER, embedded(weights, ENCODER, source))
+    for layer in range(number_of_layers(weights, f"{ENCODER}.upper_layers")):
+        above, _, _ = both_ways(layer_norm_lstm, weights, f"{ENCODER}.upper_layers.{layer}", outputs)
+        outputs = [x + h for x, h in zip(outputs, above, strict=True)] if layer + 2 >= 3 else above
+    memory = [affine(weights, f"{ENCODER}.projection", one) for one in outputs]
+    layers = range(number_of_layers(weights, f"{DECODER}.layers"))
+    states = [zeros(weights, f"{DECODER}.layers.{layer}", 2) for layer in layers]
+    rows = []
+    for y in embedded(weights, DECODER, target):
+        context = four_heads(weights, f"{DECODER}.attention", states[0][0], memory)
+        below = y
+        for layer in layers:
+            read = torch.cat([below, context])
+            states[layer] = layer_norm_lstm(weights, f"{DECODER}.layers.{layer}", read, states[layer])
+            below = below + states[layer][0] if layer + 1 >= 3 else states[layer][0]
+        rows.append(affine(weights, "lm_head", torch.cat([below, context])))
+    return torch.stack(rows)
+
+
+def four_heads(weights: Weights, name: str, query: Tensor, memory: list[Tensor]) -> Tensor:
+    """Additive attention, once for each of four equal parts of mapped query, keys and values."""
+    queries = affine(weights, f"{name}.query_projection", query).chunk(4)
+    keys = [affine(weights, f"{name}.key_projection", one).chunk(4) for one in memory]
+    values = [affine(weights, f"{name}.value_projection", one).chunk(4) for one in memory]
+    contexts = []
+    for head in range(4):
+        scores = additive(weights, f"{name}.attention.score", queries[head], [key[head] for key in keys])
+        contexts.append(attend(scores, [value[head] for value in values])[0])
+    return torch.cat(contexts)
+
+
+def nematus_conditional_gru(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    memory, _, _ = both_ways(gru, weights, ENCODER, embedded(weights, ENCODER, source))
+    return conditional_gru(weights, memory, target, lambda ys: ys[-1])
+
+
+def conditional_gru(
+    weights: Weights, memory: list[Tensor], target: list[int], summary: Callable[[list[Tensor]], Tensor]
+) -> Tensor:
+    """Sennrich et al. 2017: two transitions a step; `summary` says what the deep output reads of the tokens so far."""
+    state = (torch.tanh(affine(weights, f"{DECODER}.bridge.projections.hidden", sum(memory) / len(memory))),)  # type: ignore[arg-type]
+    rows, ys = [], []
+    for y in embedded(weights, DECODER, target):
+        ys.append(y)
+        between = gru(weights, f"{DECODER}.layers.0", y, state)
+        context, _ = attend(additive(weights, f"{DECODER}.attention.score", between[0], memory), memory)
+        state = gru(weights, f"{DECODER}.context_layer", context, between)
+        deep = affine(weights, f"{DECODER}.output_projection", torch.cat([state[0], context, summary(ys)]))
+        rows.append(affine(weights, "lm_head", torch.tanh(deep)))
+    return torch.stack(rows)
+
+
+def cosine_add(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    memory, forward, backward = both_ways(lstm, weights, ENCODER, embedded(weights, ENCODER, source))
+    final = [torch.cat(pair) for pair in zip(forward, backward, strict=True)]
+    bridge = f"{DECODER}.bridge.projections"
+    parts = zip(("hidden", "cell"), final, strict=True)
+    state: State = tuple(torch.tanh(affine(weights, f"{bridge}.{name}", part)) for name, part in parts)
+    keys = [affine(weights, f"{DECODER}.attention.score.key_projection", one) for one in memory]
+    rows = []
+    for y in embedded(weights, DECODER, target):
+        state = lstm(weights, f"{DECODER}.layers.0", y, state)
+        s = state[0]
+        cosines = [(s @ key) / (torch.sqrt(s @ s) * torch.sqrt(key @ key)) for key in keys]
+        context, _ = attend(cosines, memory)
+        rows.append(affine(weights, "lm_head", s + context))
+    return torch.stack(rows)
+
+
+def self_attentive(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    outputs, _, _ = both_ways(gru, weights, ENCODER, embedded(weights, ENCODER, source))
+    keys = [affine(weights, f"{ENCODER}.self_attention.score.key_projection", one) for one in outputs]
+    memory = [one + attend([one @ key for key in keys], outputs)[0] for one in outputs]
+
+    def mean_of_tokens(ys: list[Tensor]) -> Tensor:
+        name = f"{DECODER}.readout"
+        scores = [
+            affine(weights, f"{name}.score_projection", torch.tanh(affine(weights, f"{name}.token_projection", y)))[0]
+            for y in ys
+        ]
+        return attend(scores, ys)[0]
+
+    return conditional_gru(weights, memory, target, mean_of_tokens)

@@ -1,0 +1,59 @@
+"""Every preset in a size that plain loops get through, with random weights."""
+
+from typing import Any
+
+import torch
+
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+
+START, END, VOCABULARY, LENGTH = 1, 2, 7, 3
+TOKENS = torch.tensor([[4, 5, 6, 3, 2], [6, 4, 2, 0, 0], [3, 3, 5, 2, 0]])
+TARGETS = torch.tensor([[START, 4, 6, 3], [START, 5, 5, 2], [START, 3, 4, 5]])
+
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "decoder_vocab_size": None,
+    "embedding_size": 6,
+    "hidden_size": 8,
+    "dropout": 0.0,
+    "label_smoothing": 0.0,
+    "unk_token_id": None,
+    "initializer_range": 1.0,
+}
+# What is as wide as it is by the preset, or as deep, and would be slow
+OF_PRESETS: dict[str, dict[str, Any]] = {
+    "sutskever2014": {"encoder_layers": 3, "decoder_layers": 3},
+    "bahdanau2015": {"encoder_direction_size": 5, "readout_size": 4},
+    "luong2015": {"encoder_layers": 2, "decoder_layers": 2},
+    "luong2015-local": {"encoder_layers": 2, "decoder_layers": 2, "attention_window": 2},
+    "gnmt2016": {"encoder_direction_size": 5, "encoder_layers": 4, "decoder_layers": 4},
+    "rnmt-plus2018": {
+        "encoder_direction_size": 5,
+        "encoder_projection_size": 12,
+        "encoder_layers": 3,
+        "decoder_layers": 4,
+    },
+    "nematus-conditional-gru": {"encoder_direction_size": 5, "attention_hidden_size": 9},
+    "cosine-add": {},
+    "self-attentive": {"encoder_direction_size": 5, "attention_hidden_size": 9},
+}
+
+
+def build(name: str, **values: Any) -> RnnS2SForConditionalGeneration:
+    """The same model for the same name, in evaluation mode."""
+    torch.manual_seed(4)
+    config = RnnS2SConfig.from_preset(name, **{**SIZES, **OF_PRESETS[name], **values})
+    model = RnnS2SForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # those that begin at zero, too
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return model
+
+
+def inputs() -> dict[str, torch.Tensor]:
+    return {"input_ids": TOKENS, "attention_mask": TOKENS.ne(0).long()}
+
+
+def source_of(row: int) -> list[int]:
+    """One source without padding."""
+    return TOKENS[row][TOKENS[row].ne(0)].tolist()
