@@ -118,7 +118,7 @@ LOCAL_WINDOW = 2  # positions to either side, in the small models of the tests
 
 
 def gnmt2016(weights: Weights, source: list[int], target: list[int]) -> Tensor:
-    """Section 3: residual connections from the third layer on, and attention asked with the bottom of the past step."""
+    """Section 3: residual connections from the third layer on, attention asked with the bottom of the past step."""
     memory, _, _ = both_ways(lstm, weights, ENCODER, embedded(weights, ENCODER, source))
     for layer in range(number_of_layers(weights, f"{ENCODER}.upper_layers")):
         above, _ = run(lstm, weights, f"{ENCODER}.upper_layers.{layer}", memory)

@@ -35,7 +35,7 @@ def test_logits_and_gradients_are_those_of_the_equations(name: str) -> None:
     chosen = torch.randn(3, TARGETS.shape[1], VOCABULARY, dtype=torch.float64)  # of the logits, for one number
     logits = model(**inputs(), decoder_input_ids=TARGETS).logits
     # In the reference the same tensors, under all of their names
-    weights = {key: one for key, one in model.state_dict(keep_vars=True).items()}
+    weights = dict(model.state_dict(keep_vars=True))
     expected = torch.stack([reference(weights, source_of(row), TARGETS[row].tolist()) for row in range(3)])
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
     own, parameters_ = zip(*model.named_parameters(), strict=True)
