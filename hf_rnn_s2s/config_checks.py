@@ -20,6 +20,7 @@ SWITCHES = (
     "share_encoder_decoder_embeddings",
     "input_feeding",
     "reverse_source",
+    "freeze_encoder",
     "use_cache",
 )
 # Fields that are a token id, and the vocabularies that must contain it.
@@ -31,6 +32,7 @@ TOKEN_IDS = {
     "decoder_start_token_id": "target",
 }
 BOTTOM_IN_BOTH = ("bidirectional", "self_attentive")  # encoders of which only the first layer reads in both directions
+WITHOUT_STATE = ("transformer", "pretrained")  # encoders that give no final states
 REMEMBERING = ("coverage", "location")  # attentions that look at earlier weights
 
 
@@ -159,6 +161,13 @@ def _of_vocabularies(config: Any) -> Iterator[str]:
 
 def _of_encoders(config: Any) -> Iterator[str]:
     kind, layers, two = config.encoder_type, config.encoder_layers, 2 * config.direction_size
+    if kind in WITHOUT_STATE:
+        yield from _of_transformers(config)
+    if kind != "pretrained" and (config.encoder_name is not None or config.encoder_config is not None):
+        yield (
+            f"encoder_name={config.encoder_name!r} and encoder_config are of a pretrained encoder, but "
+            f"encoder_type={kind!r}. Set encoder_type='pretrained', or leave them out."
+        )
     if kind not in type(config).__dataclass_fields__["encoder_type"].metadata["choices"]:
         return  # a class of the user's own
     is_stack, is_bottom = kind == "bidirectional_stack", kind in BOTTOM_IN_BOTH
@@ -185,6 +194,38 @@ def _of_encoders(config: Any) -> Iterator[str]:
         yield (
             f"bridge='backward' needs a top encoder layer in both directions, and encoder_type={kind!r} with "
             f"encoder_layers={layers} has none. Choose bridge='dense'."
+        )
+
+
+def _of_transformers(config: Any) -> Iterator[str]:
+    kind, nested = config.encoder_type, config.encoder_config
+    if config.bridge not in ("average", "zero"):
+        yield (
+            f"bridge={config.bridge!r} reads the encoder's final states, but encoder_type={kind!r} has none. Choose "
+            "bridge='average' or 'zero'."
+        )
+    if config.reverse_source:
+        yield f"reverse_source=True: encoder_type={kind!r} has no direction; leave it out."
+    if kind == "transformer":
+        if config.embedding_size != config.hidden_size:
+            yield (
+                f"embedding_size={config.embedding_size} must be hidden_size={config.hidden_size} with "
+                "encoder_type='transformer', which adds to the embeddings."
+            )
+        if config.hidden_size % config.encoder_attention_heads:
+            yield (
+                f"encoder_attention_heads={config.encoder_attention_heads} does not divide "
+                f"hidden_size={config.hidden_size}."
+            )
+    elif nested is None:
+        yield (
+            "encoder_type='pretrained' needs encoder_name, the folder or the name on the Hub of a pretrained encoder, "
+            "such as 'google-bert/bert-base-uncased'."
+        )
+    elif getattr(nested, "vocab_size", config.vocab_size) != config.vocab_size:
+        yield (
+            f"vocab_size={config.vocab_size} does not fit the pretrained encoder, which has {nested.vocab_size} "
+            "tokens. Leave it out, and use the tokenizer of that encoder for the source."
         )
 
 

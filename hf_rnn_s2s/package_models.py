@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin
+from transformers import AutoModel, GenerationMixin
 from transformers.utils import logging
 
 from .decoding.arguments import generate_arguments
@@ -65,6 +65,22 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
             kwargs = dict(**dict(zip(names, args, strict=False)), **kwargs)  # which refuses what is given twice
         # Not that of the model that travels, which refuses the arguments that are added.
         return GenerationMixin.generate(self, inputs, **generate_arguments(self, inputs, kwargs))  # type: ignore[arg-type]
+
+    def load_encoder(self) -> None:
+        """Take the weights of the pretrained encoder that the configuration names; a new model has random ones.
+
+        Raises:
+            OSError: if there is no such encoder.
+            ValueError: if the configuration names none.
+        """
+        name = self.config.encoder_name
+        if self.config.encoder_type != "pretrained" or name is None:
+            raise ValueError("load_encoder: the configuration names no encoder; set encoder_name.")
+        pretrained: Any = AutoModel.from_pretrained(name, dtype=self.dtype)
+        encoder = pretrained.get_encoder() if pretrained.config.is_encoder_decoder else pretrained
+        given = encoder.state_dict()
+        reader = self.model.encoder.reader
+        reader.load_state_dict({key: given[key] for key in reader.state_dict()})
 
     def untie_embeddings(self) -> None:
         """Give the source's embeddings, the target's and the output layer a matrix each, where they share one.

@@ -211,6 +211,32 @@ def self_attentive() -> dict[str, Any]:
     return {**nematus_conditional_gru(), "encoder_type": "self_attentive", "readout": "self_attentive"}
 
 
+def hybrid() -> dict[str, Any]:
+    """Chen et al. 2018, The Best of Both Worlds, section 4: the encoder of a Transformer under the decoder of RNMT+.
+
+    The encoder has six layers of the larger Transformer (Vaswani et al. 2017), normalised before each part. Unlike
+    there, embeddings are not scaled, since they begin wide.
+    """
+    return {
+        **rnmt_plus2018(),
+        "encoder_type": "transformer",
+        "encoder_attention_heads": 16,
+        "encoder_ffn_dim": 8192,
+        "encoder_direction_size": None,
+        "encoder_projection_size": None,
+    }
+
+
+def pretrained_encoder() -> dict[str, Any]:
+    """Rothe, Narayan & Severyn 2020, Leveraging Pre-trained Checkpoints, with a recurrent decoder on top.
+
+    Name the encoder, `from_preset("pretrained-encoder", encoder_name="google-bert/bert-base-uncased")`; its weights
+    come with `RnnS2SForConditionalGeneration.load_encoder()`, which `train.py` calls. `freeze_encoder=True` leaves
+    them as they are. The decoder has the sizes of the default architecture and starts from the mean of the memory.
+    """
+    return {**SEPARATE, "encoder_type": "pretrained", "bridge": "average"}
+
+
 def register_presets() -> None:
     """Let `RnnS2SConfig.from_preset` know all of them; underscores in their names become hyphens."""
     presets = (
@@ -222,6 +248,8 @@ def register_presets() -> None:
         rnmt_plus2018,
         nematus_conditional_gru,
         cosine_add,
+        hybrid,
         self_attentive,
+        pretrained_encoder,
     )
     PRESETS.update({preset.__name__.replace("_", "-"): preset for preset in presets})

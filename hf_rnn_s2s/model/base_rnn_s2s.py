@@ -36,6 +36,12 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
             initialization.xavier_uniform_(module.weight)
             if module.bias is not None:
                 initialization.zeros_(module.bias)
+        elif isinstance(module, nn.MultiheadAttention):
+            initialization.xavier_uniform_(module.in_proj_weight)
+            initialization.zeros_(module.in_proj_bias)
+        elif isinstance(module, nn.LayerNorm):
+            initialization.ones_(module.weight)
+            initialization.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             initialization.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             if module.padding_idx is not None and not is_loaded(module.weight):
@@ -62,6 +68,8 @@ class RnnS2SPreTrainedModel(PreTrainedModel):
             if embeddings.num_embeddings != config.vocab_size:
                 config.decoder_vocab_size = config.target_vocab_size
         config.vocab_size = embeddings.num_embeddings
+        if config.encoder_config is not None:
+            config.encoder_config.vocab_size = config.vocab_size
         return embeddings
 
     def push_to_hub(self, repo_id: str, *, carry_code: bool | None = None, **kwargs: Any) -> str:  # type: ignore[override]

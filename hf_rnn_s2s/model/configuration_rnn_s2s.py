@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import field, fields
 from typing import Any
 
+from transformers import AutoConfig
+
 from .remote_code_rnn_s2s import CodeCarryingConfig
 
 # Upper bounds of sizes: above those of any recurrent model, and low enough that a mistyped or hostile config.json is
@@ -72,8 +74,9 @@ class RnnS2SConfig(CodeCarryingConfig):
         "bidirectional",
         "What reads the source. `bidirectional`: one bidirectional layer, then layers in one direction (Wu et al. "
         "2016); `unidirectional`: all layers in one direction; `bidirectional_stack`: all in both (Chen et al. 2018); "
-        "`self_attentive`: as `bidirectional`, with self-attention on top.",
-        choices="bidirectional unidirectional bidirectional_stack self_attentive",
+        "`self_attentive`: as `bidirectional`, with self-attention on top; `transformer`: that of Vaswani et al. "
+        "2017; `pretrained`: any encoder of transformers, see `encoder_name`.",
+        choices="bidirectional unidirectional bidirectional_stack self_attentive transformer pretrained",
     )
     decoder_type: str = _option(
         "stack",
@@ -176,6 +179,12 @@ class RnnS2SConfig(CodeCarryingConfig):
     encoder_direction_size: int | None = _option(
         None, "Width of each direction of a bidirectional layer; None means half of `hidden_size`.", largest=WIDEST
     )
+    encoder_attention_heads: int = _option(8, "Number of heads of the `transformer` encoder.", largest=WIDEST)
+    encoder_ffn_dim: int = _option(2048, "Width of its feed-forward layers.", largest=WIDEST)
+    encoder_name: str | None = _option(
+        None, "A pretrained encoder, such as a BERT: a folder or a name on the Hub, from which its weights come."
+    )
+    freeze_encoder: bool = _option(False, "Whether the weights of a pretrained encoder stay as they are.")
     encoder_projection_size: int | None = _option(
         None, "Width of a learned map of the encoder's outputs, which then is that of the memory.", largest=WIDEST
     )
@@ -241,6 +250,7 @@ class RnnS2SConfig(CodeCarryingConfig):
     eos_token_id: int | list[int] | None = 2
     unk_token_id: int | None = 3
     decoder_start_token_id: int = 1
+    encoder_config: Any = None  # of a pretrained encoder
     source_lang: str | None = None
     target_lang: str | None = None
     is_encoder_decoder: bool = True
@@ -253,8 +263,17 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in what follows from other fields, and check all values."""
+        is_pretrained = self.encoder_type == "pretrained"
         if self.share_encoder_decoder_embeddings is None:
-            self.share_encoder_decoder_embeddings = self.decoder_vocab_size is None
+            self.share_encoder_decoder_embeddings = self.decoder_vocab_size is None and not is_pretrained
+        if isinstance(self.encoder_config, dict):
+            self.encoder_config = AutoConfig.for_model(**self.encoder_config)
+        elif is_pretrained and self.encoder_config is None and self.encoder_name is not None:
+            self.encoder_config = AutoConfig.from_pretrained(self.encoder_name)
+        if self.encoder_config is not None:
+            self.encoder_config.dtype = None  # that of the whole model
+            if self.vocab_size == RnnS2SConfig.vocab_size:
+                self.vocab_size = getattr(self.encoder_config, "vocab_size", self.vocab_size)
         self.check(kwargs)
         super().__post_init__(**kwargs)
         self.check()

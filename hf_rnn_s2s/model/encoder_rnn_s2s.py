@@ -109,7 +109,7 @@ class RnnS2SEncoder(RnnS2SPart):
             row of only padding gives zeros. Errors are those of `embed` and `boolean_mask`.
         """
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
-        mask = self._source_mask(input_ids, attention_mask, embedded)
+        mask = source_mask(input_ids, attention_mask, embedded, self.config.pad_token_id)
         source = UnpaddedSource() if mask is None else PaddedSource(mask)
         if mask is not None and inputs_embeds is not None:
             # The caller's embeddings at padding may be anything, NaN included.
@@ -147,16 +147,6 @@ class RnnS2SEncoder(RnnS2SPart):
     def _attend(self, memory: Tensor, mask: Tensor | None) -> Tensor:
         """What becomes of the memory `(batch, source, memory)` in the end."""
         return memory
-
-    def _source_mask(self, input_ids: Tensor | None, attention_mask: Tensor | None, embedded: Tensor) -> Tensor | None:
-        if attention_mask is None:
-            if input_ids is None:
-                return None
-            attention_mask = input_ids.ne(self.config.pad_token_id)
-        mask = boolean_mask(attention_mask, embedded.shape[:2], "attention_mask", "source")
-        # Looked up on the CPU only: elsewhere it would wait for the device.
-        unpadded = mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
-        return None if unpadded else mask
 
 
 class UnidirectionalEncoder(RnnS2SEncoder):
@@ -227,6 +217,20 @@ ENCODERS: dict[str, type[RnnS2SPart]] = {
     "bidirectional_stack": BidirectionalStackEncoder,
     "self_attentive": SelfAttentiveEncoder,
 }
+
+
+def source_mask(
+    input_ids: Tensor | None, attention_mask: Tensor | None, embedded: Tensor, pad_token_id: int | None
+) -> Tensor | None:
+    """The mask `(batch, source)` of a source, True at tokens; None if there is no padding. Errors: `boolean_mask`."""
+    if attention_mask is None:
+        if input_ids is None or pad_token_id is None:
+            return None
+        attention_mask = input_ids.ne(pad_token_id)
+    mask = boolean_mask(attention_mask, embedded.shape[:2], "attention_mask", "source")
+    # Looked up on the CPU only: elsewhere it would wait for the device.
+    unpadded = mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
+    return None if unpadded else mask
 
 
 def rows_per_source(encoder_outputs: Any) -> int:

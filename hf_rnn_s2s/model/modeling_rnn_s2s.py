@@ -19,6 +19,7 @@ from .generation_rnn_s2s import RnnS2SGenerationMixin
 from .head_rnn_s2s import HEADS, IGNORED_LABEL
 from .inputs_rnn_s2s import check_ids
 from .state_rnn_s2s import DecoderOutput, Sources
+from .transformers_rnn_s2s import TransformerEncoder  # noqa: F401 - it and another one are among the encoders then
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):
@@ -53,21 +54,27 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """The source embeddings, which may be the target's too; the target's where the source has no tokens."""
-        return getattr(self.encoder, "embed_tokens", self.decoder.embed_tokens)
+        if hasattr(self.encoder, "embed_tokens"):
+            return self.encoder.embed_tokens
+        reads_tokens = self.main_input_name == "input_ids"
+        return self.encoder.get_input_embeddings() if reads_tokens else self.decoder.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the source embeddings, and with them the target's if the two share one matrix.
 
         Raises:
-            ValueError: if they are not as wide as `config.embedding_size`.
+            ValueError: if they are not as wide as those before.
         """
-        width = self.config.embedding_size
+        before = self.get_input_embeddings()
+        width = getattr(before, "embedding_dim", self.config.embedding_size)
         found = getattr(value, "embedding_dim", width)
         if found != width:
             raise ValueError(f"The new embeddings have {found} numbers each, but embedding_size is {width}.")
         if hasattr(self.encoder, "embed_tokens"):
             self.encoder.embed_tokens = cast(nn.Embedding, value)
-        if self.shares_embeddings or not hasattr(self.encoder, "embed_tokens"):
+        elif before is not self.decoder.embed_tokens:
+            self.encoder.set_input_embeddings(value)
+        if self.shares_embeddings or before is self.decoder.embed_tokens:
             self.decoder.embed_tokens = cast(nn.Embedding, value)
 
     def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:

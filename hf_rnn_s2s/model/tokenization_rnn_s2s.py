@@ -1,5 +1,6 @@
 """The tokenizer of a model with separate vocabularies. One vocabulary for both sides needs no class of its own."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -39,7 +40,8 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         target_tokenizer_object: the target side, just trained.
         target_tokenizer_file: the target side, as saved; filled in by `from_pretrained`.
         target_special_tokens: the target side's special tokens that have a name, such as `mask_token`, as saved. None
-            where nobody saved them; then they are those of the source that the target has, too.
+            where nobody saved them; then they are those of the source that the target has, too. A token that only one
+            side has, such as the `[SEP]` of a pretrained encoder, is that side's.
         kwargs: as for `PreTrainedTokenizerFast`; settings hold for both sides, also where they are changed later, as
             in `tokenizer.model_max_length = 50`. `add_tokens` and `add_special_tokens` add to the source; call them on
             `target_tokenizer` for tokens that the target should have. Both sides' are saved.
@@ -80,11 +82,12 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
     def _plain_target_tokenizer(self, backend: Tokenizer, saved: dict[str, str] | None) -> PreTrainedTokenizerFast:
         """The target side around `backend`, with the settings of the source side but special tokens of its own."""
         of_source = self.special_tokens_map
-        given = of_source if saved is None else {**saved, **{name: of_source.get(name) for name in SPECIAL_TOKENS}}
-        named = {name: token for name, token in given.items() if token and backend.token_to_id(token) is not None}
+        given = of_source if saved is None else {**saved, **_known(of_source, SPECIAL_TOKENS, backend)}
+        named = _known(given, given, backend)
         for name in filter(of_source.get, SPECIAL_TOKENS):
+            is_own = saved is not None and name in named and named[name] != of_source[name]
             source_id, target_id = getattr(self, f"{name}_id"), backend.token_to_id(of_source[name])
-            if source_id != target_id:
+            if source_id != target_id and not is_own:
                 raise ValueError(
                     f"{name} has id {source_id} in the source vocabulary and {target_id} in the target's."
                 )
@@ -176,3 +179,8 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
         target_file = f"{save_directory}/{prefix}{self.vocab_files_names['target_tokenizer_file']}"
         self.target_tokenizer.backend_tokenizer.save(target_file)
         return (*file_names, target_file)
+
+
+def _known(tokens: dict[str, str], names: Iterable[str], backend: Tokenizer) -> dict[str, str]:
+    """Those of the named tokens that a vocabulary has."""
+    return {name: tokens[name] for name in names if tokens.get(name) and backend.token_to_id(tokens[name]) is not None}

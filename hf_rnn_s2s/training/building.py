@@ -19,6 +19,7 @@ from ..model.pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
 from ..model.tokenization_rnn_s2s import RnnS2STokenizer
 from .arguments import NEW_MODEL_BEAMS, ModelArguments, RnnS2STrainingArguments
 from .languages import Languages, set_languages
+from .pretrained_encoders import join_tokenizers
 from .tokenizer_training import train_tokenizer
 
 # Settings that may change when training continues from a checkpoint; the weights depend on all others.
@@ -43,7 +44,8 @@ def get_tokenizer(
         return broadcast_object_list([new])[0]
     with _explaining_load_errors("tokenizer_name" if name == arguments.tokenizer_name else "model_name_or_path", name):
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
-    if tokenizer("a")["input_ids"][-1] != tokenizer.eos_token_id:
+    target = target_side(tokenizer)
+    if target("a")["input_ids"][-1] != target.eos_token_id:
         raise UsageError(f"The tokenizer {name} does not end a text with an end token, so no translation would end.")
     if arguments.decoder_vocab_size is not None and not isinstance(tokenizer, RnnS2STokenizer):
         raise UsageError(
@@ -79,7 +81,14 @@ def set_longest_source(tokenizer: PreTrainedTokenizerFast, arguments: DataArgume
 
 
 def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTrainedTokenizerFast:
-    """Train a tokenizer with one vocabulary for both sides, or with `decoder_vocab_size` one for each."""
+    """Train a tokenizer with one vocabulary for both sides, or with `decoder_vocab_size` one for each.
+
+    With a pretrained encoder, the source's is that of the encoder.
+    """
+    if arguments.encoder_name is not None:
+        size = arguments.decoder_vocab_size or arguments.vocab_size
+        target = train_tokenizer(training_texts(examples, ["target"]), size, arguments.tokenizer_kind)
+        return join_tokenizers(arguments.encoder_name, target)
     if arguments.decoder_vocab_size is None:
         return train_tokenizer(training_texts(examples), arguments.vocab_size, arguments.tokenizer_kind)
     return train_tokenizer(
@@ -103,10 +112,14 @@ def get_model(
 
     Raises:
         UsageError: if the checkpoint cannot be loaded, is of another model type, differs from the arguments in a
-            setting that its weights depend on, or does not belong to the tokenizer.
+            setting that its weights depend on, or does not belong to the tokenizer; if a pretrained encoder does not
+            fit the tokenizer, or reads fewer tokens than `max_source_length`.
     """
     name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
     model = new_model(architecture, tokenizer) if name is None else load_model(name, architecture, tokenizer)
+    longest = getattr(model.config.encoder_config, "max_position_embeddings", None)
+    if longest is not None and tokenizer.model_max_length > longest:
+        raise UsageError(f"max_source_length must be at most {longest}: the pretrained encoder reads no more tokens.")
     set_languages(model.config, languages, str(name))
     model.config.carry_code()
     return model
@@ -115,19 +128,24 @@ def get_model(
 def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> RnnS2SForConditionalGeneration:
     """Make a model with the vocabularies and special tokens of the tokenizer."""
     vocab_size, decoder_vocab_size = vocabularies(tokenizer)
-    start = tokenizer.pad_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    target = target_side(tokenizer)
+    is_pretrained = architecture.get("encoder_type") == "pretrained"  # the encoder says how many tokens there are
     config = RnnS2SConfig(
-        vocab_size=vocab_size,
+        vocab_size=RnnS2SConfig.vocab_size if is_pretrained else vocab_size,
         decoder_vocab_size=decoder_vocab_size,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        unk_token_id=tokenizer.unk_token_id,
-        decoder_start_token_id=start,
+        pad_token_id=target.pad_token_id,
+        bos_token_id=target.bos_token_id,
+        eos_token_id=target.eos_token_id,
+        unk_token_id=target.unk_token_id,
+        decoder_start_token_id=target.pad_token_id if target.bos_token_id is None else target.bos_token_id,
         **architecture,
     )
+    if is_pretrained:
+        check_vocabularies(tokenizer, config, f"of encoder_name={config.encoder_name}")
     # The class of the package's models stands above this package, so it is named by way of transformers.
     model = AutoModelForSeq2SeqLM.from_config(config)
+    if config.encoder_name is not None:
+        model.load_encoder()
     model.generation_config.update(num_beams=NEW_MODEL_BEAMS)
     return model
 
@@ -152,6 +170,11 @@ def load_model(
         setattr(config, field, value)
     check_vocabularies(tokenizer, config, name)
     return AutoModelForSeq2SeqLM.from_pretrained(name, config=config)
+
+
+def target_side(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer of targets, whether or not it is that of sources, too."""
+    return tokenizer.target_tokenizer if isinstance(tokenizer, RnnS2STokenizer) else tokenizer
 
 
 def vocabularies(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int | None]:

@@ -62,6 +62,29 @@ def rnmt_plus2018() -> int:
     return embeddings + encoder + heads + decoder + affine(2048, 32_000)
 
 
+def hybrid() -> int:
+    embeddings = 2 * 32_000 * 1024
+    norm = 2 * 1024
+    attention = 4 * affine(1024, 1024)
+    feed_forward = affine(1024, 8192) + affine(8192, 1024)
+    encoder = 6 * (attention + feed_forward + 2 * norm) + norm
+    heads = 3 * 1024 * 1024 + affine(256, 256) + 256 * 256 + 256
+    decoder = 8 * 4 * 1024 * (1024 + 1024 + 1024 + 2)
+    return embeddings + encoder + heads + decoder + affine(2048, 32_000)
+
+
+def pretrained_encoder() -> int:
+    """BERT base (Devlin et al. 2019), without its pooling layer, under the default decoder with 8,000 tokens."""
+    norm = 2 * 768
+    bert = (30_522 + 512 + 2) * 768 + norm
+    bert += 12 * (4 * affine(768, 768) + affine(768, 3072) + affine(3072, 768) + 2 * norm)
+    first_states = 2 * affine(768, 2 * 512)
+    decoder = lstm(256, 512) + lstm(512 + 768, 512)
+    attention = 768 * 512
+    readout = affine(512 + 768, 256) + affine(256, 8000)
+    return bert + 8000 * 256 + first_states + decoder + attention + readout
+
+
 def nematus_conditional_gru() -> int:
     embeddings = 2 * 30_000 * 512
     encoder = 2 * gru(512, 1000)

@@ -139,11 +139,16 @@ def gnmt2016(weights: Weights, source: list[int], target: list[int]) -> Tensor:
 
 
 def rnmt_plus2018(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    """Section 3."""
     outputs, _, _ = both_ways(layer_norm_lstm, weights, ENCODER, embedded(weights, ENCODER, source))
     for layer in range(number_of_layers(weights, f"{ENCODER}.upper_layers")):
         above, _, _ = both_ways(layer_norm_lstm, weights, f"{ENCODER}.upper_layers.{layer}", outputs)
         outputs = [x + h for x, h in zip(outputs, above, strict=True)] if layer + 2 >= 3 else above
     memory = [affine(weights, f"{ENCODER}.projection", one) for one in outputs]
+    return rnmt_plus_decoder(weights, memory, target)
+
+
+def rnmt_plus_decoder(weights: Weights, memory: list[Tensor], target: list[int]) -> Tensor:
     layers = range(number_of_layers(weights, f"{DECODER}.layers"))
     states = [zeros(weights, f"{DECODER}.layers.{layer}", 2) for layer in layers]
     rows = []
@@ -222,3 +227,98 @@ def self_attentive(weights: Weights, source: list[int], target: list[int]) -> Te
         return attend(scores, ys)[0]
 
     return conditional_gru(weights, memory, target, mean_of_tokens)
+
+
+def hybrid(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    """Section 4: normalisation, attention, sum; normalisation, feed-forward layer, sum; and a last normalisation."""
+    tokens, name = embedded(weights, ENCODER, source), f"{ENCODER}.layers"
+    outputs = [token + position(number, len(token)) for number, token in enumerate(tokens)]
+    for layer in range(number_of_layers(weights, f"{name}.layers")):
+        part = f"{name}.layers.{layer}"
+        normed = [layer_norm(weights, f"{part}.norm1", one, 1e-5) for one in outputs]
+        mixed = zip(("in_proj_weight", "in_proj_bias"), ("weight", "bias"), strict=True)
+        projections = {}
+        for joined, short in mixed:
+            for which, piece in zip("qkv", weights[f"{part}.self_attn.{joined}"].chunk(3), strict=True):
+                projections[f"{which}.{short}"] = piece
+        heads = dot_heads(projections, "q", "k", "v", normed)
+        added = [affine(weights, f"{part}.self_attn.out_proj", one) for one in heads]
+        outputs = [x + y for x, y in zip(outputs, added, strict=True)]
+        for index, one in enumerate(outputs):
+            inner = affine(weights, f"{part}.linear1", layer_norm(weights, f"{part}.norm2", one, 1e-5))
+            outputs[index] = one + affine(weights, f"{part}.linear2", torch.clamp(inner, min=0))
+    memory = [layer_norm(weights, f"{name}.norm", one, 1e-5) for one in outputs]
+    return rnmt_plus_decoder(weights, memory, target)
+
+
+HEADS = 2  # of the Transformers in the small models of the tests
+
+
+def position(number: int, size: int) -> Tensor:
+    """Vaswani et al. 2017, section 3.5."""
+    values = []
+    for dimension in range(size):
+        angle = torch.tensor(number / 10000 ** (2 * (dimension // 2) / size), dtype=torch.float64)
+        values.append(torch.sin(angle) if dimension % 2 == 0 else torch.cos(angle))
+    return torch.stack(values)
+
+
+def layer_norm(weights: Weights, name: str, inputs: Tensor, epsilon: float) -> Tensor:
+    centred = inputs - inputs.mean()
+    return weights[f"{name}.weight"] * centred / torch.sqrt((centred**2).mean() + epsilon) + weights[f"{name}.bias"]
+
+
+def dot_heads(weights: Weights, query: str, key: str, value: str, inputs: list[Tensor]) -> list[Tensor]:
+    """Vaswani et al. 2017, section 3.2.2, without the output layer."""
+    queries, keys, values = (
+        [affine(weights, name, one).chunk(HEADS) for one in inputs] for name in (query, key, value)
+    )
+    outputs = []
+    for asked in queries:
+        heads = []
+        for head in range(HEADS):
+            scores = [asked[head] @ one[head] / len(asked[head]) ** 0.5 for one in keys]
+            heads.append(attend(scores, [one[head] for one in values])[0])
+        outputs.append(torch.cat(heads))
+    return outputs
+
+
+def pretrained_encoder(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    """BERT (Devlin et al. 2019: attention, sum, normalisation; feed-forward layer, sum, normalisation), and an RNN."""
+    reader = f"{ENCODER}.reader"
+    kinds = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+    tables = [weights[f"{reader}.embeddings.{kind}.weight"] for kind in kinds]
+    outputs = []
+    for number, token in enumerate(source):
+        summed = tables[0][token] + tables[1][number] + tables[2][0]
+        outputs.append(layer_norm(weights, f"{reader}.embeddings.LayerNorm", summed, 1e-12))
+    for layer in range(number_of_layers(weights, f"{reader}.encoder.layer")):
+        part = f"{reader}.encoder.layer.{layer}"
+        own = f"{part}.attention.self"
+        heads = dot_heads(weights, f"{own}.query", f"{own}.key", f"{own}.value", outputs)
+        for index, (one, attended) in enumerate(zip(outputs, heads, strict=True)):
+            added = one + affine(weights, f"{part}.attention.output.dense", attended)
+            middle = layer_norm(weights, f"{part}.attention.output.LayerNorm", added, 1e-12)
+            inner = affine(weights, f"{part}.intermediate.dense", middle)
+            gelu = inner * (1 + torch.erf(inner / 2**0.5)) / 2
+            last = middle + affine(weights, f"{part}.output.dense", gelu)
+            outputs[index] = layer_norm(weights, f"{part}.output.LayerNorm", last, 1e-12)
+    return default_decoder(weights, outputs, target)
+
+
+def default_decoder(weights: Weights, memory: list[Tensor], target: list[int]) -> Tensor:
+    """Two LSTM layers, the second one with the context and a residual connection, from the mean of the memory."""
+    bridge, mean = f"{DECODER}.bridge.projections", sum(memory) / len(memory)
+    parts = [torch.tanh(affine(weights, f"{bridge}.{name}", mean)).chunk(2) for name in ("hidden", "cell")]  # type: ignore[arg-type]
+    states: list[State] = list(zip(*parts, strict=True))
+    rows = []
+    for y in embedded(weights, DECODER, target):
+        states[0] = lstm(weights, f"{DECODER}.layers.0", y, states[0])
+        bottom = states[0][0]
+        scores = [bottom @ affine(weights, f"{DECODER}.attention.score.key_projection", one) for one in memory]
+        context, _ = attend(scores, memory)
+        states[1] = lstm(weights, f"{DECODER}.layers.1", torch.cat([bottom, context]), states[1])
+        top = bottom + states[1][0]
+        attentional = torch.tanh(affine(weights, f"{DECODER}.output_projection", torch.cat([top, context])))
+        rows.append(affine(weights, "lm_head", attentional))
+    return torch.stack(rows)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from transformers import BertConfig
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 
@@ -35,13 +36,36 @@ OF_PRESETS: dict[str, dict[str, Any]] = {
     },
     "nematus-conditional-gru": {"encoder_direction_size": 5, "attention_hidden_size": 9},
     "cosine-add": {},
+    "hybrid": {
+        "embedding_size": 8,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 10,
+        "encoder_layers": 2,
+        "decoder_layers": 4,
+    },
     "self-attentive": {"encoder_direction_size": 5, "attention_hidden_size": 9},
+    "pretrained-encoder": {},
+}
+
+
+BERT: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 6,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 9,
+    "max_position_embeddings": 9,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.5,
 }
 
 
 def build(name: str, **values: Any) -> RnnS2SForConditionalGeneration:
     """The same model for the same name, in evaluation mode."""
     torch.manual_seed(4)
+    if name == "pretrained-encoder":
+        values = {"encoder_config": BertConfig(**BERT), **values}
     config = RnnS2SConfig.from_preset(name, **{**SIZES, **OF_PRESETS[name], **values})
     model = RnnS2SForConditionalGeneration(config).eval()
     with torch.no_grad():
