@@ -33,6 +33,7 @@ TOKEN_IDS = {
 }
 BOTTOM_IN_BOTH = ("bidirectional", "self_attentive")  # encoders of which only the first layer reads in both directions
 WITHOUT_STATE = ("transformer", "pretrained")  # encoders that give no final states
+COPYING = ("copying",)  # heads that copy
 REMEMBERING = ("coverage", "location")  # attentions that look at earlier weights
 
 
@@ -65,6 +66,8 @@ def _check_values(config: RnnS2SConfig) -> None:
                 _require_size(name, value, rule.get("largest", MOST_LAYERS), rule.get("least", 1))
             if "share" in rule:
                 _require_share(name, value)
+            if "weight" in rule and not (_is_number(value) and 0 <= value < math.inf):
+                raise ValueError(f"{name}={value!r} must be a finite number of at least 0.")
     for name in SWITCHES:
         if not isinstance(getattr(config, name), bool):
             raise ValueError(f"{name}={getattr(config, name)!r} must be True or False.")
@@ -75,7 +78,7 @@ def _check_values(config: RnnS2SConfig) -> None:
             allowed = f"None or a language, such as 'en', in 1 to {LONGEST_LANGUAGE} characters"
             raise ValueError(f"{name}={language!r:.200} must be {allowed}.")
     spread = config.initializer_range
-    if isinstance(spread, bool) or not isinstance(spread, (int, float)) or not 0 < spread < math.inf:
+    if not (_is_number(spread) and 0 < spread < math.inf):
         raise ValueError(f"initializer_range={spread!r} must be a finite number above 0.")
 
 
@@ -115,8 +118,12 @@ def _require_size(name: str, value: object, largest: int, least: int = 1) -> Non
         raise ValueError(f"{name}={value!r} must be at most {largest:,}: there is no such recurrent model.")
 
 
-def _require_share(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _require_share(name: str, value: Any) -> None:
+    if not (_is_number(value) and 0 <= value < 1):
         raise ValueError(f"{name}={value!r} must be a number from 0 up to, but not including, 1.")
 
 
@@ -146,6 +153,7 @@ def contradictions(config: Any) -> Iterator[str]:
     yield from _of_encoders(config)
     yield from _of_attentions(config)
     yield from _of_decoders(config)
+    yield from _of_heads(config)
 
 
 def _of_vocabularies(config: Any) -> Iterator[str]:
@@ -258,6 +266,24 @@ def _of_attentions(config: Any) -> Iterator[str]:
         yield f"num_attention_heads={heads} does not divide {size}, the width of the queries."
     if kind in REMEMBERING and config.attention_span != "global":
         yield f"attention_span={config.attention_span!r}: attention_type={kind!r} looks everywhere; leave it out."
+
+
+def _of_heads(config: Any) -> Iterator[str]:
+    if config.attention_type == "none":
+        if config.head_type == "copying":
+            yield "head_type='copying' copies from where the attention looks, but attention_type='none'."
+        if config.coverage_loss:
+            yield f"coverage_loss={config.coverage_loss} is about the attention, but attention_type='none'."
+    if config.copy_slots and config.head_type not in COPYING:
+        yield (
+            f"copy_slots={config.copy_slots}: head_type={config.head_type!r} copies nothing. Set head_type='copying', "
+            "or leave copy_slots out."
+        )
+    if config.copy_slots and config.unk_token_id is None:
+        yield (
+            f"copy_slots={config.copy_slots} stand for words that the vocabulary lacks, which the decoder reads as "
+            "the unknown token, but unk_token_id=None."
+        )
 
 
 def _of_decoders(config: Any) -> Iterator[str]:

@@ -211,6 +211,33 @@ def self_attentive() -> dict[str, Any]:
     return {**nematus_conditional_gru(), "encoder_type": "self_attentive", "readout": "self_attentive"}
 
 
+def pointer_generator2017() -> dict[str, Any]:
+    """See, Liu & Manning 2017, Get To The Point: Summarization with Pointer-Generator Networks, section 2.
+
+    A bidirectional LSTM and an LSTM, additive attention that sees its own coverage (equations 10 and 11), two linear
+    layers before the softmax (equation 4), and a head that writes or copies (equations 8 and 9). Training adds the
+    coverage loss (equation 13); the paper does so for a last short phase only, and before that leaves coverage out.
+    Source and target share their embeddings, as in the authors' code. Up to 100 unknown words of a source can be
+    copied. The first state is a map of the encoder's last states through tanh, where that code has a rectifier.
+    """
+    return {
+        "tie_word_embeddings": False,
+        "vocab_size": 50_000,
+        "head_type": "copying",
+        "copy_slots": 100,
+        "coverage_loss": 1.0,
+        "attention_type": "coverage",
+        "attention_hidden_size": 512,
+        "readout": "linear",
+        "readout_size": 256,
+        "embedding_size": 128,
+        "hidden_size": 256,
+        "encoder_direction_size": 256,
+        "decoder_layers": 1,
+        "dropout": 0.0,
+    }
+
+
 def hybrid() -> dict[str, Any]:
     """Chen et al. 2018, The Best of Both Worlds, section 4: the encoder of a Transformer under the decoder of RNMT+.
 
@@ -251,5 +278,6 @@ def register_presets() -> None:
         hybrid,
         self_attentive,
         pretrained_encoder,
+        pointer_generator2017,
     )
     PRESETS.update({preset.__name__.replace("_", "-"): preset for preset in presets})

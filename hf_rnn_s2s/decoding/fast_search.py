@@ -88,6 +88,7 @@ KNOWN_ARGUMENTS = {
     "input_ids",
     "inputs_embeds",
     "attention_mask",
+    "copy_ids",
     "encoder_outputs",
     "decoder_input_ids",
     "generation_config",
@@ -104,7 +105,7 @@ OPTIONS = ("shortlist", "step_graphs")
 # The warning for each option where it is not used
 UNUSED_WARNINGS = {
     "shortlist": "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, "
-    "and only if nothing but token ids is wanted and no logits processor is used.",
+    "and only if nothing but token ids is wanted, no logits processor is used, and the model copies no words.",
     "step_graphs": "step_graphs: this call does not use them. They are for greedy and beam search, if nothing but "
     "token ids is wanted.",
 }
@@ -182,7 +183,7 @@ def search(
     Returns:
         Token ids `(rows, prompt + new)`, or with beams `(sentences * num_return_sequences, prompt + new)`.
     """
-    check_ids(input_ids, model.config.target_vocab_size, "decoder_input_ids")
+    check_ids(input_ids, model.config.written_vocab_size, "decoder_input_ids")
     encoded = model_kwargs["encoder_outputs"]
     model.model.decoder.require_rows_for(encoded, len(input_ids))
     encoded = dataclasses.replace(encoded, rows_per_source=None)
@@ -192,7 +193,7 @@ def search(
     if not removes_invalid_values(logits_processor):
         check = functools.partial(require_numbers, model=cast(nn.Module, model))
     end_ids: Any = generation_config._eos_token_tensor
-    if shortlist is not None and logits_processor:
+    if shortlist is not None and (logits_processor or model.output_head.needs_source_ids):
         _warn_of_unused({"shortlist": shortlist})
         shortlist = None
     if step_graphs is not None:

@@ -184,7 +184,8 @@ class _CapturedStep:
 
     def _run(self) -> None:
         state = self._state.select(self.parents)
-        output, state = self._decoder.read_at_once(self._decoder.embed_tokens(self._tokens), state, self._sources)
+        embedded = self._decoder.embed_tokens(self._decoder.known_ids(self._tokens))
+        output, state = self._decoder.read_at_once(embedded, state, self._sources)
         self._logits = self._head(self._lm_head, output, self._sources).squeeze(1)
         self._write_state(state)
 

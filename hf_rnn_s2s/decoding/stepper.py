@@ -56,14 +56,14 @@ class Stepper:
         self._sources = self._prepare_sources(decoder.prepare(encoder_outputs, attention_mask))
         self._state = decoder.first_state(encoder_outputs, self._sources)
         self._start = self._sources, self._state
-        self.vocabulary_size = decoder.config.target_vocab_size if tokens is None else len(tokens)
+        self.vocabulary_size = decoder.config.written_vocab_size if tokens is None else len(tokens)
 
     def step(self, token_ids: Tensor) -> Tensor:
         """Read tokens `(rows, time)`, and return the logits `(rows, vocabulary)` of the next one.
 
         The caller may change the logits in place.
         """
-        embedded = self._decoder.embed_tokens(token_ids)
+        embedded = self._decoder.embed_tokens(self._decoder.known_ids(token_ids))
         if token_ids.shape[1] == 1:
             last, self._state = self._decoder.read_at_once(embedded, self._state, self._sources)
         else:  # a prompt

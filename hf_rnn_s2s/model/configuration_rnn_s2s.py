@@ -28,7 +28,8 @@ def _option(default: Any, help: str, **rule: Any) -> Any:
         default: in a new model.
         help: what it is, in one or more sentences. The first one stands by itself.
         rule: what is allowed: `choices`, names of classes in one text; `largest`, of whole numbers from 1 on;
-            `least=0`, of whole numbers of layers; or `share=True`, for numbers from 0 up to 1.
+            `least=0`, of whole numbers from 0 on; `share=True`, for numbers from 0 up to 1; or `weight=True`, for
+            numbers from 0 on.
     """
     if "choices" in rule:
         rule["choices"] = tuple(rule["choices"].split())
@@ -86,8 +87,18 @@ class RnnS2SConfig(CodeCarryingConfig):
     )
     head_type: str = _option(
         "vocabulary",
-        "What turns decoder outputs into scores of tokens. `vocabulary`: the output layer alone.",
-        choices="vocabulary",
+        "What turns decoder outputs into scores of tokens. `vocabulary`: the output layer alone; `copying`: it or a "
+        "pointer to the source (See et al. 2017).",
+        choices="vocabulary copying",
+    )
+    copy_slots: int = _option(
+        0,
+        "Number of words of one source that can be copied though the vocabulary lacks them.",
+        least=0,
+        largest=WIDEST,
+    )
+    coverage_loss: float = _option(
+        0.0, "Weight of the coverage loss, which training adds to the cross-entropy (See et al. 2017).", weight=True
     )
     cell_type: str = _option(
         "lstm",
@@ -326,16 +337,21 @@ class RnnS2SConfig(CodeCarryingConfig):
         if encoder and not decoder:
             return self
         layers = self.decoder_layers if decoder and not encoder else self.encoder_layers
-        if (self.target_vocab_size, layers) == (self.vocab_size, self.encoder_layers):
+        if (self.written_vocab_size, layers) == (self.vocab_size, self.encoder_layers):
             return self
         config = copy.copy(self)
-        config.vocab_size, config.num_hidden_layers = self.target_vocab_size, layers
+        config.vocab_size, config.num_hidden_layers = self.written_vocab_size, layers
         return config
 
     @property
     def target_vocab_size(self) -> int:
         """Number of target tokens, whether or not the vocabulary is joint."""
         return self.vocab_size if self.decoder_vocab_size is None else self.decoder_vocab_size
+
+    @property
+    def written_vocab_size(self) -> int:
+        """Number of ids that can be written: the target's tokens, and the slots for copied words."""
+        return self.target_vocab_size + self.copy_slots
 
     @property
     def decoder_size(self) -> int:

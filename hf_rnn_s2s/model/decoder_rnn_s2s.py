@@ -17,7 +17,7 @@ from .cache_rnn_s2s import RnnS2SCache, require_cache, require_form, require_row
 from .cells_rnn_s2s import CELLS, RecurrentLayer, SequenceDropout, build_layer
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, rows_per_source
-from .inputs_rnn_s2s import boolean_mask, embed
+from .inputs_rnn_s2s import boolean_mask, check_ids, embed
 from .readout_rnn_s2s import CONTEXT_FUSIONS, READOUTS
 from .state_rnn_s2s import AttentionOutput, DecoderOutput, DecoderState, LayerState, Sources
 
@@ -127,7 +127,8 @@ class RnnS2SDecoder(RnnS2SPart):
         """
         if past_key_values is not None:
             require_cache(past_key_values)
-        embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
+        ids = None if input_ids is None else self.known_ids(input_ids)
+        embedded = embed(self.embed_tokens, ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
         self.require_rows_for(encoder_outputs, embedded.shape[0])
         assert encoder_outputs is not None  # the check says so
         cache = RnnS2SCache() if past_key_values is None and use_cache else past_key_values
@@ -151,6 +152,17 @@ class RnnS2SDecoder(RnnS2SPart):
             attentions=() if output_attentions else None,
             cross_attentions=attentions if output_attentions else None,
         )
+
+    def known_ids(self, ids: Tensor) -> Tensor:
+        """Ids whose embedding is read: those of copied words, which the vocabulary lacks, become that of the unknown.
+
+        Raises:
+            TypeError, ValueError: as `check_ids`.
+        """
+        if not self.config.copy_slots:
+            return ids  # whoever looks them up checks them
+        check_ids(ids, self.config.written_vocab_size, "decoder_input_ids")
+        return ids.masked_fill(ids >= self.config.target_vocab_size, self.config.unk_token_id)  # type: ignore[arg-type]
 
     def prepare(
         self,
@@ -250,7 +262,7 @@ class RnnS2SDecoder(RnnS2SPart):
             below = torch.cat([below, read], dim=-1)
         last = self.readout.activate(self.output_projection(below))
         fed_back = last[:, -1] if self.config.input_feeding else state.fed_back
-        output = DecoderOutput(last, weights, tuple(layer_outputs))
+        output = DecoderOutput(last, weights, tuple(layer_outputs), embedded)
         return output, DecoderState(tuple(states), remembered, fed_back, summary, state.dropout)
 
     def _draw_dropout(self, embedded: Tensor, state: DecoderState) -> Any:
@@ -378,4 +390,5 @@ def _joined(outputs: list[DecoderOutput]) -> DecoderOutput:
         torch.cat([output.last_hidden_state for output in outputs], dim=1),
         torch.cat(weights, dim=2) if weights else None,
         tuple(torch.cat(parts, dim=1) for parts in zip(*(one.layer_outputs for one in outputs), strict=True)),
+        None,  # the caller has them
     )

@@ -31,7 +31,7 @@ class RnnS2SEncoderOutput(ModelOutput):
         attention_mask: `(batch, source)`, 1 at tokens; None if no row is padded.
         hidden_states: embeddings and the outputs of each layer, if asked for.
         rows_per_source: how many target rows, one after another, belong to each row here, such as beams; None: one.
-        source_ids: token ids `(batch, source)`, for a head that copies from the source.
+        source_ids: `(batch, source)`, the target ids of what a head may copy from the source.
     """
 
     last_hidden_state: Tensor | None = None
@@ -67,7 +67,6 @@ class RnnS2SEncoder(RnnS2SPart):
             # Without a bias, so that zeros at padding stay zeros
             self.projection = nn.Linear(self.state_size, config.encoder_projection_size, bias=False)
         self.memory_size = config.encoder_projection_size or self.state_size
-        self.keeps_ids = HEADS[config.head_type].needs_source_ids
         self.post_init()
 
     def _add_layers(self, config: RnnS2SConfig) -> None:
@@ -92,6 +91,7 @@ class RnnS2SEncoder(RnnS2SPart):
         attention_mask: Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         output_hidden_states: bool | None = None,
+        copy_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> RnnS2SEncoderOutput:
         """Read a source.
@@ -102,6 +102,7 @@ class RnnS2SEncoder(RnnS2SPart):
                 padding is where `input_ids` has the padding id.
             inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
             output_hidden_states: whether to return the outputs of all layers.
+            copy_ids: passed on for a head that copies.
             kwargs: as in `RnnS2SModel.forward`.
 
         Returns:
@@ -133,7 +134,7 @@ class RnnS2SEncoder(RnnS2SPart):
             final_cell=cell[0] if cell else None,
             attention_mask=mask,
             hidden_states=shown,
-            source_ids=input_ids if self.keeps_ids else None,
+            source_ids=ids_to_copy(self.config, input_ids, copy_ids),
         )
 
     def _read_upper(self, layer: nn.Module, inputs: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
@@ -217,6 +218,16 @@ ENCODERS: dict[str, type[RnnS2SPart]] = {
     "bidirectional_stack": BidirectionalStackEncoder,
     "self_attentive": SelfAttentiveEncoder,
 }
+
+
+def ids_to_copy(config: RnnS2SConfig, input_ids: Tensor | None, copy_ids: Tensor | None) -> Tensor | None:
+    """Target ids of the source, `(batch, source)`, for a head that copies: by default the source's, if these are such.
+
+    None where there are none, or the head does not copy.
+    """
+    if not HEADS[config.head_type].needs_source_ids or copy_ids is not None:
+        return copy_ids
+    return input_ids if config.share_encoder_decoder_embeddings or config.decoder_vocab_size is None else None
 
 
 def source_mask(

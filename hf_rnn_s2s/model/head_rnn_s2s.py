@@ -19,13 +19,15 @@ class VocabularyHead(nn.Module):
 
     Attributes:
         needs_attention: whether it reads the weights of the attention.
-        needs_source_ids: whether it reads the token ids of the source.
+        needs_states: whether it reads the outputs of the decoder's layers and the embedded tokens.
+        needs_source_ids: whether it reads the target ids of the source.
     """
 
     needs_attention = False
+    needs_states = False
     needs_source_ids = False
 
-    def __init__(self, config: RnnS2SConfig) -> None:
+    def __init__(self, config: RnnS2SConfig, memory_size: int) -> None:
         super().__init__()
 
     def forward(self, lm_head: nn.Module, output: DecoderOutput, sources: Sources) -> Tensor:
@@ -60,6 +62,50 @@ class VocabularyHead(nn.Module):
         return summed_cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing)
 
 
+class CopyingHead(VocabularyHead):
+    """Writes a token of the vocabulary, or copies one of the source (See et al. 2017, equations 8 and 9).
+
+    `P(w) = p P_vocabulary(w) + (1 - p) sum_i a_i [w_i = w]`, where `a` are the weights of the attention, averaged over
+    its heads, and `p = sigmoid(W [c; s; x] + b)` with the context `c = sum_i a_i m_i`, the state `s` and the token
+    `x`. Words that the vocabulary lacks have ids behind its own, `copy_slots` of them. What is returned are logarithms
+    of probabilities.
+    """
+
+    needs_attention = needs_states = needs_source_ids = True
+
+    def __init__(self, config: RnnS2SConfig, memory_size: int) -> None:
+        super().__init__(config, memory_size)
+        self.slots = config.copy_slots
+        self.gate = nn.Linear(memory_size + config.decoder_size + config.embedding_size, 1)
+
+    def forward(self, lm_head: nn.Module, output: DecoderOutput, sources: Sources) -> Tensor:
+        """As in `VocabularyHead`: `(rows, time, vocabulary + copy_slots)`."""
+        assert output.weights is not None and output.embedded is not None and sources.ids is not None  # noqa: PT018
+        weights = output.weights.mean(1)
+        repeats = len(weights) // len(sources.memory)
+        memory, ids = (part.repeat_interleave(repeats, dim=0) for part in (sources.memory, sources.ids))
+        read = torch.cat([weights @ memory, output.layer_outputs[-1], output.embedded], dim=-1)
+        share = torch.sigmoid(self.gate(read)).to(torch.promote_types(read.dtype, torch.float32))
+        written = functional.pad(
+            share * lm_head(output.last_hidden_state).to(share.dtype).softmax(-1), (0, self.slots)
+        )
+        copied = ((1 - share) * weights).to(share.dtype)
+        probabilities = written.scatter_add(2, ids.unsqueeze(1).expand_as(copied), copied)
+        return probabilities.clamp(min=torch.finfo(share.dtype).tiny).log().to(read.dtype)
+
+
+def coverage_loss(weights: Tensor, labels: Tensor) -> Tensor:
+    """What the attention to positions looked at before costs (See et al. 2017, equation 12), summed over all labels.
+
+    Args:
+        weights: of the attention, `(rows, heads, time, source)`.
+        labels: `(rows, time)`; those of -100 do not count.
+    """
+    weights = weights.mean(1)
+    covered = weights.cumsum(1) - weights
+    return (torch.minimum(weights, covered).sum(-1) * labels.ne(IGNORED_LABEL)).sum()
+
+
 def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """As `VocabularyHead.loss`, from logits `(rows, vocabulary)` and labels `(rows,)`."""
     precise: Any = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -69,4 +115,4 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float 
 
 
 # `head_type` of the configuration, and the class it names.
-HEADS: dict[str, type[VocabularyHead]] = {"vocabulary": VocabularyHead}
+HEADS: dict[str, type[VocabularyHead]] = {"vocabulary": VocabularyHead, "copying": CopyingHead}

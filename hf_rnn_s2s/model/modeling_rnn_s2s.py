@@ -14,9 +14,9 @@ from .base_rnn_s2s import RnnS2SPreTrainedModel
 from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
 from .decoder_rnn_s2s import DECODERS
-from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, whole_encoder_outputs
+from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, ids_to_copy, whole_encoder_outputs
 from .generation_rnn_s2s import RnnS2SGenerationMixin
-from .head_rnn_s2s import HEADS, IGNORED_LABEL
+from .head_rnn_s2s import HEADS, IGNORED_LABEL, coverage_loss
 from .inputs_rnn_s2s import check_ids
 from .state_rnn_s2s import DecoderOutput, Sources
 from .transformers_rnn_s2s import TransformerEncoder  # noqa: F401 - it and another one are among the encoders then
@@ -108,6 +108,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         input_features: torch.FloatTensor | None = None,
+        copy_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
         """Encode a source, and decode a target given the source.
@@ -127,6 +128,9 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             output_hidden_states: whether to return the outputs of every layer.
             input_features: source `(batch, frames, features)`, for an encoder that reads features; its mask is
                 `(batch, frames)`.
+            copy_ids: `(batch, source)`, the target ids of what a head may copy from the source. Words that the target
+                vocabulary lacks have ids from its size on, the same one for the same word of a row. Without it, the
+                source's ids are taken where source and target share a vocabulary.
             kwargs: `return_dict=False` returns a tuple; anything else is ignored.
 
         Returns:
@@ -142,7 +146,10 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
         if encoded is None:
-            encoded = self._encode(input_ids, inputs_embeds, input_features, attention_mask, output_hidden_states)
+            given: dict[str, Tensor | None] = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
+            given["input_features"] = input_features
+            settings = {"output_hidden_states": output_hidden_states, "copy_ids": copy_ids}
+            encoded = self._encode(given, attention_mask=attention_mask, **settings)
             memory_mask = None  # the encoder's output has the mask
         else:
             memory_mask = self.memory_mask(attention_mask)
@@ -172,23 +179,13 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         """The mask of the memory: that of the input where the encoder keeps the length, else None."""
         return attention_mask if self.encoder.keeps_length else None
 
-    def _encode(
-        self,
-        input_ids: Tensor | None,
-        inputs_embeds: Tensor | None,
-        input_features: Tensor | None,
-        attention_mask: Tensor | None,
-        output_hidden_states: bool | None,
-    ) -> RnnS2SEncoderOutput:
-        named = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "input_features": input_features}
+    def _encode(self, named: dict[str, Tensor | None], **settings: Any) -> RnnS2SEncoderOutput:
         given = {name: value for name, value in named.items() if value is not None}
         reads = ("input_ids", "inputs_embeds") if self.main_input_name == "input_ids" else (self.main_input_name,)
         for name in given:
             if name not in reads:
                 raise ValueError(f"{name} was passed, but the encoder of this model reads {self.main_input_name}.")
-        return self.encoder(
-            attention_mask=attention_mask, output_hidden_states=output_hidden_states, return_dict=True, **given
-        )
+        return self.encoder(**given, **settings, return_dict=True)
 
 
 class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixin):
@@ -206,7 +203,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
                 f"embedding_size={config.embedding_size}. Set tie_word_embeddings=False, or another readout."
             )
         self.lm_head = nn.Linear(size, config.target_vocab_size)
-        self.output_head = HEADS[config.head_type](config)
+        self.output_head = HEADS[config.head_type](config, self.model.decoder.memory_size)
         self.main_input_name = self.model.main_input_name
         self._skips_logits = False
         self.post_init()
@@ -239,6 +236,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         num_items_in_batch: Tensor | int | None = None,
         return_logits: bool | None = None,
         input_features: torch.FloatTensor | None = None,
+        copy_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Compute logits, and the loss if there are labels; takes the arguments of `RnnS2SModel.forward` and these.
@@ -254,17 +252,21 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
 
         Returns:
             Logits `(batch, target, target vocabulary)`, and the loss if there are labels: cross-entropy in nats per
-            token, with `config.label_smoothing` in training mode only. It is 0 if no label counts.
+            token; in training mode with `config.label_smoothing` and `config.coverage_loss`. 0 if no label counts.
         """
         if labels is not None:
             use_cache = False
             given = (input_ids, inputs_embeds, input_features)
             source = next((one for one in given if one is not None), None)
-            _check_labels(labels, source, self.config.target_vocab_size)
+            _check_labels(labels, source, self.config.written_vocab_size)
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if output_attentions is None:
             output_attentions = self.config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        covers = self.training and labels is not None and self.config.coverage_loss > 0
+        head = self.output_head
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -275,13 +277,17 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
-            output_attentions=output_attentions or self.output_head.needs_attention,
-            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions or head.needs_attention or covers,
+            output_hidden_states=output_hidden_states or head.needs_states,
             input_features=input_features,
+            copy_ids=copy_ids,
             return_dict=True,
         )
-        output = DecoderOutput(outputs.last_hidden_state, next(iter(outputs.cross_attentions or ()), None))
-        sources = self._sources(input_ids, encoder_outputs, outputs.encoder_last_hidden_state)
+        weights = next(iter(outputs.cross_attentions or ()), None)
+        embedded, *layers = outputs.decoder_hidden_states or (None,)
+        output = DecoderOutput(outputs.last_hidden_state, weights, tuple(layers), embedded)
+        memory = outputs.encoder_last_hidden_state
+        sources = Sources(memory, None, None, self._source_ids(input_ids, copy_ids, encoder_outputs))
         keeps_all = isinstance(logits_to_keep, int) and logits_to_keep == 0
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         if return_logits is None:
@@ -294,11 +300,11 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             loss=loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
-            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_hidden_states=outputs.decoder_hidden_states if output_hidden_states else None,
             decoder_attentions=outputs.decoder_attentions if output_attentions else None,
             cross_attentions=outputs.cross_attentions if output_attentions else None,
-            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states,
+            encoder_last_hidden_state=memory,
+            encoder_hidden_states=outputs.encoder_hidden_states if output_hidden_states else None,
         )
 
     def skip_logits_in_training(self, skip: bool = True) -> None:
@@ -323,18 +329,21 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         self.tie_weights()
         return embeddings
 
-    def _sources(self, input_ids: Tensor | None, encoder_outputs: Any, memory: Tensor) -> Sources:
-        """What a head may want to know of the sources."""
-        ids = None
-        if self.output_head.needs_source_ids:
-            encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
-            ids = input_ids if encoded is None else getattr(encoded, "source_ids", None)
-            if ids is None:
-                raise ValueError(
-                    f"head_type={self.config.head_type!r} copies from the source, so it needs its token ids: pass "
-                    "input_ids, or encoder_outputs that the encoder of this model made of them."
-                )
-        return Sources(memory, None, None, ids)
+    def _source_ids(self, input_ids: Tensor | None, copy_ids: Tensor | None, encoder_outputs: Any) -> Tensor | None:
+        """The target ids of the source, `(batch, source)`, for a head that copies."""
+        encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
+        ids = (
+            ids_to_copy(self.config, input_ids, copy_ids) if encoded is None else getattr(encoded, "source_ids", None)
+        )
+        if not self.output_head.needs_source_ids:
+            return None
+        if ids is None:
+            raise ValueError(
+                f"head_type={self.config.head_type!r} copies from the source, so it needs its target ids: pass "
+                "copy_ids (or input_ids, where both sides share a vocabulary), or encoder_outputs made of them."
+            )
+        check_ids(ids, self.config.written_vocab_size, "copy_ids")
+        return ids
 
     def _loss(
         self,
@@ -352,6 +361,8 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         labels = labels.to(hidden.device).long()
         smoothing = self.config.label_smoothing if self.training else 0.0
         total = self._summed_loss(output, sources, labels, smoothing, logits)
+        if self.training and self.config.coverage_loss and output.weights is not None:
+            total = total + self.config.coverage_loss * coverage_loss(output.weights, labels)
         if num_items_in_batch is None:
             num_items_in_batch = labels.ne(IGNORED_LABEL).sum()
         elif isinstance(num_items_in_batch, Tensor):

@@ -47,17 +47,20 @@ class DecoderOutput(NamedTuple):
         last_hidden_state: `(rows, time, embedding)`, which the output layer turns into logits.
         weights: of the attention, `(rows, heads, time, source)`; None without attention.
         layer_outputs: of each layer, `(rows, time, hidden)`.
+        embedded: the tokens that were read, `(rows, time, embedding)`.
     """
 
     last_hidden_state: Tensor
     weights: Tensor | None = None
     layer_outputs: tuple[Tensor, ...] = ()
+    embedded: Tensor | None = None
 
     def at(self, positions: slice | Tensor) -> DecoderOutput:
         """What was computed of some of these positions."""
         weights = None if self.weights is None else self.weights[:, :, positions]
         layers = tuple(one[:, positions] for one in self.layer_outputs)
-        return DecoderOutput(self.last_hidden_state[:, positions], weights, layers)
+        embedded = None if self.embedded is None else self.embedded[:, positions]
+        return DecoderOutput(self.last_hidden_state[:, positions], weights, layers, embedded)
 
 
 class DecoderState(NamedTuple):

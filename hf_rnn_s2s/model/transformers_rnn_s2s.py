@@ -11,8 +11,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPart
 from .configuration_rnn_s2s import RnnS2SConfig
-from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, source_mask
-from .head_rnn_s2s import HEADS
+from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, ids_to_copy, source_mask
 from .inputs_rnn_s2s import embed
 
 
@@ -35,7 +34,6 @@ class TransformerEncoder(RnnS2SPart):
         norm = nn.LayerNorm(size)
         self.layers = nn.TransformerEncoder(layer, config.encoder_layers, norm, enable_nested_tensor=False)
         self.projection = _projection(config, size)
-        self.keeps_ids = HEADS[config.head_type].needs_source_ids
         self.post_init()
 
     @can_return_tuple
@@ -45,6 +43,7 @@ class TransformerEncoder(RnnS2SPart):
         attention_mask: Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         output_hidden_states: bool | None = None,
+        copy_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> RnnS2SEncoderOutput:
         """As in `RnnS2SEncoder`; the hidden states are the embeddings and what comes out in the end."""
@@ -61,7 +60,7 @@ class TransformerEncoder(RnnS2SPart):
             last_hidden_state=_blank(memory, mask),
             attention_mask=mask,
             hidden_states=(embedded, outputs) if output_hidden_states else None,
-            source_ids=input_ids if self.keeps_ids else None,
+            source_ids=ids_to_copy(self.config, input_ids, copy_ids),
         )
 
 
@@ -82,7 +81,6 @@ class PretrainedEncoder(RnnS2SPart):
         self.main_input_name = self.reader.main_input_name
         self.memory_size, self.state_size = config.encoder_projection_size or nested.hidden_size, 0
         self.projection = _projection(config, nested.hidden_size)
-        self.keeps_ids = HEADS[config.head_type].needs_source_ids
         self.post_init()
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
@@ -110,6 +108,7 @@ class PretrainedEncoder(RnnS2SPart):
         attention_mask: Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         output_hidden_states: bool | None = None,
+        copy_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> RnnS2SEncoderOutput:
         """As in `RnnS2SEncoder`; the hidden states are those of the pretrained encoder, its own order included."""
@@ -135,7 +134,7 @@ class PretrainedEncoder(RnnS2SPart):
             last_hidden_state=_blank(memory, mask),
             attention_mask=mask,
             hidden_states=outputs.hidden_states if output_hidden_states else None,
-            source_ids=input_ids if self.keeps_ids else None,
+            source_ids=ids_to_copy(self.config, input_ids, copy_ids),
         )
 
 

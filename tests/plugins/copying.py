@@ -17,8 +17,8 @@ class CopyingHead(VocabularyHead):
     needs_attention = True
     needs_source_ids = True
 
-    def __init__(self, config: RnnS2SConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: RnnS2SConfig, memory_size: int) -> None:
+        super().__init__(config, memory_size)
         self.gate = nn.Linear(config.embedding_size, 1)
 
     def forward(self, lm_head: nn.Module, output: DecoderOutput, sources: Sources) -> torch.Tensor:

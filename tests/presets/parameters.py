@@ -85,6 +85,16 @@ def pretrained_encoder() -> int:
     return bert + 8000 * 256 + first_states + decoder + attention + readout
 
 
+def pointer_generator2017() -> int:
+    embeddings = 50_000 * 128
+    encoder = 2 * lstm(128, 256)
+    first_states = 2 * affine(512, 256)
+    attention = affine(256, 512) + 512 * 512 + 512
+    coverage, copying = 512, 512 + 256 + 128 + 1
+    readout = affine(256 + 512, 256) + affine(256, 50_000)
+    return embeddings + encoder + first_states + lstm(128, 256) + attention + coverage + copying + readout
+
+
 def nematus_conditional_gru() -> int:
     embeddings = 2 * 30_000 * 512
     encoder = 2 * gru(512, 1000)

@@ -322,3 +322,43 @@ def default_decoder(weights: Weights, memory: list[Tensor], target: list[int]) -
         attentional = torch.tanh(affine(weights, f"{DECODER}.output_projection", torch.cat([top, context])))
         rows.append(affine(weights, "lm_head", attentional))
     return torch.stack(rows)
+
+
+UNKNOWN = 3  # the id of unknown words, of which each has a slot of its own in the tests
+
+
+def pointer_generator2017(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    """Section 2; logarithms of the final distribution, over the vocabulary and the slots."""
+    size = len(weights["lm_head.bias"])
+    memory, forward, backward = both_ways(lstm, weights, ENCODER, embedded(weights, ENCODER, source))
+    final = [torch.cat(pair) for pair in zip(forward, backward, strict=True)]
+    bridge, attention = f"{DECODER}.bridge.projections", f"{DECODER}.attention"
+    parts = zip(("hidden", "cell"), final, strict=True)
+    state: State = tuple(torch.tanh(affine(weights, f"{bridge}.{name}", part)) for name, part in parts)
+    slots = iter(range(size, size + SLOTS))
+    copied_ids = [next(slots) if token == UNKNOWN else token for token in source]
+    coverage = [torch.zeros((), dtype=final[0].dtype) for _ in memory]
+    rows = []
+    for token in target:
+        x = weights[f"{DECODER}.embed_tokens.weight"][token if token < size else UNKNOWN]
+        state = lstm(weights, f"{DECODER}.layers.0", x, state)
+        scores = []
+        for h, c in zip(memory, coverage, strict=True):
+            inner = affine(weights, f"{attention}.score.key_projection", h)
+            inner = inner + affine(weights, f"{attention}.score.query_projection", state[0])
+            inner = inner + weights[f"{attention}.coverage_projection.weight"][:, 0] * c
+            scores.append(affine(weights, f"{attention}.score.score_projection", torch.tanh(inner))[0])
+        context, a = attend(scores, memory)
+        coverage = [c + one for c, one in zip(coverage, a, strict=True)]
+        read = affine(weights, f"{DECODER}.output_projection", torch.cat([state[0], context]))
+        vocabulary = torch.softmax(affine(weights, "lm_head", read), dim=0)
+        p = torch.sigmoid(affine(weights, "output_head.gate", torch.cat([context, state[0], x])))[0]
+        final_distribution = [p * one for one in vocabulary] + [0 * p for _ in range(SLOTS)]
+        for place, one in zip(copied_ids, a, strict=True):
+            final_distribution[place] = final_distribution[place] + (1 - p) * one
+        smallest = torch.finfo(torch.float64).tiny
+        rows.append(torch.log(torch.stack(final_distribution).clamp(min=smallest)))
+    return torch.stack(rows)
+
+
+SLOTS = 2

@@ -45,6 +45,14 @@ OF_PRESETS: dict[str, dict[str, Any]] = {
     },
     "self-attentive": {"encoder_direction_size": 5, "attention_hidden_size": 9},
     "pretrained-encoder": {},
+    "pointer-generator2017": {
+        "encoder_direction_size": 5,
+        "attention_hidden_size": 9,
+        "readout_size": 4,
+        "copy_slots": 2,
+        "unk_token_id": 3,
+        "coverage_loss": 0.0,
+    },
 }
 
 
@@ -74,8 +82,13 @@ def build(name: str, **values: Any) -> RnnS2SForConditionalGeneration:
     return model
 
 
-def inputs() -> dict[str, torch.Tensor]:
-    return {"input_ids": TOKENS, "attention_mask": TOKENS.ne(0).long()}
+# For a model that copies, every unknown word of a row is another one.
+COPIED = torch.tensor([[4, 5, 6, VOCABULARY, 2], [6, 4, 2, 0, 0], [VOCABULARY, VOCABULARY + 1, 5, 2, 0]])
+
+
+def inputs(name: str) -> dict[str, torch.Tensor]:
+    given = {"input_ids": TOKENS, "attention_mask": TOKENS.ne(0).long()}
+    return {**given, "copy_ids": COPIED} if name == "pointer-generator2017" else given
 
 
 def source_of(row: int) -> list[int]:

@@ -17,14 +17,14 @@ LOADER = """
 import json, sys, torch
 from transformers import AutoModelForSeq2SeqLM
 
-with_package, inputs, target, folder, *names = json.loads(sys.argv[1])
+with_package, given, target, folder = json.loads(sys.argv[1])
 if with_package:
     import hf_rnn_s2s
 else:
     sys.modules["hf_rnn_s2s"] = None
-inputs = {name: torch.tensor(one) for name, one in inputs.items()}
 answers = {}
-for name in names:
+for name, inputs in given.items():
+    inputs = {key: torch.tensor(one) for key, one in inputs.items()}
     arguments = {} if with_package else {"trust_remote_code": True}
     model = AutoModelForSeq2SeqLM.from_pretrained(f"{folder}/{name}", **arguments).double().eval()
     with torch.no_grad():
@@ -51,8 +51,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("with_package", [True, False], ids=["with the package", "with the carried code"])
 @torch.no_grad()
 def test_a_fresh_process_gets_the_same(with_package: bool, saved: Path, tmp_path: Path) -> None:
-    given = {name: one.tolist() for name, one in inputs().items()}
-    order = json.dumps([with_package, given, TARGETS.tolist(), str(saved), *OF_PRESETS])
+    given = {name: {key: one.tolist() for key, one in inputs(name).items()} for name in OF_PRESETS}
+    order = json.dumps([with_package, given, TARGETS.tolist(), str(saved)])
     outcome = subprocess.run(
         [sys.executable, "-c", LOADER, order],
         env={**os.environ, "HF_MODULES_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
@@ -67,6 +67,6 @@ def test_a_fresh_process_gets_the_same(with_package: bool, saved: Path, tmp_path
         model = build(name).double()
         assert answer["module"].startswith("hf_rnn_s2s" if with_package else "transformers_modules.")
         logits = torch.tensor(answer["logits"], dtype=torch.float64)
-        expected = model(**inputs(), decoder_input_ids=TARGETS).logits
+        expected = model(**inputs(name), decoder_input_ids=TARGETS).logits
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
-        assert answer["beams"] == model.generate(**inputs(), num_beams=3, max_new_tokens=6).tolist()
+        assert answer["beams"] == model.generate(**inputs(name), num_beams=3, max_new_tokens=6).tolist()

@@ -15,7 +15,7 @@ from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 from hf_rnn_s2s.model.configuration_rnn_s2s import PRESETS
 
 from . import parameters, references
-from .small import END, LENGTH, OF_PRESETS, START, TARGETS, TOKENS, VOCABULARY, build, inputs, source_of
+from .small import END, LENGTH, OF_PRESETS, START, TARGETS, TOKENS, build, inputs, source_of
 
 every_preset = pytest.mark.parametrize("name", list(OF_PRESETS))
 
@@ -33,8 +33,8 @@ def test_every_preset_is_here() -> None:
 def test_logits_and_gradients_are_those_of_the_equations(name: str) -> None:
     """The first to 1e-10, the second, of every parameter, to 1e-8: in a padded batch, and in one row by itself."""
     model, reference = build(name).double(), function_of(references, name)
-    chosen = torch.randn(3, TARGETS.shape[1], VOCABULARY, dtype=torch.float64)  # of the logits, for one number
-    logits = model(**inputs(), decoder_input_ids=TARGETS).logits
+    logits = model(**inputs(name), decoder_input_ids=TARGETS).logits
+    chosen = torch.randn_like(logits) * (logits > -100)  # for one number; what cannot be written has no gradient
     # In the reference the same tensors, under all of their names
     weights = dict(model.state_dict(keep_vars=True))
     expected = torch.stack([reference(weights, source_of(row), TARGETS[row].tolist()) for row in range(3)])
@@ -59,22 +59,22 @@ def test_parameters_are_those_of_the_paper(name: str) -> None:
 @torch.no_grad()
 def test_a_row_does_not_depend_on_padding_or_on_the_batch(name: str) -> None:
     model = build(name).double()
-    alone = torch.cat(
-        [model(torch.tensor([source_of(row)]), decoder_input_ids=TARGETS[row : row + 1]).logits for row in range(3)]
-    )
+    given = inputs(name)
+    rows = [{key: one[row : row + 1, : len(source_of(row))] for key, one in given.items()} for row in range(3)]
+    alone = torch.cat([model(**rows[row], decoder_input_ids=TARGETS[row : row + 1]).logits for row in range(3)])
     for layout in ("right", "left", "inside"):
-        ids = torch.zeros(3, 8, dtype=torch.long)
+        padded = {key: torch.zeros(3, 8, dtype=torch.long) for key in given}
         for row in range(3):
-            tokens = source_of(row)
-            places = list(range(len(tokens)))
+            length = len(source_of(row))
+            places = list(range(length))
             if layout == "left":
-                places = [8 - len(tokens) + place for place in places]
+                places = [8 - length + place for place in places]
             elif layout == "inside":
                 places[-1] = 7
-            ids[row, places] = torch.tensor(tokens)
+            for key, one in given.items():
+                padded[key][row, places] = one[row, :length]
         for order in (slice(None), torch.tensor([2, 0, 1])):
-            arguments = {"input_ids": ids[order], "attention_mask": ids[order].ne(0).long()}
-            found = model(**arguments, decoder_input_ids=TARGETS[order]).logits
+            found = model(**{key: one[order] for key, one in padded.items()}, decoder_input_ids=TARGETS[order]).logits
             torch.testing.assert_close(found, alone[order], rtol=0, atol=1e-10)
 
 
@@ -84,14 +84,14 @@ def test_chunks_with_a_cache_are_a_full_pass(name: str) -> None:
     model = build(name).double()
     target = torch.tensor([[START, 4, 6, 3, 5]] * 3)
     mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])  # prompts are padded on the left
-    whole = model(**inputs(), decoder_input_ids=target, decoder_attention_mask=mask).logits
-    encoded = model.get_encoder()(**inputs())
+    whole = model(**inputs(name), decoder_input_ids=target, decoder_attention_mask=mask).logits
+    encoded = model.get_encoder()(**inputs(name))
     for sizes in ([1, 1, 1, 1, 1], [2, 3], [4, 1]):
         cache, chunks, read = None, [], 0
         for size in sizes:
             output = model(
                 encoder_outputs=encoded,
-                attention_mask=inputs()["attention_mask"],
+                attention_mask=inputs(name)["attention_mask"],
                 decoder_input_ids=target[:, read : read + size],
                 decoder_attention_mask=mask[:, : read + size],
                 past_key_values=cache,
@@ -109,13 +109,20 @@ def test_searches_are_those_of_brute_force(name: str, how: str, monkeypatch: pyt
     model = build(name)
     if how == "transformers":
         monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
-    arguments: dict[str, Any] = {**inputs(), "max_new_tokens": LENGTH, "use_cache": how != "without a cache"}
+    arguments: dict[str, Any] = {**inputs(name), "max_new_tokens": LENGTH, "use_cache": how != "without a cache"}
     greedy = model.generate(**arguments)
-    beams = model.generate(**arguments, num_beams=3 * VOCABULARY**2, num_return_sequences=4, early_stopping="never")
+    beams = model.generate(
+        **arguments, num_beams=3 * written(model) ** 2, num_return_sequences=4, early_stopping="never"
+    )
     for row in range(3):
         best, first = by_brute_force(name, row)
         assert stripped(greedy[row]) == best
         assert [stripped(one) for one in beams.view(3, 4, -1)[row]] == first
+
+
+def written(model: RnnS2SForConditionalGeneration) -> int:
+    """Number of ids that a model can write."""
+    return model.config.written_vocab_size
 
 
 def stripped(sequence: torch.Tensor) -> list[int]:
@@ -136,7 +143,7 @@ def by_brute_force(name: str, row: int) -> tuple[list[int], list[list[int]]]:
     best: list[int] = []
     while len(best) < LENGTH and END not in best:
         best.append(int(log_probabilities(*best).argmax()))
-    others, scored = [token for token in range(VOCABULARY) if token != END], []
+    others, scored = [token for token in range(written(build(name))) if token != END], []
     for inner in range(LENGTH + 1):
         for tokens in product(others, repeat=inner):
             target = [*tokens, *([] if inner == LENGTH else [END])]
@@ -150,13 +157,13 @@ def by_brute_force(name: str, row: int) -> tuple[list[int], list[list[int]]]:
 def test_bfloat16_is_near(name: str) -> None:
     """As near as numbers of 8 bits are, and the searches run."""
     model = build(name)
-    expected = model(**inputs(), decoder_input_ids=TARGETS).logits
+    expected = model(**inputs(name), decoder_input_ids=TARGETS).logits
     model = model.bfloat16()
-    logits = model(**inputs(), decoder_input_ids=TARGETS).logits
+    logits = model(**inputs(name), decoder_input_ids=TARGETS).logits
     assert logits.dtype == torch.bfloat16
     assert (logits.float() - expected).abs().max() < 0.05 * expected.abs().max()
     for beams in (1, 3):
-        assert model.generate(**inputs(), num_beams=beams, max_new_tokens=4).shape[0] == 3
+        assert model.generate(**inputs(name), num_beams=beams, max_new_tokens=4).shape[0] == 3
 
 
 @every_preset
@@ -166,11 +173,11 @@ def test_it_learns(name: str) -> None:
     labels = torch.tensor([[5, 4, 2], [3, 2, -100], [6, 6, 2]])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(150):
-        loss = model(**inputs(), labels=labels).loss
+        loss = model(**inputs(name), labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    found = model.eval().generate(**inputs(), num_beams=2, max_new_tokens=5)
+    found = model.eval().generate(**inputs(name), num_beams=2, max_new_tokens=5)
     assert [stripped(one) for one in found] == [[5, 4, 2], [3, 2], [6, 6, 2]]
 
 
