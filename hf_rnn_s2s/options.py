@@ -6,7 +6,7 @@ import inspect
 import textwrap
 from typing import Any
 
-from .model.attention_rnn_s2s import ATTENTIONS, NORMALIZERS
+from .model.attention_rnn_s2s import ATTENTIONS, NORMALIZERS, SPANS
 from .model.bridge_rnn_s2s import BRIDGES
 from .model.cells_rnn_s2s import CELLS
 from .model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig
@@ -14,7 +14,6 @@ from .model.decoder_rnn_s2s import DECODERS
 from .model.encoder_rnn_s2s import ENCODERS
 from .model.head_rnn_s2s import HEADS
 from .model.readout_rnn_s2s import CONTEXT_FUSIONS, READOUTS
-from .model.spans_rnn_s2s import SPANS
 
 # Fields of the configuration that name a class, and the classes by these names.
 REGISTRIES: dict[str, dict[str, Any]] = {
@@ -59,6 +58,12 @@ def register(kind: str, name: str, the_class: type) -> None:
     CHOICES[kind] = tuple(registry)
 
 
+def meaning(kind: str, name: str) -> str:
+    """What a value of an option means: the first line of what is said of its class; empty where there is none."""
+    described = (inspect.getdoc(REGISTRIES.get(kind, {}).get(name)) or "").partition("\n")[0]
+    return described.removesuffix(".")
+
+
 def describe_options() -> None:
     """Write all options into the docstring of the configuration, as its arguments."""
     if RnnS2SConfig.__doc__:  # None under python -OO
@@ -70,5 +75,7 @@ def describe_options() -> None:
 def _described(option: Any) -> str:
     text = f"{option.name}: {option.metadata['help']} By default {option.default!r}."
     if "choices" in option.metadata:
-        text += f" One of {', '.join(map(repr, option.metadata['choices']))}."
+        meanings = {choice: meaning(option.name, choice) for choice in option.metadata["choices"]}
+        text += " One of " + "; ".join(f"{name!r}: {what}" if what else repr(name) for name, what in meanings.items())
+        text += "."
     return textwrap.fill(text, 119, initial_indent=" " * 4, subsequent_indent=" " * 8)

@@ -17,9 +17,12 @@ from transformers import AutoModel, GenerationMixin
 from transformers.utils import logging
 
 from .decoding.arguments import generate_arguments
+from .decoding.caches import check_before_generation, require_own, require_rows
 from .decoding.limits import check_generation_file
 from .decoding.sharing import SharedModel
 from .model import modeling_rnn_s2s
+from .model.cache_rnn_s2s import RnnS2SCache
+from .model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from .model.head_rnn_s2s import VocabularyHead
 from .model.state_rnn_s2s import DecoderOutput, Sources
 from .training.blocked_loss import fast_loss
@@ -43,6 +46,10 @@ class RnnS2SPreTrainedModel(SharedModel):
 
 class RnnS2SModel(RnnS2SPreTrainedModel, modeling_rnn_s2s.RnnS2SModel):
     """Encoder and decoder without an output layer."""
+
+    def check_cache(self, cache: RnnS2SCache, encoder_outputs: RnnS2SEncoderOutput, rows: int) -> None:
+        """Raise a TypeError or a ValueError unless the cache is of this model, for so many target rows."""
+        require_own(cache, self.decoder, encoder_outputs, rows)
 
 
 class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.RnnS2SForConditionalGeneration):
@@ -122,6 +129,17 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
             vars(saved).update(vars(self), config=copy.deepcopy(self.config))
             saved.config.tie_word_embeddings = True
         super(RnnS2SForConditionalGeneration, saved).save_pretrained(save_directory, *args, **kwargs)
+
+    def prepare_inputs_for_generation(self, input_ids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As in the model that travels; a ValueError if the cache has other rows than `input_ids`."""
+        require_rows(kwargs.get("past_key_values"), input_ids.shape[0])
+        return super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+
+    def _prepare_cache_for_generation(  # type: ignore[override]
+        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        check_before_generation(self, generation_config, model_kwargs)
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
 
     def _summed_loss(
         self,

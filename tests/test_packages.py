@@ -1,6 +1,8 @@
 """The packages look down only, and what travels with checkpoints needs nothing else of this package."""
 
 import ast
+import importlib
+import inspect
 import shutil
 import sys
 from collections.abc import Iterator
@@ -18,11 +20,13 @@ MAY_IMPORT = {
     "model": set(),
     "decoding": {"model", "below"},
     "data": {"model", "below"},
-    "training": {"model", "decoding", "data", "below"},
-    "above": {"model", "decoding", "data", "training", "below"},
+    "training": {"model", "decoding", "data", "below", "options"},
+    "options": {"model"},
+    "above": {"model", "decoding", "data", "training", "below", "options"},
     "below": set(),
 }
 BELOW = {"errors", "machine", "version"}
+OPTIONS = {"options", "presets", "config_checks"}  # about the configuration alone
 TRAVELS_WITH = {"torch", "tokenizers", "transformers"}
 NAMES_FILES = ("model", "remote_code_rnn_s2s")  # whose imports for type checkers tell transformers what to carry
 
@@ -72,6 +76,8 @@ def arrows(root: Path) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
 def floor_of(name: tuple[str, ...]) -> str:
     if name and name[0] in ("model", "decoding", "data", "training"):
         return name[0]
+    if name and name[0] in OPTIONS:
+        return "options"
     return "below" if name and name[0] in BELOW else "above"
 
 
@@ -152,3 +158,14 @@ def test_what_travels_imports_its_siblings_and_four_libraries() -> None:
                 assert imported[2].endswith("_rnn_s2s"), name  # they lie beside the user's own files
             else:
                 assert imported[0] in TRAVELS_WITH | sys.stdlib_module_names, (name, imported)
+
+
+def test_every_public_method_says_what_it_does_itself_or_in_its_base_class() -> None:
+    for path in sorted((PACKAGE / "model").glob("*_rnn_s2s.py")):
+        module = importlib.import_module(f"hf_rnn_s2s.model.{path.stem}")
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            if kind.__module__ == module.__name__:
+                for name, method in vars(kind).items():
+                    if not name.startswith("_") and inspect.isfunction(method):
+                        said = [vars(base).get(name).__doc__ for base in kind.__mro__ if name in vars(base)]
+                        assert any(said), f"{kind.__name__}.{name}"

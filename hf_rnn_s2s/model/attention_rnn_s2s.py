@@ -4,7 +4,7 @@ All attentions have one contract, `Attention`. The decoder does not know which o
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ from .scores_rnn_s2s import (
     PlainCosineScore,
     ScaledDotScore,
 )
-from .spans_rnn_s2s import SPANS, MonotonicSpan
 from .state_rnn_s2s import AttentionOutput, Sources
 
 
@@ -67,8 +66,93 @@ class Attention(nn.Module):
         raise NotImplementedError
 
 
+class Span(NamedTuple):
+    """What a span says of every query.
+
+    Attributes:
+        inside: `(sources, queries, source)`, True at the positions that have a weight.
+        factor: `(sources, queries, source)`, what the weights are multiplied by; None for nothing.
+        state: what is remembered for the queries to come.
+    """
+
+    inside: Tensor
+    factor: Tensor | None
+    state: Tensor | None
+
+
+class MonotonicSpan(nn.Module):
+    """A window that moves on by one position at each step, `p_t = t` (Luong et al. 2015, local-m).
+
+    Its window is `[p_t - D, p_t + D]` with `D = attention_window`. Behind the last token it stays there.
+
+    The arguments are the configuration of the model, and the width of the queries. This class is the contract of all
+    spans; it also remembers how many queries there were in each row.
+    """
+
+    def __init__(self, config: RnnS2SConfig, query_size: int) -> None:
+        super().__init__()
+        self.window = config.attention_window
+
+    def first_state(self, memory: Tensor, rows: int) -> Tensor | None:
+        """What is remembered before the first query."""
+        return memory.new_zeros(rows, dtype=torch.long)
+
+    def forward(self, query: Tensor, sources: Sources, state: Tensor | None) -> Span:
+        """Say where the queries `(sources, queries, query)` may look."""
+        assert state is not None  # as the first state
+        time = query.shape[0] * query.shape[1] // len(state)
+        steps = state.unsqueeze(1) + torch.arange(time, device=state.device)  # (rows, time)
+        positions, lengths = _positions(sources)
+        center = torch.minimum(steps.view(query.shape[:2]), lengths - 1)
+        return Span(self._distance(positions, center).abs() <= self.window, None, state + time)
+
+    @staticmethod
+    def _distance(positions: Tensor, center: Tensor) -> Tensor:
+        return positions.unsqueeze(1) - center.unsqueeze(2)
+
+
+class PredictiveSpan(MonotonicSpan):
+    """A window around a predicted position, `p_t = S sigmoid(v · tanh(W q))` (Luong et al. 2015, local-p, equation 9).
+
+    `S` is the number of tokens of the source, padding excluded. The weights inside the window are multiplied by a
+    Gaussian around the position with a standard deviation of `D / 2` (equation 10) and, as in the paper, not
+    normalised again, so that they do not sum to one.
+    """
+
+    def __init__(self, config: RnnS2SConfig, query_size: int) -> None:
+        super().__init__(config, query_size)
+        self.query_projection = nn.Linear(query_size, query_size, bias=False)
+        self.position_projection = nn.Linear(query_size, 1, bias=False)
+
+    def first_state(self, memory: Tensor, rows: int) -> Tensor | None:
+        return None
+
+    def forward(self, query: Tensor, sources: Sources, state: Tensor | None) -> Span:
+        positions, lengths = _positions(sources)
+        share = torch.sigmoid(self.position_projection(torch.tanh(self.query_projection(query)))).squeeze(-1)
+        distance = self._distance(positions, lengths * share)
+        factor = torch.exp(-2 * (distance / self.window).square()).to(query.dtype)
+        return Span(distance.abs() <= self.window, factor, state)
+
+
+def _positions(sources: Sources) -> tuple[Tensor, Tensor]:
+    """The number of each source position among the tokens, `(sources, source)`, and that of all, `(sources, 1)`."""
+    mask = sources.mask
+    if mask is None:
+        mask = torch.ones(sources.memory.shape[:2], dtype=torch.bool, device=sources.memory.device)
+    return mask.cumsum(1) - 1, mask.sum(1, keepdim=True)
+
+
+# `attention_span` of the configuration, and the class it names; None is the whole source.
+SPANS: dict[str, type[MonotonicSpan] | None] = {
+    "global": None,
+    "monotonic": MonotonicSpan,
+    "predictive": PredictiveSpan,
+}
+
+
 def sparsemax(scores: Tensor, dim: int) -> Tensor:
-    """The point of the probability simplex that is nearest to the scores (Martins & Astudillo 2016, algorithm 1).
+    """The probabilities that are nearest to the scores (Martins & Astudillo 2016, algorithm 1).
 
     Takes and returns `(..., source, ...)` with the sources in dimension `dim`. Low scores get a weight of exactly 0.
     """
@@ -110,7 +194,6 @@ class ScoredAttention(Attention):
         self.normalize = normalize
 
     def prepare(self, memory: Tensor) -> Tensor:
-        """As in `Attention`."""
         return self.score.prepare(memory)
 
     def first_state(self, memory: Tensor, rows: int) -> Any:
@@ -180,7 +263,6 @@ class MultiHeadAttention(Attention):
         return self.attention.first_state(memory, rows)
 
     def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
-        """As in `Attention`."""
         assert sources.keys is not None  # as prepared
         count = len(query)
         keys, values = sources.keys.flatten(0, 1).split([self.head_size, sources.keys.shape[-1] - self.head_size], -1)
@@ -220,7 +302,6 @@ class CoverageAttention(ScoredAttention):
         return memory.new_zeros(rows, memory.shape[1])
 
     def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
-        """As in `Attention`."""
         remembered = state.view(*query.shape[:2], -1)
         feature = self._feature(remembered, sources.mask)
         scores = self.score.score(query, sources.keys, feature)  # type: ignore[arg-type, call-arg]
@@ -249,7 +330,6 @@ class LocationAttention(CoverageAttention):
 
     @staticmethod
     def features(config: RnnS2SConfig) -> int:
-        """As in `CoverageAttention`."""
         return config.location_filters
 
     def _feature(self, remembered: Tensor, mask: Tensor | None) -> Tensor:

@@ -54,7 +54,6 @@ class DenseBridge(Bridge):
         )
 
     def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
-        """As in `Bridge`."""
         parts = [
             torch.tanh(projection(self._mapped(final_states.get(name), memory, mask))).chunk(self.layer_count, dim=-1)
             for name, projection in self.projections.items()
@@ -71,10 +70,7 @@ class DenseBridge(Bridge):
 
 
 class BackwardBridge(DenseBridge):
-    """As `DenseBridge`, of the backward direction's final state alone (Bahdanau et al. 2015, appendix A.2.2).
-
-    That is the state at the first token of the source.
-    """
+    """As `dense`, of the backward direction's final state, at the first token (Bahdanau et al. 2015, A.2.2)."""
 
     def _mapped_size(self, state_size: int, memory_size: int) -> int:
         return state_size // 2
@@ -84,7 +80,7 @@ class BackwardBridge(DenseBridge):
 
 
 class AverageBridge(DenseBridge):
-    """As `DenseBridge`, of the mean of the memory (Sennrich et al. 2017, Nematus)."""
+    """As `dense`, of the mean of the memory (Sennrich et al. 2017, Nematus)."""
 
     reads_state = False
 
@@ -116,7 +112,6 @@ class CopyBridge(Bridge):
             )
 
     def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
-        """As in `Bridge`."""
         parts = [final_states[name] for name in self.state_names]
         top = parts[0].shape[1] - 1
         return tuple(tuple(part[:, self._source(layer, top)] for part in parts) for layer in range(self.layer_count))
@@ -139,7 +134,6 @@ class ZeroBridge(Bridge):
     reads_state = False
 
     def forward(self, final_states: dict[str, Tensor], memory: Tensor, mask: Tensor | None) -> tuple[LayerState, ...]:
-        """As in `Bridge`."""
         zeros = memory.new_zeros(memory.shape[0], self.hidden_size)
         return ((zeros,) * len(self.state_names),) * self.layer_count
 

@@ -27,7 +27,8 @@ WHY_NOT_COMPILED = (
 )
 
 LayerOutput = tuple[Tensor, LayerState]  # outputs `(batch, time, hidden)`, and the state after the last step
-RecurrentDropout = tuple[Tensor | None, Tensor | None]  # factors `(batch, hidden)`, of the state and of the candidate
+Masks = tuple[Tensor | None, Tensor | None]  # factors `(batch, hidden)`, of the state and of the candidate
+Weights = list[Tensor]  # those of inputs and state, and the vectors
 
 
 class RecurrentLayer(nn.Module):
@@ -70,7 +71,7 @@ class RecurrentLayer(nn.Module):
         inputs: Tensor,
         state: LayerState | None = None,
         padding: Tensor | None = None,
-        dropout: RecurrentDropout | None = None,
+        dropout: Masks | None = None,
     ) -> LayerOutput:
         """Run over a sequence.
 
@@ -110,7 +111,7 @@ class RecurrentLayer(nn.Module):
             state = tuple(part.to(dtype) for part in state)
             return run(inputs.to(dtype), state, [weight.to(dtype) for weight in weights])
 
-    def draw_dropout(self, like: Tensor) -> RecurrentDropout:
+    def draw_dropout(self, like: Tensor) -> Masks:
         """Draw what a sequence is multiplied by inside the recurrence, the same at every step; None is nothing.
 
         The first factor `(batch, hidden)` is for the hidden state on its way into the gates (Gal & Ghahramani 2016,
@@ -149,21 +150,16 @@ class RecurrentLayer(nn.Module):
         """Weights `(gates * hidden, 1)` of the input that is one on padding."""
         raise NotImplementedError
 
-    def _run(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
+    def _run(self, inputs: Tensor, state: LayerState, weights: Weights) -> LayerOutput:
         raise NotImplementedError
 
-    def _step(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
+    def _step(self, inputs: Tensor, state: LayerState, weights: Weights) -> LayerOutput:
         """As `_run`, for one step `(batch, 1, input)`."""
         raise NotImplementedError
 
     @torch.compiler.disable(reason=WHY_NOT_COMPILED)
     def _run_steps(
-        self,
-        inputs: Tensor,
-        state: LayerState,
-        padding: Tensor | None,
-        dropout: RecurrentDropout,
-        weights: list[Tensor],
+        self, inputs: Tensor, state: LayerState, padding: Tensor | None, dropout: Masks, weights: Weights
     ) -> LayerOutput:
         """As `_run`, one step after another; what depends on the inputs alone is computed for all of them at once."""
         outputs = []
@@ -175,13 +171,11 @@ class RecurrentLayer(nn.Module):
             outputs.append(state[0])
         return torch.stack(outputs, dim=1), state
 
-    def _project(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+    def _project(self, inputs: Tensor, weights: Weights) -> Tensor:
         """The part `(batch, time, gates * hidden)` of the gates that depends on the inputs."""
         return functional.linear(inputs, weights[0], weights[2])
 
-    def _transition(
-        self, projected: Tensor, state: LayerState, dropout: RecurrentDropout, weights: list[Tensor]
-    ) -> LayerState:
+    def _transition(self, projected: Tensor, state: LayerState, dropout: Masks, weights: Weights) -> LayerState:
         """One step, from what `_project` returned for it, `(batch, gates * hidden)`."""
         raise NotImplementedError
 
@@ -206,26 +200,24 @@ class LSTMLayer(RecurrentLayer):
         return column
 
     @torch.compiler.disable(reason=WHY_NOT_COMPILED)
-    def _run(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
+    def _run(self, inputs: Tensor, state: LayerState, weights: Weights) -> LayerOutput:
         first = [part.unsqueeze(0).contiguous() for part in state]
         outputs, hidden, cell = torch.lstm(inputs, first, weights, *_kernel_arguments())
         # Not squeeze(0): what torch.export writes out for older versions of torch has one dimension more.
         return outputs, (hidden.flatten(0, -2), cell.flatten(0, -2))
 
-    def _step(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
+    def _step(self, inputs: Tensor, state: LayerState, weights: Weights) -> LayerOutput:
         hidden, cell = torch.lstm_cell(inputs.squeeze(1), state, *weights)
         return hidden.unsqueeze(1), (hidden, cell)
 
-    def _transition(
-        self, projected: Tensor, state: LayerState, dropout: RecurrentDropout, weights: list[Tensor]
-    ) -> LayerState:
+    def _transition(self, projected: Tensor, state: LayerState, dropout: Masks, weights: Weights) -> LayerState:
         gates = self._gates(projected, _kept(state[0], dropout[0]), weights)
         input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=-1)
         added = input_gate.sigmoid() * _kept(candidate.tanh(), dropout[1])
         cell = forget_gate.sigmoid() * state[1] + added
         return output_gate.sigmoid() * cell.tanh(), cell
 
-    def _gates(self, projected: Tensor, hidden: Tensor, weights: list[Tensor]) -> Tensor:
+    def _gates(self, projected: Tensor, hidden: Tensor, weights: Weights) -> Tensor:
         """The gates `(batch, 4 * hidden)` before their sigmoids and tanh."""
         return projected + functional.linear(hidden, weights[1], weights[3])
 
@@ -247,10 +239,10 @@ class LayerNormLSTMLayer(LSTMLayer):
         if not is_loaded(self.gain):
             initialization.ones_(self.gain)
 
-    def _project(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+    def _project(self, inputs: Tensor, weights: Weights) -> Tensor:
         return functional.linear(inputs, weights[0])
 
-    def _gates(self, projected: Tensor, hidden: Tensor, weights: list[Tensor]) -> Tensor:
+    def _gates(self, projected: Tensor, hidden: Tensor, weights: Weights) -> Tensor:
         gates = (projected + functional.linear(hidden, weights[1])).unflatten(-1, (4, self.hidden_size))
         return functional.layer_norm(gates, (self.hidden_size,)).flatten(-2) * weights[3] + weights[2]
 
@@ -270,18 +262,16 @@ class GRULayer(RecurrentLayer):
         return column
 
     @torch.compiler.disable(reason=WHY_NOT_COMPILED)
-    def _run(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
+    def _run(self, inputs: Tensor, state: LayerState, weights: Weights) -> LayerOutput:
         first = state[0].unsqueeze(0).contiguous()
         outputs, hidden = torch.gru(inputs, first, weights, *_kernel_arguments())
         return outputs, (hidden.squeeze(0),)
 
-    def _step(self, inputs: Tensor, state: LayerState, weights: list[Tensor]) -> LayerOutput:
+    def _step(self, inputs: Tensor, state: LayerState, weights: Weights) -> LayerOutput:
         hidden = torch.gru_cell(inputs.squeeze(1), state[0], *weights)
         return hidden.unsqueeze(1), (hidden,)
 
-    def _transition(
-        self, projected: Tensor, state: LayerState, dropout: RecurrentDropout, weights: list[Tensor]
-    ) -> LayerState:
+    def _transition(self, projected: Tensor, state: LayerState, dropout: Masks, weights: Weights) -> LayerState:
         of_input = projected.chunk(3, dim=-1)
         of_state = functional.linear(_kept(state[0], dropout[0]), weights[1], weights[3]).chunk(3, dim=-1)
         reset, update = (torch.sigmoid(of_input[gate] + of_state[gate]) for gate in (0, 1))
@@ -301,9 +291,7 @@ class ResetFirstGRULayer(RecurrentLayer):
     vectors = ("bias",)
     has_kernel = False
 
-    def _transition(
-        self, projected: Tensor, state: LayerState, dropout: RecurrentDropout, weights: list[Tensor]
-    ) -> LayerState:
+    def _transition(self, projected: Tensor, state: LayerState, dropout: Masks, weights: Weights) -> LayerState:
         split, hidden = 2 * self.hidden_size, _kept(state[0], dropout[0])
         gates = torch.sigmoid(projected[:, :split] + functional.linear(hidden, weights[1][:split]))
         reset, update = gates.chunk(2, dim=-1)
@@ -360,10 +348,6 @@ class SequenceDropout(nn.Module):
         """What the features of a sequence are multiplied by, `(batch, 1, size)`; None where nothing is dropped."""
         return draw_mask(like, (like.shape[0], 1, size), self.probability) if self.training else None
 
-    def extra_repr(self) -> str:
-        """What `print(model)` shows of it."""
-        return f"probability={self.probability}"
-
 
 def is_loaded(parameter: Tensor) -> bool:
     """Whether transformers has filled the parameter from a checkpoint, so that it must not be drawn again."""
@@ -376,63 +360,46 @@ def _kernel_arguments() -> tuple[bool, int, float, bool, bool, bool]:
     return True, 1, 0.0, torch.is_grad_enabled(), False, True
 
 
-class UnpaddedSource:
-    """Lays out a source without padding for the two directions. Its methods are those of `PaddedSource`."""
-
-    padding = None
-
-    def forward_order(self, inputs: Tensor) -> Tensor:
-        """The inputs `(batch, source, ...)` as they are."""
-        return inputs
-
-    def backward_order(self, inputs: Tensor) -> Tensor:
-        """Reverse `(batch, source, ...)`."""
-        return inputs.flip(1)
-
-    def backward_to_forward(self, outputs: Tensor) -> Tensor:
-        """As in `PaddedSource`."""
-        return outputs.flip(1)
-
-    def original_order(self, outputs: Tensor) -> Tensor:
-        """The outputs as they are."""
-        return outputs
-
-
 class PaddedSource:
     """Moves each row's tokens to the end of the row, in reading order or reversed, and the results back.
 
     Args:
-        mask: `(batch, source)`, True at tokens. Padding may stand anywhere.
+        mask: `(batch, source)`, True at tokens. Padding may stand anywhere. None where there is none.
+
+    Attributes:
+        padding: `(batch, source)`, True at padding, in either order; None where there is none.
     """
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor | None) -> None:
+        self.padding: Tensor | None = None
+        if mask is None:
+            return
         time = mask.shape[1]
         lengths = mask.sum(1, keepdim=True)
         token_rank = mask.cumsum(1) - 1
         padding_rank = (~mask).cumsum(1) - 1
-        forward_slot = torch.where(mask, time - lengths + token_rank, padding_rank)
+        self._forward_slot = torch.where(mask, time - lengths + token_rank, padding_rank)
         backward_slot = torch.where(mask, time - 1 - token_rank, padding_rank)
-        self._forward_slot = forward_slot
-        self._forward_source = forward_slot.argsort(1)
+        self._forward_source = self._forward_slot.argsort(1)
         self._backward_source = backward_slot.argsort(1)
         self._backward_slot_of_forward = backward_slot.gather(1, self._forward_source)
         self.padding = torch.arange(time, device=mask.device) < time - lengths
 
     def forward_order(self, inputs: Tensor) -> Tensor:
         """Put `(batch, source, ...)` in reading order, each row's tokens at its end."""
-        return _take_positions(inputs, self._forward_source)
+        return inputs if self.padding is None else _take_positions(inputs, self._forward_source)
 
     def backward_order(self, inputs: Tensor) -> Tensor:
         """Put `(batch, source, ...)` in reverse order, each row's tokens at its end."""
-        return _take_positions(inputs, self._backward_source)
+        return inputs.flip(1) if self.padding is None else _take_positions(inputs, self._backward_source)
 
     def backward_to_forward(self, outputs: Tensor) -> Tensor:
         """Bring outputs from the layout of `backward_order` to that of `forward_order`, or the other way round."""
-        return _take_positions(outputs, self._backward_slot_of_forward)
+        return outputs.flip(1) if self.padding is None else _take_positions(outputs, self._backward_slot_of_forward)
 
     def original_order(self, outputs: Tensor) -> Tensor:
         """Bring outputs from the layout of `forward_order` to that of the input."""
-        return _take_positions(outputs, self._forward_slot)
+        return outputs if self.padding is None else _take_positions(outputs, self._forward_slot)
 
 
 def _take_positions(tensor: Tensor, positions: Tensor) -> Tensor:

@@ -39,11 +39,7 @@ def _option(default: Any, help: str, **rule: Any) -> Any:
 class RnnS2SConfig(CodeCarryingConfig):
     """The architecture of an encoder-decoder of recurrent layers with attention.
 
-    It covers the models of Bahdanau et al. 2015, Luong et al. 2015 and Wu et al. 2016. The article this package set
-    out to implement compares linearly mapped encoder outputs with the decoder state by their cosine and adds the
-    weighted sum to that state: `RnnS2SConfig(attention_type="plain_cosine", context_fusion="add")`.
-
-    All arguments are keywords.
+    All arguments are keywords. `from_preset` has the architectures of the literature, by name.
 
     Args:
         options: each field below, with its own description.
@@ -63,33 +59,20 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     vocab_size: int = _option(
         8000,
-        "Number of tokens of the source, and of the target too while `decoder_vocab_size` is None.",
+        "Number of tokens of the source, and of the target while `decoder_vocab_size` is None.",
         largest=MOST_TOKENS,
     )
     decoder_vocab_size: int | None = _option(
-        None,
-        "Number of target tokens where source and target have separate vocabularies; None means one joint vocabulary.",
-        largest=MOST_TOKENS,
+        None, "Number of target tokens in a vocabulary of its own; None means a joint one.", largest=MOST_TOKENS
     )
     encoder_type: str = _option(
         "bidirectional",
-        "What reads the source. `bidirectional`: one bidirectional layer, then layers in one direction (Wu et al. "
-        "2016); `unidirectional`: all layers in one direction; `bidirectional_stack`: all in both (Chen et al. 2018); "
-        "`self_attentive`: as `bidirectional`, with self-attention on top; `transformer`: that of Vaswani et al. "
-        "2017; `pretrained`: any encoder of transformers, see `encoder_name`.",
+        "What reads the source.",
         choices="bidirectional unidirectional bidirectional_stack self_attentive transformer pretrained",
     )
-    decoder_type: str = _option(
-        "stack",
-        "How the decoder is made. `stack`: of layers one on another; `conditional`: the layer that asks the attention "
-        "makes a second transition, which reads the context (Sennrich et al. 2017, Nematus).",
-        choices="stack conditional",
-    )
+    decoder_type: str = _option("stack", "What writes the target.", choices="stack conditional")
     head_type: str = _option(
-        "vocabulary",
-        "What turns decoder outputs into scores of tokens. `vocabulary`: the output layer alone; `copying`: it or a "
-        "pointer to the source (See et al. 2017).",
-        choices="vocabulary copying",
+        "vocabulary", "What turns decoder outputs into scores of tokens.", choices="vocabulary copying"
     )
     copy_slots: int = _option(
         0,
@@ -102,78 +85,51 @@ class RnnS2SConfig(CodeCarryingConfig):
     )
     cell_type: str = _option(
         "lstm",
-        "The recurrent cell. `lstm`: Hochreiter & Schmidhuber 1997; `gru`: Cho et al. 2014, as torch has it; "
-        "`layer_norm_lstm`: with normalised gates (Ba et al. 2016); `reset_first_gru`: resets the state before the "
-        "product (Bahdanau et al. 2015). The last two have no fused kernel.",
+        "The recurrent cell. The last two have no fused kernel, so that training is slower.",
         choices="lstm gru layer_norm_lstm reset_first_gru",
     )
     attention_type: str = _option(
         "general",
-        "How a query is compared with the memory, see `scores_rnn_s2s`; `coverage` and `location`, in "
-        "`attention_rnn_s2s`, look at earlier weights, too. `none` is the plain encoder-decoder of Sutskever et al. "
-        "2014, which sees the source through the initial state only.",
+        "How a query is compared with the memory. With `none`, the plain encoder-decoder of Sutskever et al. 2014, "
+        "the decoder sees the source through its first state only.",
         choices="none dot scaled_dot general additive normed_additive cosine plain_cosine coverage location",
     )
     attention_span: str = _option(
-        "global",
-        "Which part of the source a query may look at (Luong et al. 2015). `global`: all of it; `monotonic`: a window "
-        "that moves on with every step (local-m); `predictive`: a window around a predicted position (local-p).",
-        choices="global monotonic predictive",
+        "global", "Which part of the source a query may look at; `global`: all.", choices="global monotonic predictive"
     )
     attention_window: int = _option(
         10, "Number of positions on either side of the middle of such a window.", largest=WIDEST
     )
     attention_normalizer: str = _option(
-        "softmax",
-        "What turns scores into weights. `softmax`, or `sparsemax`, which gives low scores a weight of zero (Martins "
-        "& Astudillo 2016).",
-        choices="softmax sparsemax",
+        "softmax", "What turns scores into weights. Sparsemax gives some of zero.", choices="softmax sparsemax"
     )
     attention_layer: str = _option(
-        "bottom",
-        "The decoder layer whose outputs are the queries. `bottom`: the first one, and the context joins the input of "
-        "every further layer and of the output layer (GNMT's second version); `top`: the last one, and the context "
-        "joins the output layer only (Luong et al. 2015).",
-        choices="bottom top",
+        "bottom", "The decoder layer whose outputs are the queries: the first or the last one.", choices="bottom top"
     )
     attention_query: str = _option(
         "current",
-        "When that layer asks. `current`: after it has read the token; `previous`: before, with the state of the step "
-        "before (Bahdanau et al. 2015; Wu et al. 2016).",
+        "Whether it asks with its state after the token, or with its previous one (Bahdanau et al. 2015).",
         choices="current previous",
     )
     context_layers: str = _option(
         "above",
-        "Which layers read the context. `above`: those above the layer that asks; `all`: that layer and those below, "
-        "too, for which it has to ask with its previous state (Bahdanau et al. 2015).",
+        "Which layers read the context, beside the readout: those above the one that asks, or all.",
         choices="above all",
     )
-    context_fusion: str = _option(
-        "concat",
-        "How a context joins a layer's input. `concat`: side by side; `add`: as a sum; `gated`: side by side, each "
-        "number with a gate (Tu et al. 2017).",
-        choices="concat add gated",
-    )
+    context_fusion: str = _option("concat", "How a context joins a layer's input.", choices="concat add gated")
     input_feeding: bool = _option(
         False,
-        "The first layer also reads what the output layer has read at the step before (Luong et al. 2015). The target "
-        'is read step by step then, as with `context_layers="all"`, `coverage`, `location` and `conditional`.',
+        "The first layer also reads what the output layer read at the step before (Luong et al. 2015), which takes a "
+        "loop over the steps in training, as do coverage, location, conditional decoders and contexts for all layers.",
     )
     readout: str = _option(
         "attentional",
-        "What the output layer reads, of state h, context c and the token's embedding y. `attentional`: tanh(W [h; "
-        "c]) (Luong et al. 2015); `linear`: W [h; c] (See et al. 2017); `state`: h (Sutskever et al. 2014); `joined`: "
-        "[h; c] (Chen et al. 2018); `deep`: tanh(W [h; c; y]) (Sennrich et al. 2017); `maxout`: the larger one of "
-        "each two numbers of W [h; c; y] (Bahdanau et al. 2015); `self_attentive`: as `deep`, of all earlier tokens "
-        "(Miculicich Werlen et al. 2018).",
+        "What the output layer reads of state h, context c and the token's embedding y.",
         choices="attentional linear state joined deep maxout self_attentive",
     )
     bridge: str = _option(
         "dense",
-        "How the encoder's final states become the decoder's first ones. `dense`: the top one, by a learned map and "
-        "tanh; `backward`: so, of its backward direction alone (Bahdanau et al. 2015); `average`: so, of the mean of "
-        "the memory (Sennrich et al. 2017); `copy`: layer by layer, as they are (Sutskever et al. 2014); `last`: the "
-        "top one, as it is, for every layer; `zero`: not at all.",
+        "How the encoder's final states become the decoder's first ones.",
         choices="dense backward average copy last zero",
     )
     reverse_source: bool = _option(
@@ -183,9 +139,7 @@ class RnnS2SConfig(CodeCarryingConfig):
         256, "Width of the token embeddings, and of the output layer that is tied to them.", largest=WIDEST
     )
     hidden_size: int = _option(
-        512,
-        "Width of every recurrent layer, and of the memory; unless the following three say otherwise.",
-        largest=WIDEST,
+        512, "Width of all layers, and of the memory, unless options below say otherwise.", largest=WIDEST
     )
     encoder_direction_size: int | None = _option(
         None, "Width of each direction of a bidirectional layer; None means half of `hidden_size`.", largest=WIDEST
@@ -220,8 +174,8 @@ class RnnS2SConfig(CodeCarryingConfig):
     location_width: int = _option(7, "Number of positions on either side that such a filter sees.", largest=WIDEST)
     dropout: float = _option(
         0.2,
-        "Dropout between recurrent layers and before the output layer, as a probability. One mask is drawn for a "
-        "whole sequence (Gal & Ghahramani 2016), which regularises recurrent layers better than a new one per step.",
+        "Dropout between recurrent layers and before the output layer. One mask is drawn for a whole sequence, which "
+        "regularises recurrent layers better than a new one per step (Gal & Ghahramani 2016).",
         share=True,
     )
     embedding_dropout: float | None = _option(
@@ -230,19 +184,15 @@ class RnnS2SConfig(CodeCarryingConfig):
     attention_dropout: float = _option(0.0, "Dropout of the attention weights.", share=True)
     state_dropout: float = _option(
         0.0,
-        "Dropout of the hidden state on its way to the next step, one mask for a whole sequence (Gal & Ghahramani "
-        "2016). The fused kernels cannot do it, so training is slow.",
+        "Dropout of the hidden state on its way to the next step (Gal & Ghahramani 2016). No fused kernel can do it.",
         share=True,
     )
     recurrent_dropout: float = _option(
-        0.0,
-        "Dropout of what a step adds to the state, one mask for a whole sequence (Semeniuta et al. 2016). As slow.",
-        share=True,
+        0.0, "Dropout of what a step adds to the state (Semeniuta et al. 2016). As slow.", share=True
     )
     label_smoothing: float = _option(
         0.0,
-        "Share of the target probability that is spread over the whole vocabulary, in training mode only; in "
-        "evaluation mode the loss is the plain cross-entropy.",
+        "Share of the target probability that is spread over the whole vocabulary, in training mode only.",
         share=True,
     )
     share_encoder_decoder_embeddings: bool | None = _option(
@@ -253,8 +203,7 @@ class RnnS2SConfig(CodeCarryingConfig):
     )
     initializer_range: float = _option(
         0.3,
-        "Standard deviation of the initial embeddings, and with `tie_word_embeddings` of the output layer. Nothing "
-        "scales them on their way into the recurrent layers, which learn slowly from small inputs.",
+        "Standard deviation of the initial embeddings. Recurrent layers learn slowly from small inputs.",
     )
     pad_token_id: int = 0
     bos_token_id: int | None = 1

@@ -13,7 +13,7 @@ from transformers.utils.generic import can_return_tuple
 from .attention_rnn_s2s import Attention, build_attention
 from .base_rnn_s2s import RnnS2SPart
 from .bridge_rnn_s2s import BRIDGES
-from .cache_rnn_s2s import RnnS2SCache, require_cache, require_form, require_rows
+from .cache_rnn_s2s import RnnS2SCache
 from .cells_rnn_s2s import CELLS, RecurrentLayer, SequenceDropout, build_layer
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, rows_per_source
@@ -23,7 +23,7 @@ from .state_rnn_s2s import AttentionOutput, DecoderOutput, DecoderState, LayerSt
 
 
 class RnnS2SDecoder(RnnS2SPart):
-    """Writes the target with attention over the memory.
+    """Layers one on another, and attention over the memory.
 
     As configured by default, no layer waits for the context of the step before, so each runs a whole target in one
     fused call: the first layer reads embeddings only, its outputs are the queries, and the context joins the input of
@@ -125,8 +125,6 @@ class RnnS2SDecoder(RnnS2SPart):
             `attentions` is empty, since no layer attends to the target, and `cross_attentions` has one tensor
             `(batch, heads, target, source)`, or is empty without attention.
         """
-        if past_key_values is not None:
-            require_cache(past_key_values)
         ids = None if input_ids is None else self.known_ids(input_ids)
         embedded = embed(self.embed_tokens, ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
         self.require_rows_for(encoder_outputs, embedded.shape[0])
@@ -173,13 +171,12 @@ class RnnS2SDecoder(RnnS2SPart):
         """What the decoder attends to, with the keys of the cache if it has some.
 
         Raises:
-            ValueError: if the memory, the mask `(sources, source)` or the cache do not fit each other or the model.
+            ValueError: if the memory and the mask `(sources, source)` do not fit each other or the model.
         """
         memory = cast(Tensor, encoder_outputs.last_hidden_state)
         mask = self._memory_mask(encoder_outputs, attention_mask)
         keys = None
         if cache is not None:
-            self._require_own(cache, memory, memory.shape[0] * rows_per_source(encoder_outputs))
             # A cache from elsewhere may have keys for every target row, and not for every source.
             keys = cache.keys if cache.keys is not None and cache.keys.shape[0] == memory.shape[0] else None
         ids = getattr(encoder_outputs, "source_ids", None)
@@ -191,7 +188,7 @@ class RnnS2SDecoder(RnnS2SPart):
         layers = self.bridge(self._final_states(encoder_outputs), memory, sources.mask)
         repeats = rows_per_source(encoder_outputs)
         state = DecoderState(layers) if repeats == 1 else DecoderState(layers).repeat(repeats)
-        rows = len(memory) * repeats
+        rows = memory.shape[0] * repeats
         return state._replace(
             attention=None if self.attention is None else self.attention.first_state(memory, rows),
             fed_back=memory.new_zeros(rows, self.readout.size) if self.config.input_feeding else None,
@@ -336,12 +333,6 @@ class RnnS2SDecoder(RnnS2SPart):
         if attention_mask is None:
             return None
         return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
-
-    def _require_own(self, cache: RnnS2SCache, memory: Tensor, rows: int) -> None:
-        require_rows(cache, rows)
-        length = None if self.attention is None else memory.shape[1]
-        parts = len(CELLS[self.config.cell_type].state_names)
-        require_form(cache, self.config.decoder_layers, parts, self.config.decoder_size, length)
 
     def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, Tensor]:
         """The encoder's final states by name; none if there are none and the bridge does without."""

@@ -12,7 +12,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .attention_rnn_s2s import ScoredAttention
 from .base_rnn_s2s import RnnS2SPart
-from .cells_rnn_s2s import CELLS, LayerOutput, PaddedSource, SequenceDropout, UnpaddedSource, build_layer
+from .cells_rnn_s2s import CELLS, LayerOutput, PaddedSource, SequenceDropout, build_layer
 from .configuration_rnn_s2s import RnnS2SConfig
 from .head_rnn_s2s import HEADS
 from .inputs_rnn_s2s import boolean_mask, embed
@@ -44,7 +44,7 @@ class RnnS2SEncoderOutput(ModelOutput):
 
 
 class RnnS2SEncoder(RnnS2SPart):
-    """Reads the source: one bidirectional layer (Schuster & Paliwal 1997), then layers in one direction.
+    """One bidirectional layer (Schuster & Paliwal 1997), then layers in one direction.
 
     From `first_residual_layer` on, layers have residual connections (Wu et al. 2016, section 3.1). Any other encoder
     is called as this one is, with its main input and a mask, and has the same attributes.
@@ -62,10 +62,7 @@ class RnnS2SEncoder(RnnS2SPart):
         self.embedding_dropout = SequenceDropout(config.dropout_of_embeddings)
         self._add_layers(config)
         self.dropout = SequenceDropout(config.dropout)
-        self.projection: nn.Linear | None = None
-        if config.encoder_projection_size is not None:
-            # Without a bias, so that zeros at padding stay zeros
-            self.projection = nn.Linear(self.state_size, config.encoder_projection_size, bias=False)
+        self.projection = projection_of(config, self.state_size)
         self.memory_size = config.encoder_projection_size or self.state_size
         self.post_init()
 
@@ -80,7 +77,7 @@ class RnnS2SEncoder(RnnS2SPart):
         self.upper_layers = nn.ModuleList(build_layer(config, size if index else bottom_size, size) for index in above)
         self.state_size = size if above else bottom_size
 
-    def _read_bottom(self, embedded: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+    def _read_bottom(self, embedded: Tensor, source: PaddedSource) -> LayerOutput:
         """The outputs of the first layer, in the order in which further layers read, and its final state."""
         return _read_both_ways(self, source.forward_order(embedded), source)
 
@@ -111,7 +108,7 @@ class RnnS2SEncoder(RnnS2SPart):
         """
         embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
         mask = source_mask(input_ids, attention_mask, embedded, self.config.pad_token_id)
-        source = UnpaddedSource() if mask is None else PaddedSource(mask)
+        source = PaddedSource(mask)
         if mask is not None and inputs_embeds is not None:
             # The caller's embeddings at padding may be anything, NaN included.
             embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
@@ -137,11 +134,11 @@ class RnnS2SEncoder(RnnS2SPart):
             source_ids=ids_to_copy(self.config, input_ids, copy_ids),
         )
 
-    def _read_upper(self, layer: nn.Module, inputs: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+    def _read_upper(self, layer: nn.Module, inputs: Tensor, source: PaddedSource) -> LayerOutput:
         """As `_read_bottom`, for a layer above it."""
         return layer(inputs, padding=source.padding)
 
-    def _original_order(self, outputs: Tensor, source: UnpaddedSource | PaddedSource) -> Tensor:
+    def _original_order(self, outputs: Tensor, source: PaddedSource) -> Tensor:
         """Outputs in the order of the input."""
         return source.original_order(outputs)
 
@@ -157,11 +154,11 @@ class UnidirectionalEncoder(RnnS2SEncoder):
         self.forward_layer = build_layer(config, config.embedding_size, config.hidden_size)
         self._add_upper_layers(config, config.hidden_size)
 
-    def _read_bottom(self, embedded: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+    def _read_bottom(self, embedded: Tensor, source: PaddedSource) -> LayerOutput:
         order = source.backward_order if self.config.reverse_source else source.forward_order
         return self.forward_layer(order(embedded), padding=source.padding)
 
-    def _original_order(self, outputs: Tensor, source: UnpaddedSource | PaddedSource) -> Tensor:
+    def _original_order(self, outputs: Tensor, source: PaddedSource) -> Tensor:
         if self.config.reverse_source:
             outputs = source.backward_to_forward(outputs)
         return source.original_order(outputs)
@@ -175,12 +172,12 @@ class BidirectionalStackEncoder(RnnS2SEncoder):
         self.upper_layers = nn.ModuleList(_TwoDirections(config, bottom_size) for _ in above)
         self.state_size = bottom_size
 
-    def _read_upper(self, layer: nn.Module, inputs: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+    def _read_upper(self, layer: nn.Module, inputs: Tensor, source: PaddedSource) -> LayerOutput:
         return _read_both_ways(layer, inputs, source)
 
 
 class SelfAttentiveEncoder(RnnS2SEncoder):
-    """As `RnnS2SEncoder`, with a self-attention on top: `m_j + sum_k a_jk m_k`, `a_j = softmax_k(m_j · W m_k)`."""
+    """As `bidirectional`, with a self-attention on top: `m_j + sum_k a_jk m_k`, `a_j = softmax_k(m_j · W m_k)`."""
 
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
@@ -203,7 +200,7 @@ class _TwoDirections(nn.Module):
         self.backward_layer = build_layer(config, input_size, config.direction_size)
 
 
-def _read_both_ways(layers: Any, inputs: Tensor, source: UnpaddedSource | PaddedSource) -> LayerOutput:
+def _read_both_ways(layers: Any, inputs: Tensor, source: PaddedSource) -> LayerOutput:
     """Read with the `forward_layer` and the `backward_layer` of a module; everything is in the forward order."""
     forward, forward_state = layers.forward_layer(inputs, padding=source.padding)
     backward, backward_state = layers.backward_layer(source.backward_to_forward(inputs), padding=source.padding)
@@ -218,6 +215,12 @@ ENCODERS: dict[str, type[RnnS2SPart]] = {
     "bidirectional_stack": BidirectionalStackEncoder,
     "self_attentive": SelfAttentiveEncoder,
 }
+
+
+def projection_of(config: RnnS2SConfig, size: int) -> nn.Linear | None:
+    """The map of an encoder's outputs, without a bias, so that zeros at padding stay zeros; None without one."""
+    width = config.encoder_projection_size
+    return None if width is None else nn.Linear(size, width, bias=False)
 
 
 def ids_to_copy(config: RnnS2SConfig, input_ids: Tensor | None, copy_ids: Tensor | None) -> Tensor | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 
-from .cache_rnn_s2s import RnnS2SCache, require_cache, require_rows, require_same_keys
+from .cache_rnn_s2s import RnnS2SCache
 from .configuration_rnn_s2s import RnnS2SConfig
 from .encoder_rnn_s2s import RnnS2SEncoderOutput, rows_per_source, whole_encoder_outputs
 
@@ -39,7 +39,6 @@ class RnnS2SGenerationMixin(GenerationMixin):
         Raises:
             ValueError: if there is nothing new.
         """
-        require_rows(past_key_values, input_ids.shape[0])
         read = 0 if past_key_values is None else past_key_values.get_seq_length()
         if read and next_sequence_length is None:
             next_sequence_length = input_ids.shape[1] - read
@@ -85,23 +84,6 @@ class RnnS2SGenerationMixin(GenerationMixin):
     def _prepare_cache_for_generation(  # type: ignore[override]
         self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None:
-        cache = model_kwargs.get("past_key_values")
-        require_cache(cache)
-        if generation_config.prefill_chunk_size is not None:
-            raise ValueError(
-                "prefill_chunk_size: a recurrent decoder reads a prompt of any length at once; leave it out."
-            )
-        mask = model_kwargs.get("decoder_attention_mask")
-        if mask is not None and not mask[:, -1].all():
-            raise ValueError(
-                "decoder_attention_mask has a row that ends in padding, from which nothing can be written on. Put the "
-                "padding of prompts on the left."
-            )
-        # With dropout other keys are to be expected; an assistant begins again and again with a cache of its own.
-        if cache is not None and cache.is_initialized and not self.training and not generation_config.is_assistant:
-            encoded = whole_encoder_outputs(model_kwargs["encoder_outputs"], self.config.cell_type)
-            if encoded is not None and encoded.last_hidden_state is not None:
-                require_same_keys(cache, self.model.decoder.prepare_keys(encoded.last_hidden_state))
         super()._prepare_cache_for_generation(  # type: ignore[misc]
             generation_config, model_kwargs, *args, **kwargs
         )

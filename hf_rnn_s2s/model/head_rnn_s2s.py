@@ -82,7 +82,7 @@ class CopyingHead(VocabularyHead):
         """As in `VocabularyHead`: `(rows, time, vocabulary + copy_slots)`."""
         assert output.weights is not None and output.embedded is not None and sources.ids is not None  # noqa: PT018
         weights = output.weights.mean(1)
-        repeats = len(weights) // len(sources.memory)
+        repeats = weights.shape[0] // sources.memory.shape[0]
         memory, ids = (part.repeat_interleave(repeats, dim=0) for part in (sources.memory, sources.ids))
         read = torch.cat([weights @ memory, output.layer_outputs[-1], output.embedded], dim=-1)
         share = torch.sigmoid(self.gate(read)).to(torch.promote_types(read.dtype, torch.float32))

@@ -140,10 +140,9 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             TypeError: if the cache is of another kind, or an input of a dtype that the model does not read.
             ValueError: if inputs are missing, or do not fit each other, the model or the vocabulary.
         """
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
         if encoded is None:
             given: dict[str, Tensor | None] = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
@@ -153,6 +152,9 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             memory_mask = None  # the encoder's output has the mask
         else:
             memory_mask = self.memory_mask(attention_mask)
+        target = decoder_input_ids if decoder_inputs_embeds is None else decoder_inputs_embeds
+        if past_key_values is not None and target is not None:
+            self.check_cache(past_key_values, encoded, target.shape[0])
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -174,6 +176,9 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
             encoder_last_hidden_state=encoded.last_hidden_state,
             encoder_hidden_states=encoded.hidden_states,
         )
+
+    def check_cache(self, cache: RnnS2SCache, encoder_outputs: RnnS2SEncoderOutput, rows: int) -> None:
+        """Check a cache that is passed on for so many target rows: what the package does, and this class does not."""
 
     def memory_mask(self, attention_mask: Tensor | None) -> Tensor | None:
         """The mask of the memory: that of the input where the encoder keeps the length, else None."""
@@ -261,10 +266,9 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             _check_labels(labels, source, self.config.written_vocab_size)
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         covers = self.training and labels is not None and self.config.coverage_loss > 0
         head = self.output_head
         outputs = self.model(

@@ -13,7 +13,9 @@ NO_WEIGHT = -1e4  # a logarithm, and still a float16 number
 
 
 class ConcatFusion(nn.Module):
-    """Puts inputs and context side by side. This class is the contract of all fusions.
+    """Puts inputs and context side by side.
+
+    This class is the contract of all fusions.
 
     Args:
         input_size: width of the inputs.
@@ -50,11 +52,9 @@ class AddFusion(ConcatFusion):
 
     @staticmethod
     def width(input_size: int, context_size: int) -> int:
-        """As in `ConcatFusion`."""
         return input_size
 
     def forward(self, inputs: Tensor, context: Tensor) -> Tensor:
-        """As in `ConcatFusion`."""
         return inputs + context
 
 
@@ -71,7 +71,6 @@ class GatedFusion(ConcatFusion):
         self.gate = nn.Linear(size, size)
 
     def forward(self, inputs: Tensor, context: Tensor) -> Tensor:
-        """As in `ConcatFusion`."""
         joined = super().forward(inputs, context)
         return torch.sigmoid(self.gate(joined)) * joined
 
@@ -81,9 +80,9 @@ CONTEXT_FUSIONS: dict[str, type[ConcatFusion]] = {"concat": ConcatFusion, "add":
 
 
 class Readout(nn.Module):
-    """`tanh(W [h; c])`, the attentional vector (Luong et al. 2015, equation 5). This class is the contract.
+    """`tanh(W [h; c])`, the attentional vector (Luong et al. 2015, equation 5).
 
-    A readout has no parameters of its own but those in `project`, which the decoder holds as `output_projection`.
+    This class is the contract of all readouts. The decoder holds the `projection` as its `output_projection`.
 
     Attributes:
         reads_context: whether the context joins the state.
@@ -121,7 +120,6 @@ class LinearReadout(Readout):
     """`W [h; c]` (See et al. 2017, equation 4)."""
 
     def activate(self, projected: Tensor) -> Tensor:
-        """As in `Readout`."""
         return projected
 
 
@@ -135,7 +133,6 @@ class StateReadout(LinearReadout):
         self.size = input_size
 
     def projection(self) -> nn.Module:
-        """As in `Readout`."""
         return nn.Identity()
 
 
@@ -161,11 +158,9 @@ class MaxoutReadout(Readout):
     reads_token = True
 
     def projection(self) -> nn.Module:
-        """As in `Readout`."""
         return nn.Linear(self.input_size, 2 * self.size)
 
     def activate(self, projected: Tensor) -> Tensor:
-        """As in `Readout`."""
         return projected.unflatten(-1, (-1, 2)).amax(-1)
 
 
@@ -187,7 +182,6 @@ class SelfAttentiveReadout(DeepReadout):
         return memory.new_zeros(rows, self.embedding_size), memory.new_full((rows, 1), NO_WEIGHT)
 
     def summarize(self, embedded: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """As in `Readout`."""
         mean, total = state
         scores = self.score_projection(torch.tanh(self.token_projection(embedded))).squeeze(-1)
         totals = torch.cat([total, scores], dim=1).logcumsumexp(dim=1)[:, 1:]

@@ -40,7 +40,6 @@ class DotScore(AttentionScore):
     """`q · m` (Luong et al. 2015, equation 8, dot)."""
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
         return query @ keys.transpose(1, 2)
 
 
@@ -48,7 +47,6 @@ class ScaledDotScore(DotScore):
     """`q · m / sqrt(size)` (Vaswani et al. 2017, equation 1)."""
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
         return super().score(query, keys) / math.sqrt(self.query_size)
 
 
@@ -62,7 +60,6 @@ class GeneralScore(DotScore):
         self.key_projection = nn.Linear(memory_size, query_size, bias=False)
 
     def prepare(self, memory: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
         return self.key_projection(memory)
 
 
@@ -86,7 +83,6 @@ class AdditiveScore(AttentionScore):
         self.score_projection: nn.Module = nn.Linear(self.hidden_size, 1, bias=False)
 
     def prepare(self, memory: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
         return self.key_projection(memory)
 
     def score(self, query: Tensor, keys: Tensor, feature: Tensor | None = None) -> Tensor:
@@ -130,11 +126,9 @@ class PlainCosineScore(GeneralScore):
     """
 
     def prepare(self, memory: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
         return _unit_length(super().prepare(memory))
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
         return super().score(_unit_length(query), keys)
 
 
@@ -150,7 +144,6 @@ class CosineScore(PlainCosineScore):
         initialization.ones_(self.scale)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """As in `AttentionScore`."""
         return self.scale * super().score(query, keys)
 
 

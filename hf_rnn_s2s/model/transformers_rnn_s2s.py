@@ -11,8 +11,10 @@ from transformers.utils.generic import can_return_tuple
 
 from .base_rnn_s2s import RnnS2SPart
 from .configuration_rnn_s2s import RnnS2SConfig
-from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, ids_to_copy, source_mask
+from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, ids_to_copy, projection_of, source_mask
 from .inputs_rnn_s2s import embed
+
+Read = tuple[Tensor, tuple[Tensor, ...]]  # outputs `(batch, source, size)`, and those of all layers
 
 
 class TransformerEncoder(RnnS2SPart):
@@ -23,18 +25,26 @@ class TransformerEncoder(RnnS2SPart):
     states.
     """
 
+    state_size = 0
+
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
+        size = self._add_layers(config)
+        self.projection = projection_of(config, size)
+        self.memory_size = config.encoder_projection_size or size
+        self.post_init()
+
+    def _add_layers(self, config: RnnS2SConfig) -> int:
+        """Make the layers, and return the width of their outputs."""
         size = config.hidden_size
-        self.memory_size, self.state_size = config.encoder_projection_size or size, 0
+        self.pad_token_id = config.pad_token_id
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
         self.embedding_dropout = nn.Dropout(config.dropout_of_embeddings)
         widths = size, config.encoder_attention_heads, config.encoder_ffn_dim
         layer = nn.TransformerEncoderLayer(*widths, config.dropout, batch_first=True, norm_first=True)
         norm = nn.LayerNorm(size)
         self.layers = nn.TransformerEncoder(layer, config.encoder_layers, norm, enable_nested_tensor=False)
-        self.projection = _projection(config, size)
-        self.post_init()
+        return size
 
     @can_return_tuple
     def forward(
@@ -46,42 +56,49 @@ class TransformerEncoder(RnnS2SPart):
         copy_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> RnnS2SEncoderOutput:
-        """As in `RnnS2SEncoder`; the hidden states are the embeddings and what comes out in the end."""
-        embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
-        mask = source_mask(input_ids, attention_mask, embedded, self.config.pad_token_id)
+        """As in `RnnS2SEncoder`; the hidden states are the embeddings and the outputs, or those of the pretrained."""
+        embedded = embed(self.get_input_embeddings(), input_ids, inputs_embeds, "input_ids", "inputs_embeds")
+        mask = source_mask(input_ids, attention_mask, embedded, self.pad_token_id)
+        memory, hidden_states = self._read(embedded, mask, None if inputs_embeds is not None else input_ids)
+        memory = memory if self.projection is None else self.projection(memory)
+        return RnnS2SEncoderOutput(
+            last_hidden_state=memory if mask is None else memory.masked_fill(~mask.unsqueeze(-1), 0),
+            attention_mask=mask,
+            hidden_states=hidden_states if output_hidden_states else None,
+            source_ids=ids_to_copy(self.config, input_ids, copy_ids),
+        )
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Those of the source."""
+        return self.embed_tokens
+
+    def _read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None) -> Read:
+        """Read embedded tokens `(batch, source, embedding)`; their ids are None where there are none."""
         positions = torch.arange(embedded.shape[1], device=embedded.device).unsqueeze(0)
         if mask is not None:
             embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
             positions = (mask.cumsum(1) - 1).clamp(min=0)
         inputs = self.embedding_dropout(embedded + sinusoids(positions, embedded))
         outputs = self.layers(inputs, src_key_padding_mask=None if mask is None else ~mask)
-        memory = outputs if self.projection is None else self.projection(outputs)
-        return RnnS2SEncoderOutput(
-            last_hidden_state=_blank(memory, mask),
-            attention_mask=mask,
-            hidden_states=(embedded, outputs) if output_hidden_states else None,
-            source_ids=ids_to_copy(self.config, input_ids, copy_ids),
-        )
+        return outputs, (embedded, outputs)
 
 
-class PretrainedEncoder(RnnS2SPart):
+class PretrainedEncoder(TransformerEncoder):
     """Any encoder of transformers, of which `encoder_config` is the configuration (Rothe et al. 2020, under an RNN).
 
     Tokens of a row are moved together to its beginning before it reads them, since many count positions from there.
     It has no final states.
     """
 
-    def __init__(self, config: RnnS2SConfig) -> None:
-        super().__init__(config)
+    def _add_layers(self, config: RnnS2SConfig) -> int:
         nested: Any = config.encoder_config
         reader: Any = AutoModel.from_config(nested)
         self.reader = reader.get_encoder() if nested.is_encoder_decoder else reader
         if getattr(self.reader, "pooler", None) is not None:
             self.reader.pooler = None  # makes one vector of a text, which nobody reads here
         self.main_input_name = self.reader.main_input_name
-        self.memory_size, self.state_size = config.encoder_projection_size or nested.hidden_size, 0
-        self.projection = _projection(config, nested.hidden_size)
-        self.post_init()
+        self.pad_token_id = nested.pad_token_id
+        return nested.hidden_size
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
         """As in `nn.Module`; a frozen encoder stays in evaluation mode, and its weights get no gradients.
@@ -94,48 +111,28 @@ class PretrainedEncoder(RnnS2SPart):
         return self
 
     def get_input_embeddings(self) -> nn.Module:
-        """Those of the pretrained encoder."""
         return self.reader.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace those of the pretrained encoder."""
         self.reader.set_input_embeddings(value)
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        output_hidden_states: bool | None = None,
-        copy_ids: torch.LongTensor | None = None,
-        **kwargs: Any,
-    ) -> RnnS2SEncoderOutput:
-        """As in `RnnS2SEncoder`; the hidden states are those of the pretrained encoder, its own order included."""
-        embedded = embed(self.get_input_embeddings(), input_ids, inputs_embeds, "input_ids", "inputs_embeds")
-        nested, length = self.config.encoder_config, embedded.shape[1]
-        longest = getattr(nested, "max_position_embeddings", None)
-        if longest is not None and length > longest:
-            raise ValueError(f"The source has {length} tokens, and this pretrained encoder reads at most {longest}.")
-        mask = source_mask(input_ids, attention_mask, embedded, nested.pad_token_id)
-        given: dict[str, Any] = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": embedded}
+    def _read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None) -> Read:
+        longest = getattr(self.config.encoder_config, "max_position_embeddings", None)
+        if longest is not None and embedded.shape[1] > longest:
+            found = f"The source has {embedded.shape[1]} tokens"
+            raise ValueError(f"{found}, and this pretrained encoder reads at most {longest}.")
+        name, values = ("inputs_embeds", embedded) if ids is None else ("input_ids", ids)
+        settings: dict[str, Any] = {"output_hidden_states": True, "return_dict": True}
         if mask is None:
-            outputs = self.reader(**given, output_hidden_states=output_hidden_states, return_dict=True)
-            memory = outputs.last_hidden_state
-        else:
-            order = mask.long().argsort(dim=1, descending=True, stable=True)  # tokens first, as they were
-            rows = torch.arange(len(order), device=order.device).unsqueeze(1)
-            given = {name: values[rows, order] for name, values in given.items()}
-            settings = {"attention_mask": mask[rows, order].long(), "output_hidden_states": output_hidden_states}
-            outputs = self.reader(**given, **settings, return_dict=True)
-            memory = outputs.last_hidden_state[rows, order.argsort(dim=1)]
-        memory = memory if self.projection is None else self.projection(memory)
-        return RnnS2SEncoderOutput(
-            last_hidden_state=_blank(memory, mask),
-            attention_mask=mask,
-            hidden_states=outputs.hidden_states if output_hidden_states else None,
-            source_ids=ids_to_copy(self.config, input_ids, copy_ids),
-        )
+            outputs = self.reader(**{name: values}, **settings)
+            return outputs.last_hidden_state, outputs.hidden_states
+        order = mask.long().argsort(dim=1, descending=True, stable=True)  # tokens first, as they were
+        rows = torch.arange(order.shape[0], device=order.device).unsqueeze(1)
+        settings["attention_mask"] = mask[rows, order].long()
+        outputs = self.reader(**{name: values[rows, order]}, **settings)
+        back = order.argsort(dim=1)
+        return outputs.last_hidden_state[rows, back], tuple(one[rows, back] for one in outputs.hidden_states)
 
 
 ENCODERS |= {"transformer": TransformerEncoder, "pretrained": PretrainedEncoder}
@@ -147,13 +144,3 @@ def sinusoids(positions: Tensor, like: Tensor) -> Tensor:
     exponents = torch.arange(0, size, 2, device=like.device, dtype=dtype) / size
     angles = positions.unsqueeze(-1) / 10000.0**exponents
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :size].to(like.dtype)
-
-
-def _projection(config: RnnS2SConfig, size: int) -> nn.Linear | None:
-    width = config.encoder_projection_size
-    return None if width is None else nn.Linear(size, width, bias=False)
-
-
-def _blank(memory: Tensor, mask: Tensor | None) -> Tensor:
-    """The memory with zeros at padding."""
-    return memory if mask is None else memory.masked_fill(~mask.unsqueeze(-1), 0)

@@ -11,6 +11,7 @@ from transformers.utils import logging
 from ..errors import UsageError
 from ..machine import has_fast_bfloat16
 from ..model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig, preset_values
+from ..options import meaning
 from .tokenizer_training import SMALLEST_VOCABULARY
 
 logger = logging.get_logger(__name__)
@@ -50,6 +51,8 @@ def _options() -> list[tuple[str, Any, Any]]:
             metadata: dict[str, Any] = {"help": f"{text}; {option.default} in a new model."}
             if name in CHOICES:
                 metadata["choices"] = CHOICES[name]
+                meanings = [f"{one}: {what}" for one in CHOICES[name] if (what := meaning(name, one))]
+                metadata["help"] += " " + "; ".join(meanings).replace("`", "") if meanings else ""
             kind = types[str(option.type).removesuffix(" | None")]
             arguments.append((name, kind | None, field(default=None, metadata=metadata)))
     return arguments

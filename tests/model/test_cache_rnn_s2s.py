@@ -3,7 +3,7 @@ import torch
 from transformers import Cache, DynamicCache
 
 from hf_rnn_s2s import RnnS2SCache, RnnS2SForConditionalGeneration
-from hf_rnn_s2s.model.cache_rnn_s2s import require_cache
+from hf_rnn_s2s.decoding.caches import require_cache
 from hf_rnn_s2s.model.state_rnn_s2s import DecoderState
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from hf_rnn_s2s.model import cells_rnn_s2s
-from hf_rnn_s2s.model.cells_rnn_s2s import CELLS, PaddedSource, RecurrentLayer, SequenceDropout, UnpaddedSource
+from hf_rnn_s2s.model.cells_rnn_s2s import CELLS, PaddedSource, RecurrentLayer, SequenceDropout
 
 from ..reference_model import run
 
@@ -152,6 +152,6 @@ def test_padded_source_layouts() -> None:
 
 def test_unpadded_source_is_a_padded_one_without_padding() -> None:
     outputs = torch.randn(2, 5, 3)
-    plain, padded = UnpaddedSource(), PaddedSource(torch.ones(2, 5, dtype=torch.bool))
+    plain, padded = PaddedSource(None), PaddedSource(torch.ones(2, 5, dtype=torch.bool))
     for name in ("forward_order", "backward_order", "backward_to_forward", "original_order"):
         assert torch.equal(getattr(plain, name)(outputs), getattr(padded, name)(outputs))
