@@ -10,7 +10,7 @@ from .decoding.shortlist import Shortlist
 from .decoding.step_graphs import StepGraphs
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
-from .model.tokenization_rnn_s2s import RnnS2STokenizer
+from .model.tokenization_rnn_s2s import RnnS2STokenizer, RnnS2SWordTokenizer
 from .options import register
 from .package_models import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
 from .registration import register_everything
@@ -26,6 +26,7 @@ __all__ = [
     "RnnS2SModel",
     "RnnS2SPreTrainedModel",
     "RnnS2STokenizer",
+    "RnnS2SWordTokenizer",
     "RnnTranslationPipeline",
     "Shortlist",
     "StepGraphs",

@@ -15,7 +15,7 @@ from .decoding.pipeline import RnnTranslationPipeline
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
 from .model.state_rnn_s2s import DecoderState
-from .model.tokenization_rnn_s2s import RnnS2STokenizer
+from .model.tokenization_rnn_s2s import RnnS2STokenizer, RnnS2SWordTokenizer
 from .options import describe_options
 from .package_models import RnnS2SForConditionalGeneration, RnnS2SModel
 from .presets import register_presets
@@ -43,8 +43,10 @@ def register_auto_classes() -> None:
     AutoModel.register(RnnS2SConfig, RnnS2SModel, exist_ok=True)
     AutoModelForSeq2SeqLM.register(RnnS2SConfig, RnnS2SForConditionalGeneration, exist_ok=True)
     AutoTokenizer.register(RnnS2SConfig, tokenizer_class=RnnS2STokenizer, exist_ok=True)
-    # Tokenizers with one vocabulary are plain ones without code; this one always needs its own.
+    AutoTokenizer.register(_OfWords, tokenizer_class=RnnS2SWordTokenizer, exist_ok=True)
+    # Tokenizers with one vocabulary of subwords are plain ones without code; these always need their own.
     RnnS2STokenizer.register_for_auto_class()
+    RnnS2SWordTokenizer.register_for_auto_class()
 
 
 def register_pipeline() -> None:
@@ -110,6 +112,10 @@ def _cache_of_parts(parts: Any, records_past: bool) -> RnnS2SCache:
     cache._token_count = int(count) if type(count) is Tensor else count
     cache._records_past = records_past
     return cache
+
+
+class _OfWords(RnnS2SConfig):
+    """For `AutoTokenizer` alone, which finds the classes of tokenizers by those of configurations, one by one."""
 
 
 class _NoDefault(dict[str, Any]):

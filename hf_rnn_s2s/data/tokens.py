@@ -54,10 +54,10 @@ def tokenize_splits(
 def tokenize_examples(
     examples: Examples, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, training: bool
 ) -> Examples:
-    """Encode pairs as columns `input_ids` and `labels`; the result is cached by `datasets`, or a stream again.
+    """Encode pairs as columns `input_ids` and `labels`, and `copy_ids` where words are copied.
 
-    No attention mask is kept, as nothing is padded yet: the collator makes it. What happens to pairs that are too long
-    depends on `training`; see the docstring of this module.
+    The result is cached by `datasets`, or a stream again. No attention mask is kept, as nothing is padded yet: the
+    collator makes it. What happens to pairs that are too long depends on `training`; see the docstring of this module.
 
     Raises:
         DataError: if every training pair is too long.
@@ -76,7 +76,7 @@ def _encode(
     if squeezes:
         batch = {side: [squeezed(text) for text in batch[side]] for side in ("source", "target")}
     encodings = tokenizer(batch["source"], text_target=batch["target"], return_attention_mask=False, verbose=False)
-    return {"input_ids": encodings["input_ids"], "labels": encodings["labels"]}
+    return {name: encodings[name] for name in ("input_ids", "copy_ids", "labels") if name in encodings}
 
 
 def _drop_long_pairs(encoded: Examples, limits: dict[str, int | None], arguments: DataArguments) -> Examples:
@@ -132,4 +132,4 @@ def _cut(batch: dict[str, list[list[int]]], limit: int, eos_token_id: int) -> di
             return ids
         return [*ids[: limit - 1], eos_token_id] if ids[-1] == eos_token_id else ids[:limit]
 
-    return {"input_ids": [cut(ids) for ids in batch["input_ids"]]}
+    return {name: [cut(ids) for ids in batch[name]] for name in ("input_ids", "copy_ids") if name in batch}

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from ..model import pipeline_rnn_s2s
 from ..model.configuration_rnn_s2s import RnnS2SConfig
 from ..model.remote_code_rnn_s2s import model_to_share
+from ..model.tokenization_rnn_s2s import RnnS2SWordTokenizer
 from .batching import Stream, batches_in_order, batches_of_like_length, collate
 from .evaluation import EvaluationView
 from .fast_search import load_options
@@ -210,10 +211,15 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         prefix = _task_prefix(self.model.config, self.task)
         return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
 
-    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, Tensor]:
+    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, Any]:
         pad_id = self.tokenizer.pad_token_id or 0  # without an id for padding there is one row, which needs none
         is_blank = torch.tensor([not text.strip() for text in texts])
-        return {**collate(ids, pad_id, self.tokenizer.padding_side), "is_blank": is_blank}
+        side = self.tokenizer.padding_side
+        inputs = {**collate(ids, pad_id, side), "is_blank": is_blank, "source": texts}
+        if isinstance(self.tokenizer, RnnS2SWordTokenizer):
+            copied = [self.tokenizer.aligned(text, row, text) for text, row in zip(texts, ids, strict=True)]
+            inputs["copy_ids"] = collate(copied, pad_id, side)["input_ids"]
+        return inputs
 
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, Tensor], *args: Any, **kwargs: Any

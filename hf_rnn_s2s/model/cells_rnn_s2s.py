@@ -5,9 +5,6 @@ column, one on padding and zero on tokens, shuts the gate through which anything
 reaches the row's first token as exact zeros, the outputs at padding are exact zeros, and the last time step is every
 row's last token: nothing depends on the rest of the batch, and nothing needs packing, which keeps the fused kernels of
 the CPU from being used.
-
-`torch.compile` leaves the fused kernels as they are, since it would write out every time step. `torch.export` does
-write them out, so an exported encoder has a fixed source length; shorter sources are padded to it.
 """
 
 import torch
@@ -23,7 +20,7 @@ SHUT = 1e4
 FEW_ROWS = 32  # up to so many rows one step is cheaper without the kernel for sequences
 WHY_NOT_COMPILED = (
     "The fused recurrent kernels stay as they are: compiling would write out every time step. Leave fullgraph=False, "
-    "or use torch.export(strict=False), which does write them out."
+    "or use torch.export(strict=False), which does write them out, for a source of fixed length."
 )
 
 LayerOutput = tuple[Tensor, LayerState]  # outputs `(batch, time, hidden)`, and the state after the last step

@@ -145,8 +145,7 @@ class RnnS2SModel(RnnS2SPreTrainedModel):
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         encoded = whole_encoder_outputs(encoder_outputs, self.config.cell_type)
         if encoded is None:
-            given: dict[str, Tensor | None] = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
-            given["input_features"] = input_features
+            given: Any = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "input_features": input_features}
             settings = {"output_hidden_states": output_hidden_states, "copy_ids": copy_ids}
             encoded = self._encode(given, attention_mask=attention_mask, **settings)
             memory_mask = None  # the encoder's output has the mask

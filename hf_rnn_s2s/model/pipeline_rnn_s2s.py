@@ -132,7 +132,7 @@ class RnnTranslationPipeline(Pipeline):
         has_limit = self.tokenizer.model_max_length < LARGE_INTEGER
         settings = {"truncation": truncation if has_limit else False, "return_token_type_ids": False}
         encoded = self.tokenizer(text, return_tensors="pt", **settings)
-        return {**encoded, "is_blank": torch.tensor([not text.strip()])}
+        return {**encoded, "is_blank": torch.tensor([not text.strip()]), "source": [text]}
 
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, Tensor], return_attentions: bool = False, **generate_kwargs: Any
@@ -152,7 +152,7 @@ class RnnTranslationPipeline(Pipeline):
         generated = self._generate(
             settings,
             input_ids=input_tensors["input_ids"][rows],
-            attention_mask=input_tensors["attention_mask"][rows],
+            **{name: input_tensors[name][rows] for name in ("attention_mask", "copy_ids") if name in input_tensors},
             **self._generate_arguments(generate_kwargs, settings, return_attentions),
         )
         sequences = generated if isinstance(generated, Tensor) else generated.sequences
@@ -188,7 +188,7 @@ class RnnTranslationPipeline(Pipeline):
             if return_tensors:
                 record["translation_token_ids"] = token_ids
             if return_text:
-                record["translation_text"] = self._text(token_ids, clean_up_tokenization_spaces)
+                record["translation_text"] = self._text(token_ids, clean_up_tokenization_spaces, model_outputs)
             if return_attentions:
                 attention = model_outputs["attention"][0, number]
                 prompt = len(padded) - len(attention)
@@ -223,8 +223,11 @@ class RnnTranslationPipeline(Pipeline):
         """The tokenizer of what the model writes, where source and target have separate vocabularies."""
         return getattr(self.tokenizer, "target_tokenizer", self.tokenizer)
 
-    def _text(self, token_ids: Tensor, clean_up: bool) -> str:
-        text = self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def _text(self, token_ids: Tensor, clean_up: bool, model_outputs: dict[str, Any]) -> str:
+        # Of words that the vocabulary lacks, the ids are numbers of words of the source.
+        source = {"source": model_outputs["source"][0]} if "copy_ids" in model_outputs else {}
+        settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        text = self.tokenizer.decode(token_ids, **settings, **source)
         # decode() ignores its argument clean_up_tokenization_spaces for byte-pair tokenizers.
         return self._target_tokenizer.clean_up_tokenization(text) if clean_up else text
 

@@ -1,4 +1,4 @@
-"""The tokenizer of a model with separate vocabularies. One vocabulary for both sides needs no class of its own."""
+"""Tokenizers that are more than a plain fast one: with separate vocabularies, and with words that can be copied."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -184,3 +184,112 @@ class RnnS2STokenizer(PreTrainedTokenizerFast):
 def _known(tokens: dict[str, str], names: Iterable[str], backend: Tokenizer) -> dict[str, str]:
     """Those of the named tokens that a vocabulary has."""
     return {name: tokens[name] for name in names if tokens.get(name) and backend.token_to_id(tokens[name]) is not None}
+
+
+class RnnS2SWordTokenizer(PreTrainedTokenizerFast):
+    """Words between white space, for a model that copies words which the vocabulary lacks.
+
+    A source's unknown words have numbers in their order, the same word the same one. `tokenizer(text)` adds
+    `copy_ids`: what `input_ids` has, but at an unknown word the id of its slot, the size of the vocabulary plus its
+    number. With `text_target`, `labels` have the ids of such slots where the target repeats a word of the source.
+    Words beyond `copy_slots` stay unknown. `decode(ids, source=text)` writes the words in place of their slots.
+
+    Args:
+        copy_slots: as in the configuration of the model, whose `vocab_size` is `len(tokenizer)`.
+        args, kwargs: as for `PreTrainedTokenizerFast`.
+    """
+
+    def __init__(self, *args: Any, copy_slots: int = 0, **kwargs: Any) -> None:
+        kwargs.pop("auto_map", None)  # saving writes it anew
+        super().__init__(*args, copy_slots=copy_slots, **kwargs)
+        self.copy_slots = copy_slots
+
+    @classmethod
+    def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
+        """As in `RnnS2STokenizer`."""
+        return kwargs
+
+    def __call__(
+        self, text: Any = None, text_pair: Any = None, text_target: Any = None, **kwargs: Any
+    ) -> BatchEncoding:
+        """Encode texts; what is added is described in the class. Without `text`, targets have no slots.
+
+        Raises:
+            ValueError: for a `text_pair`.
+        """
+        if text_pair is not None:
+            raise ValueError("text_pair: a source to copy from is one text.")
+        max_target_length = kwargs.pop("max_target_length", None)
+        if text is None:
+            return super().__call__(text_target=text_target, **kwargs)
+        padding, tensors = kwargs.pop("padding", False), kwargs.pop("return_tensors", None)
+        texts = [text] if isinstance(text, str) else list(text)
+        encodings = super().__call__(texts, **kwargs)
+        encodings["copy_ids"] = [self.aligned(*row, row[0]) for row in zip(texts, encodings["input_ids"], strict=True)]
+        if text_target is not None:
+            targets = [text_target] if isinstance(text, str) else list(text_target)
+            limit = kwargs if max_target_length is None else {**kwargs, "max_length": max_target_length}
+            labels = super().__call__(text_target=targets, **limit)["input_ids"]
+            encodings["labels"] = [self.aligned(*row) for row in zip(targets, labels, texts, strict=True)]
+        if isinstance(text, str) and tensors is None:
+            encodings = BatchEncoding({name: rows[0] for name, rows in encodings.items()})
+        if not padding and tensors is None:
+            return encodings
+        return self.pad(encodings, padding=padding, max_length=kwargs.get("max_length"), return_tensors=tensors)
+
+    def copied_words(self, source: str) -> list[str]:
+        """The unknown words of a source that have slots, in the order of these."""
+        return list(dict.fromkeys(self._unknown_words(source)))[: self.copy_slots]
+
+    def aligned(self, text: str, ids: list[int], source: str) -> list[int]:
+        """The ids of a text, with the slots of the source's words where the text has unknown ones."""
+        slots = {word: len(self) + number for number, word in enumerate(self.copied_words(source))}
+        words = self._unknown_words(text)
+        known = len(words) - sum(one == self.unk_token_id for one in ids)  # of those that were cut off
+        left = iter(words[known:] if self.truncation_side == "left" else words)
+        return [slots.get(next(left), one) if one == self.unk_token_id else one for one in ids]
+
+    def pad(self, encoded_inputs: Any, *args: Any, return_tensors: Any = None, **kwargs: Any) -> BatchEncoding:
+        """As in `PreTrainedTokenizerFast`, `copy_ids` included."""
+        if isinstance(encoded_inputs, (list, tuple)):
+            encoded_inputs = {name: [row[name] for row in encoded_inputs] for name in encoded_inputs[0]}
+        rest = {name: values for name, values in encoded_inputs.items() if name != "copy_ids"}
+        padded = super().pad(rest, *args, **kwargs)
+        if "copy_ids" in encoded_inputs:
+            given, whole = encoded_inputs["copy_ids"], padded["input_ids"]
+            is_one = not isinstance(whole[0], (list, tuple))
+            rows = zip([given] if is_one else given, [whole] if is_one else whole, strict=True)
+            copied = [self._filled(list(one), len(ids), kwargs.get("padding_side")) for one, ids in rows]
+            padded["copy_ids"] = copied[0] if is_one else copied
+        return BatchEncoding(dict(padded), tensor_type=return_tensors)
+
+    def decode(
+        self, token_ids: Any, skip_special_tokens: bool = False, source: str | list[str] | None = None, **kwargs: Any
+    ) -> Any:
+        """Turn ids, one sequence or a batch of them, into text; `source` is what slots were copied from.
+
+        Without it, they become the unknown token.
+        """
+        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        if isinstance(ids, int):
+            ids = [ids]
+        if len(ids) and not isinstance(ids[0], int):
+            sources = [source] * len(ids) if source is None or isinstance(source, str) else source
+            return [self.decode(row, skip_special_tokens, one) for row, one in zip(ids, sources, strict=True)]
+        copied = self.copied_words(source) if isinstance(source, str) else []
+        special, size, words = set(self.all_special_ids), len(self), []
+        for one in ids:
+            if one >= size:
+                words.append(copied[one - size] if one - size < len(copied) else self.unk_token)
+            elif not (skip_special_tokens and one in special and one != self.unk_token_id):
+                words.append(self.convert_ids_to_tokens(one))
+        return " ".join(words)
+
+    def _unknown_words(self, text: str) -> list[str]:
+        backend = self.backend_tokenizer
+        words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
+        return [word for word, _ in words if backend.token_to_id(word) is None]
+
+    def _filled(self, ids: list[int], length: int, side: str | None) -> list[int]:
+        padding = [self.pad_token_id] * (length - len(ids))
+        return padding + ids if (side or self.padding_side) == "left" else ids + padding

@@ -86,7 +86,9 @@ class ModelArguments(_Options):
         default=None,
         metadata={"help": "Tokenizer to use: a folder or a name on the Hub. None: the checkpoint's, or a new one."},
     )
-    tokenizer_kind: Literal["bpe", "unigram"] = field(default="bpe", metadata={"help": "Kind of a new tokenizer."})
+    tokenizer_kind: Literal["bpe", "unigram", "word"] = field(
+        default="bpe", metadata={"help": "Kind of a new tokenizer; word: for models that copy words they do not know."}
+    )
     vocab_size: int = field(
         default=8000,
         metadata={"help": "Tokens of a new tokenizer, at most; of the source if both sides have their own."},
@@ -123,13 +125,30 @@ class ModelArguments(_Options):
             yield f"num_beams={self.num_beams} must be at least 1; 1 is greedy search."
         for name in ("vocab_size", "decoder_vocab_size"):
             value = getattr(self, name)
-            if value is not None and value < SMALLEST_VOCABULARY:
+            if value is not None and value < SMALLEST_VOCABULARY and self.tokenizer_kind != "word":
                 yield f"{name}={value} must be at least {SMALLEST_VOCABULARY}; a useful vocabulary has some thousands."
         if self.model_name_or_path is None:
             try:  # a configuration for its checks alone, which need not wait for a tokenizer
                 RnnS2SConfig(vocab_size=self.vocab_size, **self.architecture())
+                yield from self._problems_of_copying()
             except ValueError as error:
                 yield str(error)
+
+    def _problems_of_copying(self) -> Iterator[str]:
+        asked = self.architecture()
+        slots, copies = asked.get("copy_slots", 0), asked.get("head_type") == "copying"
+        if self.tokenizer_kind == "word" and self.decoder_vocab_size is not None:
+            yield "tokenizer_kind=word has one vocabulary for both sides; leave decoder_vocab_size out."
+        if copies and self.decoder_vocab_size is not None:
+            yield (
+                "head_type=copying copies tokens of the source, which the target's vocabulary must have: leave "
+                "decoder_vocab_size out."
+            )
+        if slots and self.tokenizer_kind != "word" and self.tokenizer_name is None:
+            yield (
+                f"copy_slots={slots} are for words that the vocabulary lacks, and "
+                f"tokenizer_kind={self.tokenizer_kind} lacks none: set tokenizer_kind=word, or copy_slots=0."
+            )
 
     def architecture(self) -> dict[str, Any]:
         """The arguments of `RnnS2SConfig` that somebody asked for, by themselves or by a preset.

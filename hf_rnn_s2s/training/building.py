@@ -90,7 +90,9 @@ def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTra
         target = train_tokenizer(training_texts(examples, ["target"]), size, arguments.tokenizer_kind)
         return join_tokenizers(arguments.encoder_name, target)
     if arguments.decoder_vocab_size is None:
-        return train_tokenizer(training_texts(examples), arguments.vocab_size, arguments.tokenizer_kind)
+        slots = arguments.architecture().get("copy_slots", 0)
+        texts = training_texts(examples)
+        return train_tokenizer(texts, arguments.vocab_size, arguments.tokenizer_kind, copy_slots=slots)
     return train_tokenizer(
         training_texts(examples, ["source"]),
         arguments.vocab_size,

@@ -29,6 +29,7 @@ last few years keep their order). Three choices make that hold, and keep tokens 
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -45,10 +46,10 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS, RnnS2STokenizer
+from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS, RnnS2STokenizer, RnnS2SWordTokenizer
 from .training_texts import batches, rare_characters, spool
 
-Kind = Literal["bpe", "unigram"]
+Kind = Literal["bpe", "unigram", "word"]
 Digits = Literal["single", "whole"]
 
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # spell characters outside the vocabulary
@@ -85,6 +86,7 @@ def train_tokenizer(
     target_vocab_size: int | None = None,
     digits: Digits = "single",
     model_max_length: int | None = None,
+    copy_slots: int = 0,
     show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Train a tokenizer; the docstring of this module says how it splits a text.
@@ -111,12 +113,14 @@ def train_tokenizer(
             characters, subwords. A small text may not have as many subwords that occur twice; use `len(tokenizer)` for
             the model. Single characters take at most half of what the first 272 leave, the most frequent first; the
             rest are spelled in bytes.
-        kind: "bpe" or "unigram".
+        kind: "bpe", "unigram" or "word". The last one takes whatever stands between white space for a word, keeps the
+            most frequent words, and makes a `RnnS2SWordTokenizer`, for a model that copies what it does not know.
         target_texts: if given, targets get a vocabulary of their own and the result is a `RnnS2STokenizer`.
         target_vocab_size: size of that vocabulary; `vocab_size` if not given.
         digits: "single" makes each digit a token, so that every number is made of pieces the model knows and copying
             or converting one means doing so digit by digit. "whole" lets frequent numbers ("2024") become a token.
         model_max_length: the most tokens the model reads, `</s>` included; None for no limit.
+        copy_slots: of "word", the number of unknown words of one source that can be copied.
         show_progress: draw the progress bars of the `tokenizers` library.
 
     Returns:
@@ -129,7 +133,14 @@ def train_tokenizer(
     """
     _check_choice("kind", kind, get_args(Kind))
     _check_choice("digits", digits, get_args(Digits))
-    _check_vocab_size("vocab_size", vocab_size)
+    if kind == "word":
+        _check_whole_number("vocab_size", vocab_size)
+        if vocab_size <= len(SPECIAL_TOKENS):
+            raise ValueError(f"vocab_size={vocab_size} leaves no room for a word beside {len(SPECIAL_TOKENS)} tokens.")
+    else:
+        _check_vocab_size("vocab_size", vocab_size)
+    if kind == "word" and target_texts is not None:
+        raise ValueError('kind="word" has one vocabulary for both sides; put the texts of both into texts.')
     if target_texts is None and target_vocab_size is not None:
         raise ValueError("target_vocab_size needs target_texts: without them both sides share one vocabulary.")
     if target_vocab_size is not None:
@@ -146,6 +157,9 @@ def train_tokenizer(
         "clean_up_tokenization_spaces": False,
         "model_max_length": model_max_length,
     }
+    if kind == "word":
+        settings["model_input_names"] = ["input_ids", "attention_mask", "copy_ids"]
+        return RnnS2SWordTokenizer(tokenizer_object=_train_words(texts, vocab_size), copy_slots=copy_slots, **settings)
     backend = _train_backend("texts", texts, vocab_size, kind, digits, show_progress)
     if target_texts is None:
         return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
@@ -174,6 +188,27 @@ def _train_backend(
     eos = SPECIAL_TOKENS["eos_token"]
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, backend.token_to_id(eos))]
+    )
+    return backend
+
+
+def _train_words(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer of the most frequent words; of equally frequent ones, those that stand first in the alphabet."""
+    normalizer, split = normalizers.NFC(), pre_tokenizers.WhitespaceSplit()
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryFile() as file:
+        spool("texts", texts, file)
+        for batch in batches(file, {}):
+            for text in batch:
+                counts.update(word for word, _ in split.pre_tokenize_str(normalizer.normalize_str(text)))
+    special = list(SPECIAL_TOKENS.values())
+    ordered = sorted((word for word in counts if word not in special), key=lambda word: (-counts[word], word))
+    vocabulary = {word: number for number, word in enumerate([*special, *ordered][:vocab_size])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
+    backend.normalizer, backend.pre_tokenizer = normalizer, split
+    eos = SPECIAL_TOKENS["eos_token"]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {eos}", special_tokens=[(eos, backend.token_to_id(eos))]
     )
     return backend
 

@@ -30,6 +30,7 @@ from ..decoding.sharing import CARD, DRAFT
 from ..errors import UsageError
 from ..machine import clip_gradients, keep_freed_memory
 from ..model.remote_code_rnn_s2s import model_to_share
+from ..model.tokenization_rnn_s2s import RnnS2SWordTokenizer
 from .arguments import RnnS2STrainingArguments, incomplete_translations
 from .averaging import WeightAveraging
 from .checkpoints import (
@@ -443,9 +444,10 @@ class RnnS2STrainer(Seq2SeqTrainer):
         """The generated texts in the order of the dataset, without the examples that fill up the last batch."""
         generated = np.where(outcome.predictions == -100, self.processing_class.pad_token_id, outcome.predictions)
         in_order = generated[: len(dataset)][np.argsort(_longest_first(dataset))]
-        return self.processing_class.batch_decode(
-            in_order, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        settings: dict[str, Any] = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        if isinstance(self.processing_class, RnnS2SWordTokenizer):
+            settings["source"] = list(dataset["source"])  # for the words that were copied from it
+        return list(self.processing_class.decode(in_order, **settings))
 
     def _metrics(self, dataset: Dataset, outcome: EvalPrediction, hypotheses: list[str]) -> dict[str, Any]:
         # Every example has the mean loss of its batch. Their mean, weighted by the tokens of each example, is the mean
