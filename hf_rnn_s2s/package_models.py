@@ -19,6 +19,7 @@ from transformers.utils import logging
 from .decoding.arguments import generate_arguments
 from .decoding.caches import check_before_generation, require_own, require_rows
 from .decoding.limits import check_generation_file
+from .decoding.scoring import Scores, score_targets
 from .decoding.sharing import SharedModel
 from .model import modeling_rnn_s2s
 from .model.cache_rnn_s2s import RnnS2SCache
@@ -72,6 +73,21 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
             kwargs = dict(**dict(zip(names, args, strict=False)), **kwargs)  # which refuses what is given twice
         # Not that of the model that travels, which refuses the arguments that are added.
         return GenerationMixin.generate(self, inputs, **generate_arguments(self, inputs, kwargs))  # type: ignore[arg-type]
+
+    def score(self, input_ids: Tensor | None = None, labels: Tensor | None = None, **inputs: Any) -> Scores:
+        """The log-probability of given targets, token by token, without any search.
+
+        Args:
+            input_ids: sources `(batch, source)`.
+            labels: targets `(batch, target)`, with -100 or the padding id at padding.
+            inputs: more of the sources, as for `forward`: `attention_mask`, `copy_ids`, `encoder_outputs`, ...
+
+        Raises:
+            ValueError: without labels; and as `forward`.
+        """
+        if labels is None:
+            raise ValueError("score: pass the targets as labels.")
+        return score_targets(self, labels, input_ids=input_ids, **inputs)
 
     def load_encoder(self) -> None:
         """Take the weights of the pretrained encoder that the configuration names; a new model has random ones.

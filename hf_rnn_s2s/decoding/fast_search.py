@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -24,7 +25,9 @@ from transformers.utils import logging
 
 from ..model.inputs_rnn_s2s import check_ids
 from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
+from .ensemble import EnsembleStepper, check_ensemble
 from .guard import changes_forward
+from .normalization import GnmtPenalties
 from .numbers import removes_invalid_values, require_numbers
 from .search import beam_search, greedy_search
 from .shortlist import Shortlist, load_shortlist
@@ -101,7 +104,9 @@ KNOWN_ARGUMENTS = {
     "tokenizer",
 }
 # The arguments that this search adds to `generate()`
-OPTIONS = ("shortlist", "step_graphs")
+OPTIONS = ("shortlist", "step_graphs", "ensemble", "gnmt_length_penalty", "coverage_penalty")
+# Those that change what is written, so that they must not be left out
+NEEDED_OPTIONS = ("ensemble", "gnmt_length_penalty", "coverage_penalty")
 # The warning for each option where it is not used
 UNUSED_WARNINGS = {
     "shortlist": "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, "
@@ -127,33 +132,67 @@ def with_fast_search(
 ) -> dict[str, Any]:
     """The keyword arguments of a call of `generate()`, with `custom_generate` where this search can serve it.
 
-    It has two options, which are two more arguments of `generate()`, for greedy and beam search that return token ids
-    alone:
+    It has options, which are more arguments of `generate()`, for greedy and beam search that return token ids alone:
 
     - `shortlist`: selects the target tokens to score by the tokens of the batch's sources: a `Shortlist`, a folder or
       a name on the Hub to read it from at every call, or True for the one beside the model. If a logits processor (a
       forced token, a repetition penalty, ...) reads scores of the whole vocabulary, or in other kinds of generation,
       the whole vocabulary is scored, with a warning.
     - `step_graphs`: `StepGraphs`, which replay the steps of the search as CUDA graphs and keep them from call to call.
+    - `ensemble`: a list of models with the same vocabulary that write together with this one: at every step, their
+      probabilities are averaged.
+    - `gnmt_length_penalty`, `coverage_penalty`: alpha and beta of `GnmtPenalties`, for beam search; they take the
+      place of `length_penalty`.
 
     Raises:
         OSError: if there is no shortlist where it is looked for.
+        TypeError: for an ensemble that is no list of models.
         ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
-            shortlist and graphs together, since the former changes the size of every step.
+            shortlist and graphs together, since the former changes the size of every step; for an ensemble with
+            another vocabulary, penalties that are no numbers, and options in calls that they cannot be used in.
     """
     arguments = load_options(model, arguments)
     options = {name: arguments.pop(name, None) for name in OPTIONS}
     options = {name: value for name, value in options.items() if value is not None}
-    if "shortlist" in options:
-        options["source_ids"] = arguments.get("input_ids") if inputs is None else inputs
-        if options["source_ids"] is None:
-            raise ValueError("shortlist goes by the tokens of the source: pass input_ids beside it.")
-        if "step_graphs" in options:
-            raise ValueError("step_graphs have a fixed size, which a shortlist changes every time; leave one out.")
+    if "shortlist" in options or "ensemble" in options:
+        source = arguments.get("input_ids") if inputs is None else inputs
+        if source is None:
+            name = (
+                "shortlist goes by the tokens" if "shortlist" in options else "ensemble: every model reads the tokens"
+            )
+            raise ValueError(f"{name} of the source: pass input_ids beside it.")
+        options["source_ids"] = source
+    _check_options(model, options, setting)
     if _can_search(model, setting, arguments):
         return {**arguments, **options, "custom_generate": search}
+    for name in filter(options.__contains__, NEEDED_OPTIONS):
+        raise ValueError(
+            f"{name}: only greedy and beam search that return token ids alone, with a cache, can do it. Leave out "
+            "what asks for other kinds of generation or for more results, or leave this out."
+        )
     _warn_of_unused(options)
     return arguments
+
+
+def _check_options(model: RnnS2SForConditionalGeneration, options: dict[str, Any], setting: Setting) -> None:
+    """Raise an error for options that contradict each other or the call; see `with_fast_search`."""
+    if "step_graphs" in options:
+        if "shortlist" in options:
+            raise ValueError("step_graphs have a fixed size, which a shortlist changes every time; leave one out.")
+        for name in filter(options.__contains__, ("ensemble", "coverage_penalty")):
+            raise ValueError(f"step_graphs do not know {name}; leave one of the two out.")
+    if "ensemble" in options:
+        check_ensemble(model, options["ensemble"])
+        if "shortlist" in options:
+            raise ValueError("ensemble and shortlist cannot be used together; leave one of the two out.")
+    for name in filter(options.__contains__, ("gnmt_length_penalty", "coverage_penalty")):
+        value = options[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{name}={value!r} must be a finite number.")
+        if (setting("num_beams") or 1) == 1:
+            raise ValueError(f"{name} compares hypotheses, of which greedy search has one: set num_beams above 1.")
+    if options.get("coverage_penalty") and model.config.attention_type == "none":
+        raise ValueError("coverage_penalty is about the attention, but attention_type='none'.")
 
 
 def search(
@@ -165,6 +204,9 @@ def search(
     shortlist: Shortlist | None = None,
     source_ids: Tensor | None = None,
     step_graphs: StepGraphs | None = None,
+    ensemble: list[RnnS2SForConditionalGeneration] | None = None,
+    gnmt_length_penalty: float | None = None,
+    coverage_penalty: float | None = None,
     **model_kwargs: Any,
 ) -> Tensor:
     """What `generate()` calls as `custom_generate`: greedy search, or with `num_beams` above 1 beam search.
@@ -176,8 +218,11 @@ def search(
         stopping_criteria: as `generate()` made them.
         generation_config: as `generate()` made it.
         shortlist: selects the target tokens to score; None for all.
-        source_ids: token ids of the sources, `(sources, source)`, for the shortlist.
+        source_ids: token ids of the sources, `(sources, source)`, for the shortlist and the ensemble.
         step_graphs: keeps captured steps.
+        ensemble: models that write together with this one.
+        gnmt_length_penalty: alpha of `GnmtPenalties`.
+        coverage_penalty: beta of `GnmtPenalties`.
         model_kwargs: the encoder's outputs, one row for each source, and other arguments of the model.
 
     Returns:
@@ -204,7 +249,12 @@ def search(
             tokens = shortlist.tokens_for(source_ids, [] if end_ids is None else end_ids.tolist())
             check_ids(tokens, model.config.target_vocab_size, "shortlist")
             tokens = tokens.to(input_ids.device)
-        stepper = Stepper(*arguments, tokens, len(input_ids), check)
+        covers = bool(coverage_penalty)
+        stepper = Stepper(*arguments, tokens, len(input_ids), check, covers)
+        if ensemble is not None:
+            given = {name: model_kwargs.get(name) for name in ("attention_mask", "copy_ids")}
+            others = [_stepper_of(one, source_ids, given, len(input_ids), covers) for one in ensemble]
+            stepper = EnsembleStepper([stepper, *others])
     processors, criteria = (list(map(type, some)) for some in (logits_processor, stopping_criteria))
     drop_finished = step_graphs is None and all(kind in ROW_INDEPENDENT for kind in [*processors, *criteria])
     beams: Any = generation_config.num_beams
@@ -212,6 +262,9 @@ def search(
         pad_token_id: Any = generation_config._pad_token_tensor
         pad_token_id = pad_token_id.to(input_ids.device)
         return greedy_search(stepper, input_ids, logits_processor, stopping_criteria, pad_token_id, drop_finished)
+    normalization = None
+    if gnmt_length_penalty is not None or coverage_penalty is not None:
+        normalization = GnmtPenalties(gnmt_length_penalty or 0.0, coverage_penalty or 0.0)
     sequences, _ = beam_search(
         stepper,
         input_ids[::beams],
@@ -220,8 +273,18 @@ def search(
         generation_config,
         drop_finished=drop_finished and not _may_beat_finished(set(processors)),
         repeatable=all(kind in REPEATABLE for kind in [*processors, *criteria]),
+        normalization=normalization,
     )
     return sequences
+
+
+def _stepper_of(model: Any, source_ids: Any, given: dict[str, Any], rows: int, covers: bool) -> Stepper:
+    """The steps of another model of an ensemble, for the same sources, of which `given` says more."""
+    mask, copied = given["attention_mask"], given["copy_ids"]
+    copied = {} if copied is None else {"copy_ids": copied[:: len(copied) // len(source_ids)]}
+    encoded = model.get_encoder()(source_ids, attention_mask=mask, return_dict=True, **copied)
+    modules = model.model.decoder, model.output_head, model.lm_head
+    return Stepper(*modules, encoded, model.model.memory_mask(mask), None, rows, None, covers)
 
 
 # `generate()` asks for the signature twice in every call, and making it takes longer than anything else here.
@@ -261,5 +324,5 @@ def _may_beat_finished(kinds: set[type]) -> bool:
 
 
 def _warn_of_unused(options: dict[str, Any]) -> None:
-    for name in filter(options.__contains__, OPTIONS):
+    for name in filter(options.__contains__, UNUSED_WARNINGS):
         logger.warning_once(UNUSED_WARNINGS[name])

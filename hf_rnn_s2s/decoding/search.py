@@ -22,6 +22,7 @@ from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList
 from transformers.generation import MaxLengthCriteria
 
 from .history import History
+from .normalization import LengthPenalty
 from .stepper import Stepper
 from .top_tokens import best_continuations, best_log_probabilities, best_of_all, best_tokens
 
@@ -83,6 +84,7 @@ def beam_search(
     config: GenerationConfig,
     drop_finished: bool,
     repeatable: bool,
+    normalization: LengthPenalty | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Extend the `num_beams` best unfinished hypotheses of each sentence together.
 
@@ -103,6 +105,8 @@ def beam_search(
         drop_finished: as in `greedy_search`; besides, no score that a processor gives to the candidates of a finished
             sentence may be better than those of its hypotheses.
         repeatable: whether processors and criteria do the same in a second search. If not, the first one is exact.
+        normalization: makes the scores of finished hypotheses in another way than transformers, whose choices need not
+            be repeated then; None for its own way.
 
     Returns:
         Token ids `(sentences * num_return_sequences, prompt + new)`, the best hypotheses of a sentence first, and
@@ -112,6 +116,10 @@ def beam_search(
         ValueError: if the vocabulary is too small for the number of candidates of a sentence.
     """
     arguments = stepper, input_ids, logits_processor, stopping_criteria, config
+    if normalization is not None:
+        search = _BeamSearch(*arguments, drop_finished=drop_finished, normalization=normalization)
+        search.run()
+        return search.results()
     if repeatable:
         search = _BeamSearch(*arguments, drop_finished=drop_finished)
         search.run()
@@ -155,6 +163,7 @@ class _BeamSearch:
 
     Args:
         exact: whether to compare whatever transformers compares. Then no row is dropped.
+        normalization: makes the scores of finished hypotheses; None as transformers makes them.
     """
 
     def __init__(
@@ -166,9 +175,11 @@ class _BeamSearch:
         config: GenerationConfig,
         drop_finished: bool = False,
         exact: bool = False,
+        normalization: LengthPenalty | None = None,
     ) -> None:
         self._stepper, self._processor, self._criteria = stepper, logits_processor, stopping_criteria
         self._config, self._drop_finished, self._exact, self._prompts = config, drop_finished, exact, input_ids
+        self._normalization = LengthPenalty(config.length_penalty) if normalization is None else normalization
         sentences, beams, device = len(input_ids), config.num_beams, input_ids.device
         self._end_ids: Tensor | None = config._eos_token_tensor
         self._candidate_count = max(2, 1 + (0 if self._end_ids is None else len(self._end_ids))) * beams
@@ -331,7 +342,7 @@ class _BeamSearch:
         added[:, self._config.num_beams :] = False
         if not (self._exact or added.any()):
             return
-        scores = scores / (self._length**self._config.length_penalty)
+        scores = self._normalization.normalized(scores, self._length) + self._uncovered(parents)
         if self._config.early_stopping is True:
             scores = scores + self._full().unsqueeze(1) * NEGATIVE_SCORE
         scores = scores + ~self._improvable.unsqueeze(1) * NEGATIVE_SCORE
@@ -344,6 +355,15 @@ class _BeamSearch:
             1, best.unsqueeze(2).expand(-1, -1, 4)
         )
         self._any_full = bool(self._full().any())
+
+    def _uncovered(self, parents: Tensor) -> Tensor | float:
+        """What is added to the scores of candidates with these parent beams for what they cover of the source."""
+        covered = self._stepper.covered if self._normalization.needs_coverage else None
+        if covered is None:
+            return 0.0
+        of_beams = self._normalization.uncovered(covered)
+        of_beams = of_beams.view(len(parents), -1)  # type: ignore[union-attr]
+        return of_beams.gather(1, parents)
 
     def _best_indices(self, scores: Tensor) -> Tensor:
         """Indices of the best of scores `(sentences, scores)`, the best first, `(sentences, num_beams)`."""
@@ -361,11 +381,11 @@ class _BeamSearch:
     def _finished_sentences(self) -> Tensor:
         """Which sentences are finished, since no beam can improve their hypotheses any more, `(sentences,)`."""
         config, length = self._config, self._length
-        if config.early_stopping == "never" and config.length_penalty > 0:
+        if config.early_stopping == "never" and self._normalization.grows_with_length():
             length = config.max_length - self._prompts.shape[1]
         worst = self._hypothesis_scores.amin(1, keepdim=True)
         worst = torch.where(self._hypotheses[:, :, 3].bool(), worst, NEGATIVE_SCORE)
-        self._improvable &= (self._scores[:, :1] / length**config.length_penalty > worst).any(1)
+        self._improvable &= (self._normalization.normalized(self._scores[:, :1], length) > worst).any(1)
         done, full = ~self._improvable, self._full()
         if self._exact:  # transformers continues all sentences until all are finished, or all are full
             done, full = done.all(), full.all()

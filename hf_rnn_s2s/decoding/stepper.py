@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
@@ -29,6 +30,7 @@ class Stepper:
         tokens: `(shortlist,)`, the only ids that may be written, in ascending order; None for the whole vocabulary.
         rows: number of rows in a step. For one row weights are not packed: reading them takes as long as packing.
         check: is called with the logits of the first step, `(rows, vocabulary)`.
+        covers: whether to add up the attention.
 
     Attributes:
         modules: the decoder, the head and the output layer as they were given.
@@ -45,6 +47,7 @@ class Stepper:
         tokens: Tensor | None = None,
         rows: int = 2,
         check: Callable[[Tensor], None] | None = None,
+        covers: bool = False,
     ) -> None:
         self.modules = (decoder, head, lm_head)
         self._tokens, self._rows, self._check = tokens, rows, check
@@ -56,6 +59,7 @@ class Stepper:
         self._sources = self._prepare_sources(decoder.prepare(encoder_outputs, attention_mask))
         self._state = decoder.first_state(encoder_outputs, self._sources)
         self._start = self._sources, self._state
+        self._covers, self._covered = covers, self._nothing_covered() if covers else None
         self.vocabulary_size = decoder.config.written_vocab_size if tokens is None else len(tokens)
 
     def step(self, token_ids: Tensor) -> Tensor:
@@ -69,6 +73,8 @@ class Stepper:
         else:  # a prompt
             *_, (output, self._state) = self._decoder.read_in_chunks(embedded, self._state, self._sources)
             last = output.at(slice(-1, None))
+        if self._covered is not None and last.weights is not None:
+            self._covered = self._covered + last.weights.mean(1).squeeze(1).float()
         logits = self._head(self._lm_head, last, self._sources).squeeze(1)
         if self._columns is not None:
             logits = logits[:, self._columns]
@@ -80,6 +86,19 @@ class Stepper:
     def restart(self) -> None:
         """Go back to the state and the sources from before the first step."""
         self._sources, self._state = self._start
+        self._covered = self._nothing_covered() if self._covers else None
+
+    @property
+    def covered(self) -> Tensor | None:
+        """The attention to each source position so far, `(rows, source)`, 1 at padding; None if it is not added up."""
+        return self._covered
+
+    def _nothing_covered(self) -> Tensor | None:
+        """The first of these sums; None without attention."""
+        memory, mask = self._sources.memory, self._sources.mask
+        if self.modules[0].attention is None:
+            return None
+        return torch.zeros(memory.shape[:2], device=memory.device) if mask is None else (~mask).float()
 
     def _prepare_module(self, module: Module) -> Module:
         """The module that the steps call."""
@@ -101,6 +120,8 @@ class Stepper:
             sources: indices of the sources that are still needed; None keeps all.
         """
         self._state = self._state.select(rows)
+        if self._covered is not None:
+            self._covered = self._covered.index_select(0, rows)
         if sources is not None:
             self._sources = self._sources.select(sources)
 
