@@ -32,7 +32,8 @@ def check_ensemble(model: Any, others: Any) -> None:
     """
     if not isinstance(others, (list, tuple)) or not all(hasattr(one, "output_head") for one in others):
         raise TypeError(
-            f"ensemble is a {type(others).__name__}; it must be a list of models of this package, beside the one called."
+            f"ensemble is a {type(others).__name__}; it must be a list of models of this package, beside the one that "
+            "is called."
         )
     if not others:
         raise ValueError("ensemble is empty: give it the models beside the one that is called, or leave it out.")
