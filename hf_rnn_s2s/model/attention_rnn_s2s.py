@@ -247,7 +247,7 @@ class MultiHeadAttention(Attention):
         nn.Module.__init__(self)
         if memory_size % heads:
             raise ValueError(f"num_attention_heads={heads} does not divide {memory_size}, the width of the memory.")
-        self.heads, self.head_size = heads, query_size // heads
+        self.heads, self.value_size = heads, memory_size // heads
         self.query_projection = nn.Linear(query_size, query_size, bias=False)
         self.key_projection = nn.Linear(memory_size, query_size, bias=False)
         self.value_projection = nn.Linear(memory_size, memory_size, bias=False)
@@ -265,7 +265,9 @@ class MultiHeadAttention(Attention):
     def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
         assert sources.keys is not None  # as prepared
         count = len(query)
-        keys, values = sources.keys.flatten(0, 1).split([self.head_size, sources.keys.shape[-1] - self.head_size], -1)
+        keys, values = sources.keys.flatten(0, 1).split(
+            [sources.keys.shape[-1] - self.value_size, self.value_size], -1
+        )
         mask = None if sources.mask is None else sources.mask.repeat_interleave(self.heads, dim=0)
         queries = self._split(self.query_projection(query)).flatten(0, 1)
         of_heads = state

@@ -135,10 +135,10 @@ class RecurrentLayer(nn.Module):
 
     def _is_step(self, inputs: Tensor) -> bool:
         """Whether this is one step that costs less without the kernel for sequences."""
-        # On a CPU that kernel first reorders the weights; elsewhere its every start has a cost.
+        # On a CPU that kernel reorders the weights first, for gradients again; elsewhere its every start has a cost.
         if torch.compiler.is_compiling() or inputs.shape[1] != 1:
             return False
-        return inputs.shape[0] <= FEW_ROWS or inputs.device.type != "cpu"
+        return inputs.shape[0] <= FEW_ROWS or inputs.device.type != "cpu" or torch.is_grad_enabled()
 
     def _gate_rows(self, gate: int) -> slice:
         return slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)

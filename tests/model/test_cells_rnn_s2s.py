@@ -155,3 +155,51 @@ def test_unpadded_source_is_a_padded_one_without_padding() -> None:
     plain, padded = PaddedSource(None), PaddedSource(torch.ones(2, 5, dtype=torch.bool))
     for name in ("forward_order", "backward_order", "backward_to_forward", "original_order"):
         assert torch.equal(getattr(plain, name)(outputs), getattr(padded, name)(outputs))
+
+
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_dropout_in_the_recurrence_is_the_same_at_every_step(cell_type: str) -> None:
+    """Read at once or step by step; and with factors of one it is as without."""
+    layer = random_layer(cell_type, torch.float64).train()
+    layer.state_dropout, layer.candidate_dropout = 0.5, 0.25
+    inputs = torch.randn(3, 5, INPUT_SIZE, dtype=torch.float64)
+    dropout = layer.draw_dropout(inputs)
+    for mask, kept in zip(dropout, (0.5, 0.75), strict=True):
+        assert mask is not None
+        assert mask.shape == (3, HIDDEN_SIZE)
+        assert set(mask.unique().tolist()) <= {0.0, 1 / kept}
+    expected, final = layer(inputs, dropout=dropout)
+    state, steps = None, []
+    for position in range(5):
+        outputs, state = layer(inputs[:, position : position + 1], state, dropout=dropout)
+        steps.append(outputs)
+    torch.testing.assert_close(torch.cat(steps, dim=1), expected)
+    torch.testing.assert_close(state, final)
+    assert not torch.allclose(layer(inputs)[0], layer(inputs)[0])
+    ones = torch.ones(3, HIDDEN_SIZE, dtype=torch.float64)
+    without = layer.eval()(inputs)
+    torch.testing.assert_close(layer(inputs, dropout=(ones, ones)), without)
+    torch.testing.assert_close(layer(inputs), without)
+
+
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_a_state_without_candidates_stays_as_it_is(cell_type: str) -> None:
+    """What is dropped of the candidate is not lost from the state (Semeniuta et al. 2016)."""
+    layer = random_layer(cell_type, torch.float64)
+    state = tuple(torch.randn(2, HIDDEN_SIZE, dtype=torch.float64) for _ in layer.state_names)
+    nothing = torch.zeros(2, HIDDEN_SIZE, dtype=torch.float64)
+    _, after = layer(torch.randn(2, 1, INPUT_SIZE, dtype=torch.float64), state, dropout=(None, nothing))
+    assert (after[-1].abs() <= state[-1].abs() + 1e-12).all()
+    assert torch.equal(after[-1].sign(), state[-1].sign())
+
+
+@pytest.mark.parametrize("cell_type", ["lstm", "gru"])
+def test_a_loop_over_steps_computes_what_the_kernel_does(cell_type: str) -> None:
+    layer = random_layer(cell_type, torch.float64)
+    inputs = torch.randn(3, 6, INPUT_SIZE, dtype=torch.float64)
+    padding = torch.arange(6) < torch.tensor([[2], [0], [4]])
+    ones = torch.ones(3, HIDDEN_SIZE, dtype=torch.float64)
+    expected, final = layer(inputs, padding=padding)
+    outputs, state = layer(inputs, padding=padding, dropout=(ones, None))
+    torch.testing.assert_close(outputs, expected)
+    torch.testing.assert_close(state, final)

@@ -89,3 +89,39 @@ def test_a_state_is_not_needed_beside_a_cache() -> None:
     output = model(encoder_outputs=memory_only, decoder_input_ids=TARGET[:, 2:], past_key_values=cache)
     expected = model(SOURCE, decoder_input_ids=TARGET).logits[:, 2:]
     torch.testing.assert_close(output.logits, expected, rtol=0, atol=1e-6)
+
+
+def test_what_is_dropped_is_the_same_at_every_step() -> None:
+    """In a decoder that reads step by step, as in one that reads at once."""
+    model = build(input_feeding=True, dropout=0.5, state_dropout=0.3, attention_type="coverage").train()
+    decoder = model.model.decoder
+    encoded = model.get_encoder()(SOURCE)
+    sources = decoder.prepare(encoded)
+    embedded = decoder.embed_tokens(TARGET)
+    states = [state for _, state in decoder.read_in_chunks(embedded, decoder.first_state(encoded, sources), sources)]
+    assert states[0].dropout is not None
+    assert all(one.dropout is states[0].dropout for one in states)
+    torch.manual_seed(1)
+    first = model(SOURCE, decoder_input_ids=TARGET).logits
+    torch.manual_seed(1)
+    assert torch.equal(model(SOURCE, decoder_input_ids=TARGET).logits, first)
+    assert model.eval()(SOURCE, decoder_input_ids=TARGET, use_cache=True).past_key_values.state.dropout is None
+
+
+def test_widths_of_both_sides_are_independent() -> None:
+    model = build(
+        hidden_size=12,
+        encoder_layers=2,
+        encoder_direction_size=7,
+        first_residual_layer=3,
+        encoder_projection_size=9,
+        decoder_hidden_size=20,
+        decoder_layers=3,
+        readout_size=5,
+        tie_word_embeddings=False,
+    )
+    output = model(SOURCE, decoder_input_ids=TARGET, output_hidden_states=True)
+    assert output.encoder_last_hidden_state.shape[-1] == 9
+    assert [one.shape[-1] for one in output.encoder_hidden_states] == [10, 14, 12]
+    assert [one.shape[-1] for one in output.decoder_hidden_states] == [10, 20, 20, 20]
+    assert model.lm_head.in_features == 5
