@@ -4,7 +4,7 @@ All attentions have one contract, `Attention`. The decoder does not know which o
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -263,11 +263,8 @@ class MultiHeadAttention(Attention):
         return self.attention.first_state(memory, rows)
 
     def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
-        assert sources.keys is not None  # as prepared
-        count = len(query)
-        keys, values = sources.keys.flatten(0, 1).split(
-            [sources.keys.shape[-1] - self.value_size, self.value_size], -1
-        )
+        count, joined = query.shape[0], cast(Tensor, sources.keys).flatten(0, 1)
+        keys, values = joined[..., : -self.value_size], joined[..., -self.value_size :]
         mask = None if sources.mask is None else sources.mask.repeat_interleave(self.heads, dim=0)
         queries = self._split(self.query_projection(query)).flatten(0, 1)
         of_heads = state
