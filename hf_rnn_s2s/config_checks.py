@@ -299,6 +299,11 @@ def _of_decoders(config: Any) -> Iterator[str]:
             "attention_query='previous'; leave that out."
         )
     is_top = config.attention_layer == "top" or config.decoder_layers == 1
+    if config.readout == "maxout" and config.attention_type != "none" and not is_top:
+        yield (
+            "readout='maxout' reads the layer that asks the attention, so nothing would read the layers above it. Set "
+            "attention_layer='top'."
+        )
     reads_nothing = config.readout == "state" and config.attention_type != "none"
     if reads_nothing and is_top and not reads_all and config.decoder_type == "stack":
         yield (

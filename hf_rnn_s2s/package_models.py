@@ -7,6 +7,7 @@ transformers behind a check, messages for what goes wrong, and help with sharing
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import os
 from typing import Any, cast
@@ -23,10 +24,12 @@ from .decoding.scoring import Scores, score_targets
 from .decoding.sharing import SharedModel
 from .model import modeling_rnn_s2s
 from .model.cache_rnn_s2s import RnnS2SCache
+from .model.decoder_rnn_s2s import RnnS2SDecoder
 from .model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from .model.head_rnn_s2s import VocabularyHead
 from .model.state_rnn_s2s import DecoderOutput, Sources
 from .training.blocked_loss import fast_loss
+from .training.step_gradients import with_step_gradients
 
 logger = logging.get_logger(__name__)
 
@@ -47,6 +50,19 @@ class RnnS2SPreTrainedModel(SharedModel):
 
 class RnnS2SModel(RnnS2SPreTrainedModel, modeling_rnn_s2s.RnnS2SModel):
     """Encoder and decoder without an output layer."""
+
+    @functools.wraps(modeling_rnn_s2s.RnnS2SModel.forward)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """As in the model that travels. In training, a decoder that reads step by step is faster."""
+        decoder = with_step_gradients(self.decoder) if isinstance(self.decoder, RnnS2SDecoder) else self.decoder
+        model: Any = self
+        if decoder is not self.decoder:
+            model = copy.copy(self)
+            model._modules = {**self._modules, "decoder": decoder}
+        return super(RnnS2SModel, model).forward(*args, **kwargs)
+
+    # For the guard: it does not change what the model computes.
+    forward.computes_the_same = True  # type: ignore[attr-defined]
 
     def check_cache(self, cache: RnnS2SCache, encoder_outputs: RnnS2SEncoderOutput, rows: int) -> None:
         """Raise a TypeError or a ValueError unless the cache is of this model, for so many target rows."""

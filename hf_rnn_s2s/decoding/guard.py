@@ -24,7 +24,7 @@ def changes_forward(model: RnnS2SForConditionalGeneration) -> bool:
         (model.model.decoder, RnnS2SDecoder),
     )
     return has_hooks_for_all() or any(
-        type(module).forward is not kind.forward
+        not (type(module).forward is kind.forward or getattr(type(module).forward, "computes_the_same", False))
         or bool(module._forward_hooks or module._forward_pre_hooks)
         or ("forward" in vars(module) and not _is_mixed_precision(module))
         for module, kind in called

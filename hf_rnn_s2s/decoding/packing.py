@@ -44,10 +44,10 @@ def packed(module: Module) -> Module:
         A module that shares everything but packed weights with the one that is given; that one itself if there is
         nothing to pack.
     """
-    return _rebuild(module, _pack_layer)
+    return rebuilt(module, _pack_layer)
 
 
-def _rebuild(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Module:
+def rebuilt(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Module:
     """A module like this one, with what `replace` returns in place of the modules inside it."""
     replacement = replace(module)
     if replacement is not module:
@@ -55,7 +55,7 @@ def _rebuild(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Modul
     if not may_look_inside(module):
         return module
     once = getattr(module, "once", ())
-    children = {name: child if name in once else _rebuild(child, replace) for name, child in module.named_children()}
+    children = {name: child if name in once else rebuilt(child, replace) for name, child in module.named_children()}
     if all(child is module._modules[name] for name, child in children.items()):
         return module
     other = copy.copy(module)
