@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ..decoding.guard import may_use_weights
-from ..decoding.packing import rebuilt
+from ..decoding.packing import has_kernels, linear, rebuilt
 from ..model.cells_rnn_s2s import LSTMLayer
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.state_rnn_s2s import LayerState
@@ -120,14 +120,14 @@ class _Product(Function):
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, collected: Collected) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.collected = collected
-        return nn.functional.linear(inputs, weight, bias)
+        return _product(inputs, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         inputs, weight = ctx.saved_tensors
         ctx.collected.append((gradient, inputs))
-        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None, None
+        return _product(gradient, weight.T) if ctx.needs_input_grad[0] else None, None, None, None
 
 
 class _LSTMStep(Function):
@@ -137,7 +137,7 @@ class _LSTMStep(Function):
     def forward(
         ctx: Any, joined: Tensor, cell: Tensor, weight: Tensor, bias: Tensor, collected: Collected
     ) -> tuple[Tensor, Tensor]:
-        gates = nn.functional.linear(joined, weight, bias)
+        gates = _product(joined, weight, bias)
         kept, added, candidate, shown = _activated(gates)
         after = kept * cell + added * candidate
         squashed = after.tanh()
@@ -161,7 +161,13 @@ class _LSTMStep(Function):
             dim=1,
         )
         ctx.collected.append((of_gates, joined))
-        return of_gates @ weight, of_cell * kept, None, None, None
+        return _product(of_gates, weight.T), of_cell * kept, None, None, None
+
+
+def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x W^T + b`, on a CPU by the kernels that are the fastest on all processors."""
+    use = linear if has_kernels(inputs) else nn.functional.linear
+    return use(inputs, weight, bias)
 
 
 def _activated(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
