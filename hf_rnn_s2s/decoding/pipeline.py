@@ -15,14 +15,17 @@ from transformers import PreTrainedModel
 
 from ..model import pipeline_rnn_s2s
 from ..model.configuration_rnn_s2s import RnnS2SConfig
+from ..model.head_rnn_s2s import IGNORED_LABEL
 from ..model.remote_code_rnn_s2s import model_to_share
 from ..model.tokenization_rnn_s2s import RnnS2SWordTokenizer
 from .batching import Stream, batches_in_order, batches_of_like_length, collate
+from .bayes_risk import least_risk
 from .evaluation import EvaluationView
 from .fast_search import load_options
 from .limits import require_whole_numbers
 from .numbers import require_usable_weights
 from .out_of_memory import naming_the_batch
+from .scoring import Scores, score_targets
 from .sharing import add_card, add_shortlist
 from .text import encode, list_or_iterator, require_text
 
@@ -74,6 +77,12 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             batch_tokens: the most source tokens that go through the model together, padding included, by default 4096.
                 Half of it may be padding, so that a long text costs the others neither time nor memory. A text of
                 more tokens is alone.
+            return_scores: whether to give `translation_score`, the natural logarithm of the translation's probability,
+                which is found by reading it once more.
+            replace_unknown: whether to write, in place of an unknown token, the word of the source that the attention
+                looked at most when it was written (Luong et al. 2015b); for models with a vocabulary of words.
+            minimum_bayes_risk: whether to return, of the `num_return_sequences`, only the one with the highest mean
+                chrF against the others (Kumar & Byrne 2004); with beams, or with `do_sample=True`.
             shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
                 True for the one beside the model. It may change a translation.
 
@@ -137,10 +146,24 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _sanitize_parameters(  # type: ignore[override]
-        self, batch_tokens: int | None = None, **parameters: Any
+        self,
+        batch_tokens: int | None = None,
+        return_scores: bool | None = None,
+        replace_unknown: bool | None = None,
+        minimum_bayes_risk: bool | None = None,
+        **parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         require_whole_numbers({"batch_tokens": batch_tokens, **parameters})
         preprocess, forward, postprocess = super()._sanitize_parameters(**parameters)
+        if return_scores is not None:
+            forward["return_scores"] = return_scores
+        if replace_unknown is not None:
+            self._require_unknown_words(replace_unknown)
+            postprocess["replace_unknown"] = replace_unknown
+            forward["return_attentions"] = forward.get("return_attentions") or replace_unknown
+        if minimum_bayes_risk is not None:
+            postprocess["minimum_bayes_risk"] = minimum_bayes_risk
+            forward["minimum_bayes_risk"] = minimum_bayes_risk
         if batch_tokens is not None:
             preprocess["batch_tokens"] = batch_tokens
         if isinstance(self.model.config, RnnS2SConfig):  # the model itself may be wrapped, by PEFT for example
@@ -222,13 +245,123 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         return inputs
 
     def _forward(  # type: ignore[override]
-        self, input_tensors: dict[str, Tensor], *args: Any, **kwargs: Any
+        self,
+        input_tensors: dict[str, Tensor],
+        *args: Any,
+        return_scores: bool = False,
+        minimum_bayes_risk: bool = False,
+        **kwargs: Any,
     ) -> dict[str, Tensor]:
+        if minimum_bayes_risk and (self._settings(kwargs).get("num_return_sequences") or 1) < 2:
+            raise ValueError("minimum_bayes_risk chooses among translations: set num_return_sequences above 1.")
         outputs = super()._forward(input_tensors, *args, **kwargs)
+        if return_scores:
+            outputs["scores"] = self._scores(outputs)
         written = outputs["lengths"][~input_tensors["is_blank"]]
         if (written <= 2).any():  # the start token, and perhaps the end token
             require_usable_weights(self.model)
         return outputs
+
+    def postprocess(  # type: ignore[override]
+        self,
+        model_outputs: dict[str, Any],
+        replace_unknown: bool = False,
+        minimum_bayes_risk: bool = False,
+        **parameters: Any,
+    ) -> list[dict[str, Any]]:
+        """As in the base class, with what the package adds."""
+        records = super().postprocess(model_outputs, **parameters)
+        for number, record in enumerate(records):
+            if "scores" in model_outputs:
+                record["translation_score"] = float(model_outputs["scores"][0, number])
+            if replace_unknown and "translation_text" in record:
+                record["translation_text"] = self._with_source_words(model_outputs, number)
+        if not minimum_bayes_risk:
+            return records
+        texts = [self._text(ids, False, model_outputs) for ids in self._written(model_outputs)]
+        return [records[least_risk(texts)]]
+
+    def score(self, sources: list[str], targets: list[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[Any]:
+        """How probable given translations are, without any search.
+
+        Args:
+            sources: texts.
+            targets: a translation of each.
+            batch_size: how many are read together; those of like length are.
+
+        Returns:
+            For each pair a dictionary: `score`, the natural logarithm of the translation's probability; `tokens`, what
+            it is made of, the end token included; and `token_scores`, the logarithm of each one's probability.
+
+        Raises:
+            TypeError, ValueError: for texts as in a call; if there are not as many targets as sources.
+        """
+        if isinstance(sources, str) or isinstance(targets, str) or len(sources) != len(targets):
+            raise ValueError("score takes a list of sources and a list of as many targets.")
+        for position, text in enumerate([*sources, *targets]):
+            require_text(text, f"text {position}")
+        texts, ids = self._encode(list(sources), 0)
+        written = [pipeline_rnn_s2s.squeezed(text) for text in targets]
+        rows: list[list[int]] = self.tokenizer(texts, text_target=written)["labels"]
+        records: list[Any] = [None] * len(rows)
+        for batch in batches_of_like_length([len(row) for row in ids], batch_size, DEFAULT_BATCH_TOKENS):
+            inputs = self._collate([ids[row] for row in batch], [texts[row] for row in batch])
+            labels = collate([rows[row] for row in batch], IGNORED_LABEL, "right")["input_ids"]
+            scores = self._score(inputs, labels)
+            for row, tokens in zip(batch, scores.tokens.tolist(), strict=True):
+                of_tokens = tokens[: len(rows[row])]
+                names = self._target_tokenizer.convert_ids_to_tokens(rows[row])
+                records[row] = {"score": sum(of_tokens), "tokens": names, "token_scores": of_tokens}
+        return records
+
+    def _score(self, inputs: dict[str, Any], labels: Tensor) -> Scores:
+        """The scores of targets `(batch, target)`; `inputs` are those of the model for as many rows."""
+        model = self._in_evaluation_mode.of(self.model)
+        given = {name: inputs[name].to(self.device) for name in ("attention_mask", "copy_ids") if name in inputs}
+        return score_targets(model, labels.to(self.device), input_ids=inputs["input_ids"].to(self.device), **given)
+
+    def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
+        """The log-probabilities of all translations of a batch, `(batch, sequences)`, 0 for blank texts."""
+        sequences, lengths = outputs["output_ids"], outputs["lengths"]
+        count = sequences.shape[1]
+        positions = torch.arange(1, sequences.shape[2], device=lengths.device)
+        labels = sequences[:, :, 1:].masked_fill(positions >= lengths.unsqueeze(2), IGNORED_LABEL)
+        if not labels.shape[2]:
+            return torch.zeros_like(lengths, dtype=torch.float)
+        names = [name for name in ("input_ids", "attention_mask", "copy_ids") if name in outputs]
+        inputs: dict[str, Any] = {name: outputs[name].repeat_interleave(count, dim=0) for name in names}
+        return self._score(inputs, labels.flatten(0, 1)).totals.view(-1, count).cpu()
+
+    def _written(self, model_outputs: dict[str, Any]) -> list[Tensor]:
+        """The ids of all translations of a text, without padding."""
+        lengths = model_outputs["lengths"][0].tolist()
+        return [ids[:length] for ids, length in zip(model_outputs["output_ids"][0], lengths, strict=True)]
+
+    def _with_source_words(self, model_outputs: dict[str, Any], number: int) -> str:
+        """A translation with words of the source in place of unknown tokens."""
+        ids = self._written(model_outputs)[number]
+        attention = model_outputs["attention"][0, number]
+        prompt = model_outputs["output_ids"].shape[2] - len(attention)
+        text = model_outputs["source"][0]
+        is_source = model_outputs["attention_mask"][0].bool()
+        offsets = self.tokenizer([text], return_offsets_mapping=True)["offset_mapping"][0][: int(is_source.sum())]
+        parts, begin = [], 0
+        for place, one in enumerate(ids.tolist()):
+            if place < prompt or one != self._target_tokenizer.unk_token_id:
+                continue
+            weights = attention[place - prompt, is_source].tolist()
+            best = max((weight, -at) for at, weight in enumerate(weights) if offsets[at][0] < offsets[at][1])
+            first, last = offsets[-best[1]]
+            parts += [self._text(ids[begin:place], False, model_outputs), text[first:last]]
+            begin = place + 1
+        parts.append(self._text(ids[begin:], False, model_outputs))
+        return " ".join(part for part in parts if part)
+
+    def _require_unknown_words(self, asked: bool) -> None:
+        if asked and getattr(self.model.config, "attention_type", None) == "none":
+            raise ValueError("replace_unknown=True goes by the attention, but attention_type='none'.")
+        if asked and self._target_tokenizer.unk_token_id is None:
+            raise ValueError("replace_unknown=True, but the tokenizer has no unknown token.")
 
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
         settings = super()._settings(given)

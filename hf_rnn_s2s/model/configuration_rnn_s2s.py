@@ -223,6 +223,8 @@ class RnnS2SConfig(CodeCarryingConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in what follows from other fields, and check all values."""
+        if self.decoder_type == "residual":  # its name for a while
+            self.decoder_type = "stack"
         is_pretrained = self.encoder_type == "pretrained"
         if self.share_encoder_decoder_embeddings is None:
             self.share_encoder_decoder_embeddings = self.decoder_vocab_size is None and not is_pretrained

@@ -256,3 +256,7 @@ def test_a_checkpoint_from_before_the_languages_has_none(tmp_path: Path) -> None
     (tmp_path / "config.json").write_text(json.dumps(older))
     config = RnnS2SConfig.from_pretrained(tmp_path)
     assert (config.source_lang, config.target_lang) == (None, None)
+
+
+def test_the_former_name_of_the_decoder_is_read() -> None:
+    assert RnnS2SConfig.from_dict({"model_type": "rnn_s2s", "decoder_type": "residual"}).decoder_type == "stack"
