@@ -31,8 +31,8 @@ class RnnS2SDecoder(RnnS2SPart):
     residual connections add a layer's input, without the context, to its output (Wu et al. 2016, section 3.1).
 
     `attention_layer`, `attention_query`, `context_layers` and `input_feeding` wire it as other papers do. Where a step
-    needs what the one before has computed, the target is read step by step. To wire one in yet another way, derive from
-    it: `read_at_once` says what a step does, `first_state` what it begins with, `needs_steps` if it needs the one before.
+    needs what the one before has computed, the target is read step by step. To wire it in yet another way, derive a
+    class: `read_at_once` says what a step does, `first_state` what it begins with, `needs_steps` whether there are any.
 
     Args:
         config: of the model.
