@@ -32,7 +32,7 @@ class RnnS2SDecoder(RnnS2SPart):
 
     `attention_layer`, `attention_query`, `context_layers` and `input_feeding` wire it as other papers do. Where a step
     needs what the one before has computed, the target is read step by step. To wire it in yet another way, derive a
-    class: `read_at_once` says what a step does, `first_state` what it begins with, `needs_steps` whether there are any.
+    class: `read_at_once` says what a step does, `first_state` what it begins with, `needs_steps` whether it has any.
 
     Args:
         config: of the model.

@@ -1,5 +1,6 @@
 """The arguments of `train.py` that say what model to train, and how."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from ..errors import UsageError
 from ..machine import has_fast_bfloat16
 from ..model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig, preset_values
 from ..options import meaning
+from .noise import Schedule
 from .tokenizer_training import SMALLEST_VOCABULARY
 
 logger = logging.get_logger(__name__)
@@ -233,6 +235,31 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "Evaluate and save a moving average of the weights; 0.999 averages about 1,000 steps."},
     )
+    word_dropout: float = field(
+        default=0.0,
+        metadata={"help": "Share of the tokens, on both sides, that are read as unknown in training."},
+    )
+    scheduled_sampling: Literal["linear", "exponential", "inverse_sigmoid"] | None = field(
+        default=None,
+        metadata={
+            "help": "Train on the model's own predictions, too (Bengio et al. 2015). It says how the share of true "
+            "tokens falls with the steps i. linear: 1 - i / k; exponential: k ** i; inverse_sigmoid: k / (k + exp(i / "
+            "k)). None: true tokens only. A step takes longer, since the target is written before it is read."
+        },
+    )
+    scheduled_sampling_k: float | None = field(
+        default=None, metadata={"help": "k of scheduled_sampling. None: 10000, 0.9999 or 1000, in their order."}
+    )
+    scheduled_sampling_least: float = field(
+        default=0.0, metadata={"help": "What the share of true tokens never falls below."}
+    )
+    r_drop: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the divergence between two passes with other dropout, which training then makes of "
+            "every batch (Liang et al. 2021, R-Drop); 0: one pass."
+        },
+    )
     sample_translations: int = field(
         default=5, metadata={"help": "Translations to show at each evaluation; 0 shows none."}
     )
@@ -270,6 +297,7 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             yield "early_stopping_patience counts evaluations; set eval_strategy to epoch or steps."
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             yield f"ema_decay={self.ema_decay} must lie between 0 and 1, e.g. 0.999."
+        yield from self._problems_of_noise()
         for name, least in LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
@@ -280,6 +308,31 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         if chosen not in BEST_MODEL_METRICS:
             yield f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(BEST_MODEL_METRICS)}."
         yield from incomplete_translations(self)
+
+    def _problems_of_noise(self) -> Iterator[str]:
+        if not 0 <= self.word_dropout < 1:
+            yield f"word_dropout={self.word_dropout} must be at least 0 and below 1."
+        if not 0 <= self.r_drop < math.inf:
+            yield f"r_drop={self.r_drop} must be a finite number of at least 0."
+        if not 0 <= self.scheduled_sampling_least <= 1:
+            yield f"scheduled_sampling_least={self.scheduled_sampling_least} must be from 0 to 1."
+        k, decay = self.scheduled_sampling_k, self.scheduled_sampling
+        if k is not None and decay is None:
+            yield "scheduled_sampling_k says how fast true tokens give way; set scheduled_sampling, too."
+        elif k is not None and decay == "exponential" and not 0 < k < 1:
+            yield f"scheduled_sampling_k={k} must lie between 0 and 1 for an exponential decay, e.g. 0.9999."
+        elif k is not None and not 0 < k < math.inf:
+            yield f"scheduled_sampling_k={k} must be a finite number above 0, e.g. 1000."
+
+    @property
+    def sampling_schedule(self) -> Schedule | None:
+        """How scheduled sampling goes; None without it."""
+        decay = self.scheduled_sampling
+        if decay is None:
+            return None
+        k = self.scheduled_sampling_k
+        usual = {"linear": 10_000.0, "exponential": 0.9999, "inverse_sigmoid": 1000.0}
+        return Schedule(decay, usual[decay] if k is None else k, self.scheduled_sampling_least)
 
     def _choose_precision(self) -> None:
         accelerator = None if self.use_cpu else torch.accelerator.current_accelerator()

@@ -41,6 +41,7 @@ from .checkpoints import (
     require_whole,
 )
 from .finite import not_finite, require_finite_weights
+from .noise import divergence, drop_words, sampled_inputs
 from .reports import translations_table
 from .run_folder import naming_a_full_disk
 
@@ -150,6 +151,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         self._resumed_from = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
         if self._resumed_from is not None:
             require_whole(Path(self._resumed_from))
+        if self.args.word_dropout and self.model.config.unk_token_id is None:
+            raise ValueError("word_dropout reads tokens as unknown, but the model has unk_token_id=None.")
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         tokens = int(self.accelerator.reduce(self._target_tokens, reduction="sum"))
         output.metrics["target_tokens"] = tokens
@@ -186,11 +189,50 @@ class RnnS2STrainer(Seq2SeqTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Compute the loss as in `Trainer`, but without logits in training.
 
-        The loss does not need them, so they would be computed and stored in vain.
+        The loss does not need them, so they would be computed and stored in vain. Word dropout, scheduled sampling and
+        R-Drop are done here.
         """
-        if model.training and self.compute_loss_func is None:
-            inputs = {"return_logits": False, **inputs}
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        if not model.training or self.compute_loss_func is not None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        inputs = self._with_noise(inputs)
+        if self.args.r_drop:
+            return self._loss_of_two_passes(model, inputs, *args, **kwargs)
+        return super().compute_loss(model, {"return_logits": False, **inputs}, *args, **kwargs)
+
+    def _with_noise(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs of a training step, with what word dropout and scheduled sampling make of them."""
+        share, schedule = self.args.word_dropout, self.args.sampling_schedule
+        if not share and schedule is None:
+            return inputs
+        model = self.accelerator.unwrap_model(self.model)
+        target = model.prepare_decoder_input_ids_from_labels(inputs["labels"])
+        if schedule is not None:
+            target = sampled_inputs(model, inputs, target, schedule.probability(self.state.global_step))
+        if share:
+            config, special = model.config, torch.tensor(self.processing_class.all_special_ids)
+            noisy = {"input_ids": drop_words(inputs["input_ids"], share, config.unk_token_id, special)}
+            start = torch.tensor([config.pad_token_id, config.decoder_start_token_id])
+            target = drop_words(target, share, config.unk_token_id, torch.cat([special, start]))
+            inputs = {**inputs, **noisy}
+        return {**inputs, "decoder_input_ids": target}
+
+    def _loss_of_two_passes(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """R-Drop: the mean of the losses of two passes, and how far their predictions are apart."""
+        labels = inputs["labels"]
+        count = labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        twice = {name: torch.cat([one, one]) for name, one in inputs.items()}
+        given = None if num_items_in_batch is None else num_items_in_batch * 2
+        loss, outputs = super().compute_loss(model, {**twice, "return_logits": True}, True, given)
+        # As the Trainer does, since the gradients of all processes are averaged, and tokens are counted in all of them
+        scale = self.accelerator.num_processes if given is not None and self.args.average_tokens_across_devices else 1
+        loss = loss + scale * self.args.r_drop * divergence(outputs.logits, twice["labels"]) / count
+        return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Predict as in `Seq2SeqTrainer`, with more informative errors.
