@@ -47,7 +47,7 @@ def run(arguments: Arguments) -> None:
 
     from hf_rnn_s2s.data.loading import load_examples, require_splits
     from hf_rnn_s2s.data.tokens import tokenize_splits
-    from hf_rnn_s2s.training.averaging import chosen_callbacks
+    from hf_rnn_s2s.training.averaging import average_checkpoints, chosen_callbacks, last_checkpoints
     from hf_rnn_s2s.training.building import get_model, get_tokenizer, set_generation, set_longest_source
     from hf_rnn_s2s.training.checkpoints import find_checkpoint
     from hf_rnn_s2s.training.languages import language_pair
@@ -87,6 +87,11 @@ def run(arguments: Arguments) -> None:
     )
     if training_arguments.do_train:
         trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
+        if training_arguments.average_checkpoints is not None:
+            folder = Path(str(training_arguments.output_dir))
+            averaged = last_checkpoints(folder, training_arguments.average_checkpoints)
+            average_checkpoints(trainer.accelerator.unwrap_model(trainer.model), averaged)
+            trainer.save_metrics("eval", trainer.evaluate())
         trainer.save_model(_internal_call=True)  # a call from outside also pushes, but scores and card come first
         trainer.save_state()
     elif "validation" in datasets:

@@ -239,7 +239,8 @@ class RnnS2SWordTokenizer(PreTrainedTokenizerFast):
 
     def copied_words(self, source: str) -> list[str]:
         """The unknown words of a source that have slots, in the order of these."""
-        return list(dict.fromkeys(self._unknown_words(source)))[: self.copy_slots]
+        words = dict.fromkeys(self._unknown_words(source))
+        return [word for word in words if word != self.unk_token][: self.copy_slots]
 
     def aligned(self, text: str, ids: list[int], source: str) -> list[int]:
         """The ids of a text, with the slots of the source's words where the text has unknown ones."""
@@ -286,9 +287,12 @@ class RnnS2SWordTokenizer(PreTrainedTokenizerFast):
         return " ".join(words)
 
     def _unknown_words(self, text: str) -> list[str]:
+        """What becomes the unknown token in a text, one word after another; that token itself, where it is written."""
         backend = self.backend_tokenizer
-        words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
-        return [word for word, _ in words if backend.token_to_id(word) is None]
+        backend.no_truncation()
+        encoding = backend.encode(text, add_special_tokens=False)
+        places = [place for one, place in zip(encoding.ids, encoding.offsets, strict=True) if one == self.unk_token_id]
+        return [backend.normalizer.normalize_str(text[first:last]) for first, last in places]
 
     def _filled(self, ids: list[int], length: int, side: str | None) -> list[int]:
         padding = [self.pad_token_id] * (length - len(ids))

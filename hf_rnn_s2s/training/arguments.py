@@ -235,6 +235,13 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "Evaluate and save a moving average of the weights; 0.999 averages about 1,000 steps."},
     )
+    average_checkpoints: int | None = field(
+        default=None,
+        metadata={
+            "help": "At the end, save the mean of the weights of so many last checkpoints, in place of the best one. "
+            "save_total_limit must keep them."
+        },
+    )
     word_dropout: float = field(
         default=0.0,
         metadata={"help": "Share of the tokens, on both sides, that are read as unknown in training."},
@@ -297,6 +304,7 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             yield "early_stopping_patience counts evaluations; set eval_strategy to epoch or steps."
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             yield f"ema_decay={self.ema_decay} must lie between 0 and 1, e.g. 0.999."
+        yield from self._problems_of_averaging()
         yield from self._problems_of_noise()
         for name, least in LEAST.items():
             value = getattr(self, name)
@@ -308,6 +316,20 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         if chosen not in BEST_MODEL_METRICS:
             yield f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(BEST_MODEL_METRICS)}."
         yield from incomplete_translations(self)
+
+    def _problems_of_averaging(self) -> Iterator[str]:
+        count, limit = self.average_checkpoints, self.save_total_limit
+        if count is None or not self.do_train:
+            return
+        if count < 2:
+            yield f"average_checkpoints={count} must be at least 2, or left out."
+        if self.ema_decay is not None:
+            yield "average_checkpoints and ema_decay are two ways to average weights; choose one."
+        if self.save_strategy == "no":
+            yield "average_checkpoints needs checkpoints: set save_strategy to epoch or steps."
+        needed = count + bool(self.load_best_model_at_end)  # the best one is kept, too
+        if limit is not None and limit < needed:
+            yield f"average_checkpoints={count} needs save_total_limit={needed} or more; it is {limit}."
 
     def _problems_of_noise(self) -> Iterator[str]:
         if not 0 <= self.word_dropout < 1:

@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is evaluated and saved in place of the weights themselves."""
+"""Averages of weights: a moving one, evaluated and saved in their place, and that of a run's last checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .arguments import RnnS2STrainingArguments
 
@@ -103,6 +104,31 @@ class WeightAveraging(TrainerCallback):
             self.stored[name].copy_(weight)
             weight.copy_(outside)
         self.model_is_averaged = not self.model_is_averaged
+
+
+def last_checkpoints(folder: Path, count: int) -> list[Path]:
+    """The last `count` checkpoints of a run in their order, or all if there are fewer."""
+    found = folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    whole = [one for one in found if (one / SAFE_WEIGHTS_NAME).is_file() and one.name.rpartition("-")[2].isdigit()]
+    return sorted(whole, key=lambda one: int(one.name.rpartition("-")[2]))[-count:]
+
+
+@torch.no_grad()
+def average_checkpoints(model: nn.Module, checkpoints: list[Path]) -> None:
+    """Put the mean of the weights of some checkpoints into a model (as Sennrich et al. 2016 do, among others).
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if not checkpoints:
+        raise ValueError("average_checkpoints: the run has left no checkpoint; set save_strategy to epoch or steps.")
+    sums: dict[str, Tensor] = {}
+    for checkpoint in checkpoints:
+        for name, weight in load_file(checkpoint / SAFE_WEIGHTS_NAME).items():
+            precise = weight.double()
+            sums[name] = sums[name] + precise if name in sums else precise
+    for name, total in sums.items():
+        model.get_parameter(name).copy_(total / len(checkpoints))
 
 
 def chosen_callbacks(arguments: RnnS2STrainingArguments, checkpoint: str | None) -> list[TrainerCallback]:

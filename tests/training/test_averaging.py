@@ -1,4 +1,4 @@
-"""The moving average of the weights: its formula, where it stands when, and that a resumed run goes on exactly."""
+"""Averages of weights: the moving one's formula, where it stands when, resuming; and that of the last checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hf_rnn_s2s.training.averaging import LAST_WEIGHTS, WeightAveraging
+from hf_rnn_s2s.errors import UsageError
+from hf_rnn_s2s.training.arguments import RnnS2STrainingArguments
+from hf_rnn_s2s.training.averaging import LAST_WEIGHTS, WeightAveraging, average_checkpoints, last_checkpoints
+
+from ..random_models import build
 
 DATA = Dataset.from_dict({"x": [[1.0, 2.0], [0.5, -1.0], [3.0, 1.0], [-2.0, 0.5]], "y": [[1.0], [2.0], [-1.0], [0.0]]})
 
@@ -117,3 +121,36 @@ def test_the_best_average_is_the_final_model(tmp_path: Path) -> None:
 def test_a_wrong_decay_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="ema_decay="):
         WeightAveraging(decay)
+
+
+def test_the_mean_of_the_last_checkpoints(tmp_path: Path) -> None:
+    """By number and not by name; what is no whole checkpoint does not count; tied weights stay tied."""
+    models = [build(seed) for seed in range(4)]
+    for model, step in zip(models, (900, 1000, 90, 1100), strict=True):
+        model.save_pretrained(tmp_path / f"checkpoint-{step}")
+    (tmp_path / "checkpoint-1200").mkdir()
+    chosen = last_checkpoints(tmp_path, 3)
+    assert [one.name for one in chosen] == ["checkpoint-900", "checkpoint-1000", "checkpoint-1100"]
+    averaged = build(9)
+    average_checkpoints(averaged, chosen)
+    parameters = [dict(models[number].named_parameters()) for number in (0, 1, 3)]
+    for name, one in averaged.named_parameters():
+        torch.testing.assert_close(one, sum(each[name] for each in parameters) / 3, rtol=0, atol=1e-6)
+    assert averaged.lm_head.weight is averaged.model.decoder.embed_tokens.weight
+    assert len(last_checkpoints(tmp_path, 9)) == 4
+    with pytest.raises(ValueError, match="average_checkpoints: the run has left no checkpoint"):
+        average_checkpoints(averaged, last_checkpoints(tmp_path / "none", 3))
+
+
+def test_averaging_that_cannot_be_is_refused() -> None:
+    for values, message in (
+        ({"average_checkpoints": 1}, "average_checkpoints=1 must be at least 2"),
+        ({"average_checkpoints": 3}, "average_checkpoints=3 needs save_total_limit=4 or more; it is 2"),
+        ({"average_checkpoints": 3, "ema_decay": 0.99}, "two ways to average weights; choose one"),
+        (
+            {"average_checkpoints": 2, "save_strategy": "no", "load_best_model_at_end": False},
+            "average_checkpoints needs checkpoints",
+        ),
+    ):
+        with pytest.raises(UsageError, match=message):
+            RnnS2STrainingArguments(output_dir="unused", report_to="none", **values)

@@ -55,6 +55,15 @@ def test_unknown_words_have_slots_in_their_order(tokenizer: RnnS2SWordTokenizer)
     assert tokenizer.batch_decode(batch, skip_special_tokens=True, source=[SOURCE, SOURCE]) == ["the Zebra", "Yak dog"]
 
 
+def test_a_written_unknown_token_is_no_word_to_copy(tokenizer: RnnS2SWordTokenizer) -> None:
+    for text in ("the <unk> sees Yak", "the Yak<unk>Ox sees </s> <s>", "<unk>", ""):
+        encoded = tokenizer(text, text_target=text)
+        assert len(encoded["copy_ids"]) == len(encoded["input_ids"]) == len(encoded["labels"])
+        assert "<unk>" not in tokenizer.copied_words(text)
+    assert tokenizer("the <unk> sees Yak")["copy_ids"] == [4, 3, 7, 9, 2]
+    assert tokenizer.copied_words("the Yak<unk>Ox sees") == ["Yak", "Ox"]
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_cut_and_padded_rows_stay_aligned(tokenizer: RnnS2SWordTokenizer, side: str) -> None:
     tokenizer.padding_side = tokenizer.truncation_side = side
