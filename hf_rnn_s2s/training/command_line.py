@@ -13,6 +13,7 @@ from transformers import HfArgumentParser
 
 from ..data.arguments import DataArguments
 from ..errors import UsageError
+from ..model.configuration_rnn_s2s import PRESETS
 from .arguments import ModelArguments, RnnS2STrainingArguments
 
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"  # what --help shows
@@ -64,7 +65,7 @@ def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None, checks
         options.insert(0, str(demo_recipe))
     if options and not options[0].startswith("-"):
         recipe_options, problems = _read_recipe(parser, options.pop(0))
-        options = recipe_options + options
+        options = _without_fields_of_preset(recipe_options, options) + options
     namespace, option_problems = _parse(parser, options)
     problems += option_problems
     arguments = Arguments(*(_build_group(group, namespace, problems) for group in GROUPS))
@@ -108,6 +109,17 @@ def _without_option(options: list[str], names: list[str]) -> list[str]:
         if not drops:
             kept.append(option)
     return kept
+
+
+def _without_fields_of_preset(recipe_options: list[str], options: list[str]) -> list[str]:
+    """The options of a recipe that a preset on the command line does not set: what is typed counts for more."""
+    for place, option in enumerate(options):
+        name, _, value = option.partition("=")
+        if name == "--preset":
+            value = value or "".join(options[place + 1 : place + 2])
+            fields_of_preset = PRESETS[value]() if value in PRESETS else {}  # an unknown one is explained later
+            return _without_option(recipe_options, [f"--{field}" for field in fields_of_preset])
+    return recipe_options
 
 
 def _build_group(group: type, namespace: Namespace, problems: list[str]) -> Any:

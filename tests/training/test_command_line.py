@@ -156,6 +156,20 @@ def test_the_demo_recipe_is_taken_where_nothing_else_is_asked_for() -> None:
     assert hidden_size("--train-file=data/train", *text) is None
 
 
+@pytest.mark.parametrize("preset", [["--preset", "luong2015"], ["--preset=luong2015"]])
+def test_a_preset_that_is_typed_counts_for_more_than_a_recipe(preset: list[str]) -> None:
+    demo = ROOT / "recipes" / "demo.yaml"
+    for argv in (preset, [str(demo), *preset]):
+        model, data, training = parse_arguments([*argv, "--decoder_layers", "2"], demo)
+        assert (model.hidden_size, model.decoder_layers, model.encoder_layers) == (None, 2, None)
+        assert (model.architecture()["hidden_size"], model.architecture()["encoder_layers"]) == (1000, 4)
+        assert model.vocab_size == 450  # which is the run's
+        assert training.learning_rate == 3e-3
+        assert data.demo_locales == ["en", "zh"]
+    with pytest.raises(UsageError, match="There is no preset 'luong'"):
+        parse_arguments(["--preset", "luong"], demo)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_understood(path: Path) -> None:
     _, _, training = parse_arguments([str(path)])
