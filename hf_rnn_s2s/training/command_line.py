@@ -14,7 +14,7 @@ from transformers import HfArgumentParser
 from ..data.arguments import DataArguments
 from ..errors import UsageError
 from ..model.configuration_rnn_s2s import PRESETS
-from .arguments import ModelArguments, RnnS2STrainingArguments
+from .arguments import OF_THE_RUN, ModelArguments, RnnS2STrainingArguments
 
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"  # what --help shows
 # Arguments that replace the demo's data or model, so that its recipe is not used
@@ -118,7 +118,7 @@ def _without_fields_of_preset(recipe_options: list[str], options: list[str]) -> 
         if name == "--preset":
             value = value or "".join(options[place + 1 : place + 2])
             fields_of_preset = PRESETS[value]() if value in PRESETS else {}  # an unknown one is explained later
-            return _without_option(recipe_options, [f"--{field}" for field in fields_of_preset])
+            return _without_option(recipe_options, [f"--{one}" for one in fields_of_preset if one not in OF_THE_RUN])
     return recipe_options
 
 
