@@ -60,8 +60,10 @@ def register(kind: str, name: str, the_class: type) -> None:
 
 def meaning(kind: str, name: str) -> str:
     """What a value of an option means: the first line of what is said of its class; empty where there is none."""
-    described = (inspect.getdoc(REGISTRIES.get(kind, {}).get(name)) or "").partition("\n")[0]
-    return described.removesuffix(".")
+    meant = REGISTRIES.get(kind, {}).get(name)
+    if meant is None or inspect.isbuiltin(meant):  # such as torch.softmax, whose docstring begins with its signature
+        return ""
+    return (inspect.getdoc(meant) or "").partition("\n")[0].removesuffix(".")
 
 
 def describe_options() -> None:

@@ -15,6 +15,17 @@ from .model.configuration_rnn_s2s import PRESETS
 
 # Papers before 2017 neither share nor tie embeddings.
 SEPARATE: dict[str, Any] = {"tie_word_embeddings": False, "share_encoder_decoder_embeddings": False}
+# What Luong et al. 2015 took over from Sutskever et al. 2014
+FOUR_REVERSED_LAYERS: dict[str, Any] = {
+    "encoder_type": "unidirectional",
+    "reverse_source": True,
+    "bridge": "copy",
+    "embedding_size": 1000,
+    "hidden_size": 1000,
+    "encoder_layers": 4,
+    "decoder_layers": 4,
+    "first_residual_layer": 0,
+}
 
 
 def sutskever2014() -> dict[str, Any]:
@@ -28,16 +39,9 @@ def sutskever2014() -> dict[str, Any]:
         **SEPARATE,
         "vocab_size": 160_000,
         "decoder_vocab_size": 80_000,
-        "encoder_type": "unidirectional",
-        "reverse_source": True,
+        **FOUR_REVERSED_LAYERS,
         "attention_type": "none",
         "readout": "state",
-        "bridge": "copy",
-        "embedding_size": 1000,
-        "hidden_size": 1000,
-        "encoder_layers": 4,
-        "decoder_layers": 4,
-        "first_residual_layer": 0,
         "dropout": 0.0,
     }
 
@@ -79,16 +83,9 @@ def luong2015() -> dict[str, Any]:
         **SEPARATE,
         "vocab_size": 50_000,
         "decoder_vocab_size": 50_000,
-        "encoder_type": "unidirectional",
-        "reverse_source": True,
+        **FOUR_REVERSED_LAYERS,
         "attention_layer": "top",
         "input_feeding": True,
-        "bridge": "copy",
-        "embedding_size": 1000,
-        "hidden_size": 1000,
-        "encoder_layers": 4,
-        "decoder_layers": 4,
-        "first_residual_layer": 0,
     }
 
 

@@ -32,3 +32,23 @@ def model_that_ends(vocabulary: int = 40, **values: Any) -> RnnS2SForConditional
 def sources(rows: int = 16) -> torch.Tensor:
     """Always the same sources for `model_that_ends`, `(rows, 6)`."""
     return torch.randint(3, 40, (rows, 6), generator=torch.Generator().manual_seed(3))
+
+
+def logits_in_chunks(
+    model: Any, inputs: dict[str, Any], target: torch.Tensor, mask: torch.Tensor, sizes: list[int]
+) -> Any:
+    """The logits of a target that is read in pieces of these sizes, each with the cache of the one before."""
+    encoded = model.get_encoder()(**inputs)
+    cache, chunks, read = None, [], 0
+    for size in sizes:
+        output = model(
+            encoder_outputs=encoded,
+            attention_mask=inputs["attention_mask"],
+            decoder_input_ids=target[:, read : read + size],
+            decoder_attention_mask=mask[:, : read + size],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache, read = output.past_key_values, read + size
+        chunks.append(output.logits)
+    return torch.cat(chunks, dim=1)

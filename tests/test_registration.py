@@ -22,6 +22,7 @@ from hf_rnn_s2s import (
     RnnS2SModel,
     RnnTranslationPipeline,
 )
+from hf_rnn_s2s.options import meaning
 from hf_rnn_s2s.registration import register_everything, register_pipeline
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
@@ -128,3 +129,9 @@ def test_language_codes_of_every_form_make_a_task(task: str) -> None:
 def test_without_a_model_the_error_asks_for_one(task: str) -> None:
     with pytest.raises(ValueError, match=r"no default model to translate with.*model="):
         pipeline(task)
+
+
+def test_what_a_value_means_is_said_by_its_class_and_by_nothing_else() -> None:
+    assert meaning("attention_type", "dot") == "`q · m` (Luong et al. 2015, equation 8, dot)"
+    assert meaning("attention_normalizer", "softmax") == meaning("attention_type", "none") == ""
+    assert meaning("attention_layer", "top") == ""

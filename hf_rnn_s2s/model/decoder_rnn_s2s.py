@@ -124,7 +124,10 @@ class RnnS2SDecoder(RnnS2SPart):
             `attentions` is empty, since no layer attends to the target, and `cross_attentions` has one tensor
             `(batch, heads, target, source)`, or is empty without attention.
         """
-        ids = None if input_ids is None else self.known_ids(input_ids)
+        ids: Tensor | None = input_ids
+        if ids is not None and self.config.copy_slots:
+            check_ids(ids, self.config.written_vocab_size, "decoder_input_ids")
+            ids = self.known_ids(ids)
         embedded = embed(self.embed_tokens, ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
         self.require_rows_for(encoder_outputs, embedded.shape[0])
         assert encoder_outputs is not None  # the check says so
@@ -151,14 +154,9 @@ class RnnS2SDecoder(RnnS2SPart):
         )
 
     def known_ids(self, ids: Tensor) -> Tensor:
-        """Ids whose embedding is read: those of copied words, which the vocabulary lacks, become that of the unknown.
-
-        Raises:
-            TypeError, ValueError: as `check_ids`.
-        """
+        """Ids whose embedding is read: copied words, which the vocabulary lacks, are read as the unknown token."""
         if not self.config.copy_slots:
-            return ids  # whoever looks them up checks them
-        check_ids(ids, self.config.written_vocab_size, "decoder_input_ids")
+            return ids
         return ids.masked_fill(ids >= self.config.target_vocab_size, self.config.unk_token_id)  # type: ignore[arg-type]
 
     def prepare(
@@ -247,19 +245,23 @@ class RnnS2SDecoder(RnnS2SPart):
             layer_outputs.append(outputs)
             states.append(after)
             below = outputs
-        if self.readout.reads_query and query is not None:
-            below = query
-        if context is not None and self.readout.reads_context:
-            below = self.fusions["readout"](below, context)
-        below = self.dropout(below, dropout.get("readout"))
-        summary = state.readout
-        if self.readout.reads_token:
-            read, summary = self.readout.summarize(tokens, summary)
-            below = torch.cat([below, read], dim=-1)
-        last = self.readout.activate(self.output_projection(below))
+        top = query if self.readout.reads_query and query is not None else below
+        last, summary = self._read_out(top, context, tokens, state)
         fed_back = last[:, -1] if self.config.input_feeding else state.fed_back
         output = DecoderOutput(last, weights, tuple(layer_outputs), embedded)
         return output, DecoderState(tuple(states), remembered, fed_back, summary, state.dropout)
+
+    def _read_out(
+        self, top: Tensor, context: Tensor | None, tokens: Tensor, state: DecoderState
+    ) -> tuple[Tensor, Any]:
+        """What the output layer reads of the top `(rows, time, hidden)`, and what the readout remembers."""
+        if context is not None and self.readout.reads_context:
+            top = self.fusions["readout"](top, context)
+        top, summary = self.dropout(top, (state.dropout or {}).get("readout")), state.readout
+        if self.readout.reads_token:
+            read, summary = self.readout.summarize(tokens, summary)
+            top = torch.cat([top, read], dim=-1)
+        return self.readout.activate(self.output_projection(top)), summary
 
     def _draw_dropout(self, embedded: Tensor, state: DecoderState) -> Any:
         """What is dropped at every step alike; None where nothing is."""

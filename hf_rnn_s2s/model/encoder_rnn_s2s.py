@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -43,17 +43,65 @@ class RnnS2SEncoderOutput(ModelOutput):
     source_ids: Tensor | None = None
 
 
-class RnnS2SEncoder(RnnS2SPart):
-    """One bidirectional layer (Schuster & Paliwal 1997), then layers in one direction.
+class TokenEncoder(RnnS2SPart):
+    """Reads tokens: what all encoders of tokens have in common. A subclass says in `read` what it makes of them.
 
-    From `first_residual_layer` on, layers have residual connections (Wu et al. 2016, section 3.1). Any other encoder
-    is called as this one is, with its main input and a mask, and has the same attributes.
+    Any other encoder is called as this one is, with its main input and a mask, and has the same attributes.
 
     Attributes:
         main_input_name: of the argument it reads, `input_ids`, or `input_features` `(batch, frames, features)`.
         memory_size: width of the memory.
         state_size: width of the final states; 0 if it gives none.
         keeps_length: whether the memory has a position for every position of the input; otherwise it returns a mask.
+    """
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        output_hidden_states: bool | None = None,
+        copy_ids: torch.LongTensor | None = None,
+        **kwargs: Any,
+    ) -> RnnS2SEncoderOutput:
+        """Read a source.
+
+        Args:
+            input_ids: `(batch, source)`.
+            attention_mask: `(batch, source)`, 1 at tokens and 0 at padding, which may stand anywhere. Without it,
+                padding is where `input_ids` has the padding id.
+            inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
+            output_hidden_states: whether to return the outputs of all layers.
+            copy_ids: passed on for a head that copies.
+            kwargs: as in `RnnS2SModel.forward`.
+
+        Returns:
+            The memory `(batch, source, hidden)` in the order of the input, zero at padding, and the final states. A
+            row of only padding gives zeros. Errors are those of `embed` and `boolean_mask`.
+        """
+        embedded = embed(self.get_input_embeddings(), input_ids, inputs_embeds, "input_ids", "inputs_embeds")
+        mask = source_mask(
+            input_ids, attention_mask, embedded, (self.config.encoder_config or self.config).pad_token_id
+        )
+        if mask is not None and inputs_embeds is not None:
+            # The caller's embeddings at padding may be anything, NaN included.
+            embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
+        encoded = self.read(embedded, mask, input_ids, bool(output_hidden_states))
+        return replace(encoded, attention_mask=mask, source_ids=ids_to_copy(self.config, input_ids, copy_ids))
+
+    def read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None, show: bool) -> RnnS2SEncoderOutput:
+        """Encode embedded tokens `(batch, source, embedding)`, with the outputs of all layers if they are to be shown.
+
+        The mask `(batch, source)` is None where nothing is padded, and so are the ids where embeddings were given.
+        """
+        raise NotImplementedError
+
+
+class RnnS2SEncoder(TokenEncoder):
+    """One bidirectional layer (Schuster & Paliwal 1997), then layers in one direction.
+
+    From `first_residual_layer` on, layers have residual connections (Wu et al. 2016, section 3.1).
     """
 
     def __init__(self, config: RnnS2SConfig) -> None:
@@ -81,37 +129,8 @@ class RnnS2SEncoder(RnnS2SPart):
         """The outputs of the first layer, in the order in which further layers read, and its final state."""
         return _read_both_ways(self, source.forward_order(embedded), source)
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        output_hidden_states: bool | None = None,
-        copy_ids: torch.LongTensor | None = None,
-        **kwargs: Any,
-    ) -> RnnS2SEncoderOutput:
-        """Read a source.
-
-        Args:
-            input_ids: `(batch, source)`.
-            attention_mask: `(batch, source)`, 1 at tokens and 0 at padding, which may stand anywhere. Without it,
-                padding is where `input_ids` has the padding id.
-            inputs_embeds: `(batch, source, embedding)` instead of `input_ids`.
-            output_hidden_states: whether to return the outputs of all layers.
-            copy_ids: passed on for a head that copies.
-            kwargs: as in `RnnS2SModel.forward`.
-
-        Returns:
-            The memory `(batch, source, hidden)` in the order of the input, zero at padding, and the final states. A
-            row of only padding gives zeros. Errors are those of `embed` and `boolean_mask`.
-        """
-        embedded = embed(self.embed_tokens, input_ids, inputs_embeds, "input_ids", "inputs_embeds")
-        mask = source_mask(input_ids, attention_mask, embedded, self.config.pad_token_id)
+    def read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None, show: bool) -> RnnS2SEncoderOutput:
         source = PaddedSource(mask)
-        if mask is not None and inputs_embeds is not None:
-            # The caller's embeddings at padding may be anything, NaN included.
-            embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
         outputs, state = self._read_bottom(self.embedding_dropout(embedded), source)
         states, layer_outputs = [state], [outputs]
         for index, layer in enumerate(self.upper_layers, start=2):
@@ -124,14 +143,11 @@ class RnnS2SEncoder(RnnS2SPart):
         states = [state for state in states if state[0].shape == states[-1][0].shape]
         hidden, *cell = (torch.stack(parts, dim=1) for parts in zip(*states, strict=True))
         in_order = self._original_order
-        shown = (embedded, *(in_order(one, source) for one in layer_outputs)) if output_hidden_states else None
         return RnnS2SEncoderOutput(
             last_hidden_state=self._attend(in_order(memory, source), mask),
             final_hidden=hidden,
             final_cell=cell[0] if cell else None,
-            attention_mask=mask,
-            hidden_states=shown,
-            source_ids=ids_to_copy(self.config, input_ids, copy_ids),
+            hidden_states=(embedded, *(in_order(one, source) for one in layer_outputs)) if show else None,
         )
 
     def _read_upper(self, layer: nn.Module, inputs: Tensor, source: PaddedSource) -> LayerOutput:
@@ -268,5 +284,8 @@ def whole_encoder_outputs(outputs: Any, cell_type: str) -> Any:
         if isinstance(extra, int):
             named["rows_per_source"] = extra
         else:
-            named["hidden_states" if isinstance(extra, (tuple, list)) else "attention_mask"] = extra
+            is_mask = isinstance(extra, Tensor) and extra.dtype == torch.bool
+            named["attention_mask" if is_mask else "source_ids" if isinstance(extra, Tensor) else "hidden_states"] = (
+                extra
+            )
     return RnnS2SEncoderOutput(**named)

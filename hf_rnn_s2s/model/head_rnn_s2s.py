@@ -82,15 +82,17 @@ class CopyingHead(VocabularyHead):
         """As in `VocabularyHead`: `(rows, time, vocabulary + copy_slots)`."""
         assert output.weights is not None and output.embedded is not None and sources.ids is not None  # noqa: PT018
         weights = output.weights.mean(1)
-        repeats = weights.shape[0] // sources.memory.shape[0]
-        memory, ids = (part.repeat_interleave(repeats, dim=0) for part in (sources.memory, sources.ids))
-        read = torch.cat([weights @ memory, output.layer_outputs[-1], output.embedded], dim=-1)
+        # The rows of a source, such as its beams, share one copy of its memory and of its ids.
+        of_sources = weights.view(sources.memory.shape[0], -1, weights.shape[2])
+        context = (of_sources @ sources.memory).view(*weights.shape[:2], -1)
+        ids = sources.ids.unsqueeze(1).expand_as(of_sources).reshape(weights.shape)
+        read = torch.cat([context, output.layer_outputs[-1], output.embedded], dim=-1)
         share = torch.sigmoid(self.gate(read)).to(torch.promote_types(read.dtype, torch.float32))
         written = functional.pad(
             share * lm_head(output.last_hidden_state).to(share.dtype).softmax(-1), (0, self.slots)
         )
         copied = ((1 - share) * weights).to(share.dtype)
-        probabilities = written.scatter_add(2, ids.unsqueeze(1).expand_as(copied), copied)
+        probabilities = written.scatter_add(2, ids, copied)
         return probabilities.clamp(min=torch.finfo(share.dtype).tiny).log().to(read.dtype)
 
 

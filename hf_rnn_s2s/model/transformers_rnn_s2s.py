@@ -7,17 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel
-from transformers.utils.generic import can_return_tuple
 
-from .base_rnn_s2s import RnnS2SPart
 from .configuration_rnn_s2s import RnnS2SConfig
-from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, ids_to_copy, projection_of, source_mask
-from .inputs_rnn_s2s import embed
+from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, TokenEncoder, projection_of
 
 Read = tuple[Tensor, tuple[Tensor, ...]]  # outputs `(batch, source, size)`, and those of all layers
 
 
-class TransformerEncoder(RnnS2SPart):
+class TransformerEncoder(TokenEncoder):
     """The encoder of Vaswani et al. 2017, with normalisation before each part (Chen et al. 2018, section 4).
 
     A token's position, of which there are sines and cosines, is its number among the tokens of its row, so that it
@@ -37,7 +34,6 @@ class TransformerEncoder(RnnS2SPart):
     def _add_layers(self, config: RnnS2SConfig) -> int:
         """Make the layers, and return the width of their outputs."""
         size = config.hidden_size
-        self.pad_token_id = config.pad_token_id
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, config.pad_token_id)
         self.embedding_dropout = nn.Dropout(config.dropout_of_embeddings)
         widths = size, config.encoder_attention_heads, config.encoder_ffn_dim
@@ -46,37 +42,17 @@ class TransformerEncoder(RnnS2SPart):
         self.layers = nn.TransformerEncoder(layer, config.encoder_layers, norm, enable_nested_tensor=False)
         return size
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        output_hidden_states: bool | None = None,
-        copy_ids: torch.LongTensor | None = None,
-        **kwargs: Any,
-    ) -> RnnS2SEncoderOutput:
-        """As in `RnnS2SEncoder`; the hidden states are the embeddings and the outputs, or those of the pretrained."""
-        embedded = embed(self.get_input_embeddings(), input_ids, inputs_embeds, "input_ids", "inputs_embeds")
-        mask = source_mask(input_ids, attention_mask, embedded, self.pad_token_id)
-        memory, hidden_states = self._read(embedded, mask, None if inputs_embeds is not None else input_ids)
-        memory = memory if self.projection is None else self.projection(memory)
+    def read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None, show: bool) -> RnnS2SEncoderOutput:
+        outputs, hidden_states = self._read_layers(embedded, mask, ids)
+        memory = outputs if self.projection is None else self.projection(outputs)
         return RnnS2SEncoderOutput(
             last_hidden_state=memory if mask is None else memory.masked_fill(~mask.unsqueeze(-1), 0),
-            attention_mask=mask,
-            hidden_states=hidden_states if output_hidden_states else None,
-            source_ids=ids_to_copy(self.config, input_ids, copy_ids),
+            hidden_states=hidden_states if show else None,
         )
 
-    def get_input_embeddings(self) -> nn.Module:
-        """Those of the source."""
-        return self.embed_tokens
-
-    def _read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None) -> Read:
-        """Read embedded tokens `(batch, source, embedding)`; their ids are None where there are none."""
+    def _read_layers(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None) -> Read:
         positions = torch.arange(embedded.shape[1], device=embedded.device).unsqueeze(0)
         if mask is not None:
-            embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
             positions = (mask.cumsum(1) - 1).clamp(min=0)
         inputs = self.embedding_dropout(embedded + sinusoids(positions, embedded))
         outputs = self.layers(inputs, src_key_padding_mask=None if mask is None else ~mask)
@@ -97,7 +73,6 @@ class PretrainedEncoder(TransformerEncoder):
         if getattr(self.reader, "pooler", None) is not None:
             self.reader.pooler = None  # makes one vector of a text, which nobody reads here
         self.main_input_name = self.reader.main_input_name
-        self.pad_token_id = nested.pad_token_id
         return nested.hidden_size
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
@@ -111,13 +86,14 @@ class PretrainedEncoder(TransformerEncoder):
         return self
 
     def get_input_embeddings(self) -> nn.Module:
+        """Those of the pretrained encoder."""
         return self.reader.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace those of the pretrained encoder."""
         self.reader.set_input_embeddings(value)
 
-    def _read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None) -> Read:
+    def _read_layers(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None) -> Read:
         longest = getattr(self.config.encoder_config, "max_position_embeddings", None)
         if longest is not None and embedded.shape[1] > longest:
             found = f"The source has {embedded.shape[1]} tokens"

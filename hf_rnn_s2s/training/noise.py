@@ -39,6 +39,42 @@ class Schedule(NamedTuple):
         return max(self.least, chosen)
 
 
+def noisy_inputs(
+    model: Any,
+    inputs: dict[str, Any],
+    share: float,
+    schedule: Schedule | None,
+    step: int,
+    special_ids: list[int],
+) -> dict[str, Any]:
+    """The inputs of a training step, with what word dropout and scheduled sampling make of them.
+
+    What a head may copy stays as it is: words that are read as unknown can be copied all the same.
+
+    Args:
+        model: that is trained.
+        inputs: those of `forward`, with `labels`.
+        share: of the tokens, to be read as unknown.
+        schedule: of scheduled sampling; None without it.
+        step: the number of the training step.
+        special_ids: tokens that are never dropped.
+    """
+    if not share and schedule is None:
+        return inputs
+    config = model.config
+    target = model.prepare_decoder_input_ids_from_labels(inputs["labels"])
+    if schedule is not None:
+        target = sampled_inputs(model, inputs, target, schedule.probability(step))
+    noisy = dict(inputs)
+    if share:
+        special = torch.tensor([*special_ids, config.pad_token_id, config.decoder_start_token_id])
+        target = drop_words(target, share, config.unk_token_id, special)
+        noisy["input_ids"] = drop_words(inputs["input_ids"], share, config.unk_token_id, special)
+        if model.output_head.needs_source_ids:
+            noisy.setdefault("copy_ids", inputs["input_ids"])
+    return {**noisy, "decoder_input_ids": target}
+
+
 def drop_words(ids: Tensor, probability: float, unknown: int, special: Tensor) -> Tensor:
     """Token ids of any shape, each one replaced by the unknown token with a probability, unless it is special."""
     dropped = torch.rand(ids.shape, device=ids.device) < probability

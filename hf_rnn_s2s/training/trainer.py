@@ -41,7 +41,7 @@ from .checkpoints import (
     require_whole,
 )
 from .finite import not_finite, require_finite_weights
-from .noise import divergence, drop_words, sampled_inputs
+from .noise import divergence, noisy_inputs
 from .reports import translations_table
 from .run_folder import naming_a_full_disk
 
@@ -194,27 +194,12 @@ class RnnS2STrainer(Seq2SeqTrainer):
         """
         if not model.training or self.compute_loss_func is not None:
             return super().compute_loss(model, inputs, *args, **kwargs)
-        inputs = self._with_noise(inputs)
+        unwrapped, special = self.accelerator.unwrap_model(self.model), self.processing_class.all_special_ids
+        noise = self.args.word_dropout, self.args.sampling_schedule
+        inputs = noisy_inputs(unwrapped, inputs, *noise, self.state.global_step, special)
         if self.args.r_drop:
             return self._loss_of_two_passes(model, inputs, *args, **kwargs)
         return super().compute_loss(model, {"return_logits": False, **inputs}, *args, **kwargs)
-
-    def _with_noise(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The inputs of a training step, with what word dropout and scheduled sampling make of them."""
-        share, schedule = self.args.word_dropout, self.args.sampling_schedule
-        if not share and schedule is None:
-            return inputs
-        model = self.accelerator.unwrap_model(self.model)
-        target = model.prepare_decoder_input_ids_from_labels(inputs["labels"])
-        if schedule is not None:
-            target = sampled_inputs(model, inputs, target, schedule.probability(self.state.global_step))
-        if share:
-            config, special = model.config, torch.tensor(self.processing_class.all_special_ids)
-            noisy = {"input_ids": drop_words(inputs["input_ids"], share, config.unk_token_id, special)}
-            start = torch.tensor([config.pad_token_id, config.decoder_start_token_id])
-            target = drop_words(target, share, config.unk_token_id, torch.cat([special, start]))
-            inputs = {**inputs, **noisy}
-        return {**inputs, "decoder_input_ids": target}
 
     def _loss_of_two_passes(
         self,

@@ -62,3 +62,12 @@ def test_cosines_of_padding_have_gradients_in_float16(context_fusion: str) -> No
     for name, parameter in model.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
     assert model.get_input_embeddings().weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize("source", [SOURCE, SOURCE[:1]], ids=["padded", "unpadded"])
+def test_a_tuple_of_the_encoder_keeps_what_can_be_copied(source: torch.Tensor) -> None:
+    model = build(head_type="copying", copy_slots=2)
+    copied = source.masked_fill(source == 9, 40)
+    expected = model(source, copy_ids=copied, decoder_input_ids=TARGET[: len(source)]).logits
+    outputs = model.get_encoder()(source, copy_ids=copied, return_dict=False)
+    assert torch.equal(model(encoder_outputs=outputs, decoder_input_ids=TARGET[: len(source)]).logits, expected)

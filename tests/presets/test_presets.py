@@ -14,6 +14,7 @@ from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 from hf_rnn_s2s.model.configuration_rnn_s2s import PRESETS
 
+from ..random_models import logits_in_chunks
 from . import parameters, references
 from .small import END, LENGTH, OF_PRESETS, START, TARGETS, TOKENS, build, inputs, source_of
 
@@ -85,21 +86,8 @@ def test_chunks_with_a_cache_are_a_full_pass(name: str) -> None:
     target = torch.tensor([[START, 4, 6, 3, 5]] * 3)
     mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])  # prompts are padded on the left
     whole = model(**inputs(name), decoder_input_ids=target, decoder_attention_mask=mask).logits
-    encoded = model.get_encoder()(**inputs(name))
     for sizes in ([1, 1, 1, 1, 1], [2, 3], [4, 1]):
-        cache, chunks, read = None, [], 0
-        for size in sizes:
-            output = model(
-                encoder_outputs=encoded,
-                attention_mask=inputs(name)["attention_mask"],
-                decoder_input_ids=target[:, read : read + size],
-                decoder_attention_mask=mask[:, : read + size],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache, read = output.past_key_values, read + size
-            chunks.append(output.logits)
-        joined = torch.cat(chunks, dim=1)
+        joined = logits_in_chunks(model, inputs(name), target, mask, sizes)
         torch.testing.assert_close(joined[mask.bool()], whole[mask.bool()], rtol=0, atol=1e-10)
 
 

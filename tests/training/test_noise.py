@@ -169,3 +169,11 @@ def test_what_makes_no_sense_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             RnnS2STrainingArguments(output_dir="unused", report_to="none", **values)
+
+
+def test_words_that_are_read_as_unknown_can_be_copied(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    model = build(vocab_size=len(tiny_tokenizer), head_type="copying")
+    _, calls = run(model, tiny_tokenizer, tmp_path, word_dropout=0.9)
+    for call in calls:
+        assert call["input_ids"].eq(3).any()
+        assert call["copy_ids"].ne(3).all()
