@@ -209,8 +209,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """R-Drop: the mean of the losses of two passes, and how far their predictions are apart."""
-        labels = inputs["labels"]
-        count = labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        count = inputs["labels"].ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         twice = {name: torch.cat([one, one]) for name, one in inputs.items()}
         given = None if num_items_in_batch is None else num_items_in_batch * 2
         loss, outputs = super().compute_loss(model, {**twice, "return_logits": True}, True, given)
