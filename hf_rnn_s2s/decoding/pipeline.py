@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from ..model.configuration_rnn_s2s import RnnS2SConfig
 from ..model.head_rnn_s2s import IGNORED_LABEL
 from ..model.remote_code_rnn_s2s import model_to_share
 from ..model.tokenization_rnn_s2s import RnnS2SWordTokenizer
+from .attentions import mean_of_heads, read_cross_attentions, without_padding
 from .batching import Stream, batches_in_order, batches_of_like_length, collate
 from .bayes_risk import least_risk
 from .evaluation import EvaluationView
@@ -33,6 +34,14 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCH_TOKENS = 4096
 # Arguments of generate() that are functions of the caller's, which may depend on the position of a text in its batch.
 MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
+
+
+class _Pairs(NamedTuple):
+    """Given translations: texts of the sources, and the token ids of both sides."""
+
+    texts: list[str]
+    ids: list[list[int]]
+    labels: list[list[int]]
 
 
 class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
@@ -77,6 +86,9 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             batch_tokens: the most source tokens that go through the model together, padding included, by default 4096.
                 Half of it may be padding, so that a long text costs the others neither time nor memory. A text of
                 more tokens is alone.
+            return_attentions: as in the base class; `"heads"` also gives `cross_attentions`, a tuple with the weights
+                `(heads, target, source)` of each layer that attends to the source, which are found by reading the
+                translation once more. `attention` is the mean of the last layer's heads.
             return_scores: whether to give `translation_score`, the natural logarithm of the translation's probability,
                 which is found by reading it once more.
             replace_unknown: whether to write, in place of an unknown token, the word of the source that the attention
@@ -90,7 +102,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             TypeError: for an input that is not text.
             ValueError: for text that is not valid Unicode; a batch size, a number of beams or sequences, or a length
                 that is no whole number, or beyond all reason; if nothing is to be returned; if attention is asked of a
-                model that has none; for a model whose weights are no numbers.
+                model that has none, or by another word than `"heads"`; for a model whose weights are no numbers.
         """
         inputs = list_or_iterator(inputs)
         for position, text in enumerate(inputs if isinstance(inputs, list) else []):
@@ -148,13 +160,18 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
     def _sanitize_parameters(  # type: ignore[override]
         self,
         batch_tokens: int | None = None,
+        return_attentions: bool | str | None = None,
         return_scores: bool | None = None,
         replace_unknown: bool | None = None,
         minimum_bayes_risk: bool | None = None,
         **parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         require_whole_numbers({"batch_tokens": batch_tokens, **parameters})
+        if return_attentions is not None:
+            parameters["return_attentions"] = _asks_for_attention(return_attentions)
         preprocess, forward, postprocess = super()._sanitize_parameters(**parameters)
+        if return_attentions is not None:
+            forward["return_heads"] = return_attentions == "heads"
         if return_scores is not None:
             forward["return_scores"] = return_scores
         if replace_unknown is not None:
@@ -248,13 +265,16 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         self,
         input_tensors: dict[str, Tensor],
         *args: Any,
+        return_heads: bool = False,
         return_scores: bool = False,
         minimum_bayes_risk: bool = False,
         **kwargs: Any,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         if minimum_bayes_risk and (self._settings(kwargs).get("num_return_sequences") or 1) < 2:
             raise ValueError("minimum_bayes_risk chooses among translations: set num_return_sequences above 1.")
-        outputs = super()._forward(input_tensors, *args, **kwargs)
+        outputs: dict[str, Any] = super()._forward(input_tensors, *args, **kwargs)
+        if return_heads:
+            outputs["cross_attentions"] = self._heads(outputs)
         if return_scores:
             outputs["scores"] = self._scores(outputs)
         written = outputs["lengths"][~input_tensors["is_blank"]]
@@ -274,6 +294,10 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         for number, record in enumerate(records):
             if "scores" in model_outputs:
                 record["translation_score"] = float(model_outputs["scores"][0, number])
+            if "cross_attentions" in model_outputs:
+                [layers] = model_outputs["cross_attentions"]
+                targets, is_source = len(record["target_tokens"]), model_outputs["attention_mask"][0].bool()
+                record["cross_attentions"] = without_padding(layers, number, targets, is_source)
             if replace_unknown and "translation_text" in record:
                 record["translation_text"] = self._with_source_words(model_outputs, number)
         if not minimum_bayes_risk:
@@ -296,29 +320,89 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         Raises:
             TypeError, ValueError: for texts as in a call; if there are not as many targets as sources.
         """
-        if isinstance(sources, str) or isinstance(targets, str) or len(sources) != len(targets):
-            raise ValueError("score takes a list of sources and a list of as many targets.")
-        for position, text in enumerate([*sources, *targets]):
-            require_text(text, f"text {position}")
-        texts, ids = self._encode(list(sources), 0)
-        written = [pipeline_rnn_s2s.squeezed(text) for text in targets]
-        rows: list[list[int]] = self.tokenizer(texts, text_target=written)["labels"]
-        records: list[Any] = [None] * len(rows)
-        for batch in batches_of_like_length([len(row) for row in ids], batch_size, DEFAULT_BATCH_TOKENS):
-            inputs = self._collate([ids[row] for row in batch], [texts[row] for row in batch])
-            labels = collate([rows[row] for row in batch], IGNORED_LABEL, "right")["input_ids"]
+        pairs = self._pairs("score", sources, targets)
+        records: list[Any] = [None] * len(pairs.labels)
+        for batch in batches_of_like_length([len(row) for row in pairs.ids], batch_size, DEFAULT_BATCH_TOKENS):
+            inputs, labels = self._inputs_of_pairs(pairs, batch)
             scores = self._score(inputs, labels)
             for row, tokens in zip(batch, scores.tokens.tolist(), strict=True):
-                of_tokens = tokens[: len(rows[row])]
-                names = self._target_tokenizer.convert_ids_to_tokens(rows[row])
+                of_tokens = tokens[: len(pairs.labels[row])]
+                names = self._target_tokenizer.convert_ids_to_tokens(pairs.labels[row])
                 records[row] = {"score": sum(of_tokens), "tokens": names, "token_scores": of_tokens}
         return records
+
+    def attention(self, sources: list[str], targets: list[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[Any]:
+        """Where the model looks while it writes given translations, by layer and head, without any search.
+
+        Args:
+            sources: texts.
+            targets: a translation of each.
+            batch_size: how many are read together; those of like length are.
+
+        Returns:
+            For each pair a dictionary with what `return_attentions="heads"` adds to a translation: `source_tokens`,
+            `target_tokens`, `attention` `(target, source)`, and `cross_attentions`, `(heads, target, source)` for each
+            layer that attends to the source. Row `t` is where the model looks when it writes target token `t`.
+
+        Raises:
+            TypeError, ValueError: for texts as in a call; if there are not as many targets as sources; for a model
+                without attention, or one that does not return it.
+        """
+        pipeline_rnn_s2s._require_attention(self.model, True)
+        pairs = self._pairs("attention", sources, targets)
+        model = self._in_evaluation_mode.of(self.model)
+        records: list[Any] = [None] * len(pairs.labels)
+        for batch in batches_of_like_length([len(row) for row in pairs.ids], batch_size, DEFAULT_BATCH_TOKENS):
+            inputs, labels = self._inputs_of_pairs(pairs, batch)
+            decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels.to(self.device))
+            layers = read_cross_attentions(model, decoder_input_ids, **self._sources(inputs))
+            for place, row in enumerate(batch):
+                is_source = inputs["attention_mask"][place].bool().to(self.device)
+                weights = without_padding(layers, place, len(pairs.labels[row]), is_source)
+                weights = tuple(one.cpu() for one in weights)
+                records[row] = {
+                    "source_tokens": self.tokenizer.convert_ids_to_tokens(pairs.ids[row]),
+                    "target_tokens": self._target_tokenizer.convert_ids_to_tokens(pairs.labels[row]),
+                    "attention": mean_of_heads(weights),
+                    "cross_attentions": weights,
+                }
+        return records
+
+    def _pairs(self, caller: str, sources: list[str], targets: list[str]) -> _Pairs:
+        """Given translations as token ids; `caller` is the name of the method that they were given to."""
+        if isinstance(sources, str) or isinstance(targets, str) or len(sources) != len(targets):
+            raise ValueError(f"{caller} takes a list of sources and a list of as many targets.")
+        for position, text in enumerate([*sources, *targets]):
+            require_text(text, f"text {position}")
+        if not sources:  # which tokenizers do not take
+            return _Pairs([], [], [])
+        texts, ids = self._encode(list(sources), 0)
+        written = [pipeline_rnn_s2s.squeezed(text) for text in targets]
+        return _Pairs(texts, ids, self.tokenizer(texts, text_target=written)["labels"])
+
+    def _inputs_of_pairs(self, pairs: _Pairs, rows: list[int]) -> tuple[dict[str, Any], Tensor]:
+        """The model's inputs for some of the pairs, and their labels `(rows, target)`."""
+        inputs = self._collate([pairs.ids[row] for row in rows], [pairs.texts[row] for row in rows])
+        return inputs, collate([pairs.labels[row] for row in rows], IGNORED_LABEL, "right")["input_ids"]
+
+    def _sources(self, inputs: dict[str, Any], count: int = 1) -> dict[str, Any]:
+        """What the model reads of the sources, on its device, each row `count` times in succession."""
+        names = [name for name in ("input_ids", "attention_mask", "copy_ids") if name in inputs]
+        return {name: inputs[name].to(self.device).repeat_interleave(count, dim=0) for name in names}
+
+    def _heads(self, outputs: dict[str, Any]) -> list[tuple[Tensor, ...]]:
+        """For each text the weights `(sequences, heads, target, source)` of each layer, without the prompt's rows."""
+        sequences, targets = outputs["output_ids"].to(self.device), outputs["attention"].shape[2]
+        read = sequences[:, :, : max(1, sequences.shape[2] - 1)].flatten(0, 1)
+        sources = self._sources(outputs, sequences.shape[1])
+        layers = read_cross_attentions(self._in_evaluation_mode.of(self.model), read, **sources)
+        of_texts = [weights[:, :, read.shape[1] - targets :].unflatten(0, sequences.shape[:2]) for weights in layers]
+        return list(zip(*of_texts, strict=True))
 
     def _score(self, inputs: dict[str, Any], labels: Tensor) -> Scores:
         """The scores of targets `(batch, target)`; `inputs` are those of the model for as many rows."""
         model = self._in_evaluation_mode.of(self.model)
-        given = {name: inputs[name].to(self.device) for name in ("attention_mask", "copy_ids") if name in inputs}
-        return score_targets(model, labels.to(self.device), input_ids=inputs["input_ids"].to(self.device), **given)
+        return score_targets(model, labels.to(self.device), **self._sources(inputs))
 
     def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
         """The log-probabilities of all translations of a batch, `(batch, sequences)`, 0 for blank texts."""
@@ -328,9 +412,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         labels = sequences[:, :, 1:].masked_fill(positions >= lengths.unsqueeze(2), IGNORED_LABEL)
         if not labels.shape[2]:
             return torch.zeros_like(lengths, dtype=torch.float)
-        names = [name for name in ("input_ids", "attention_mask", "copy_ids") if name in outputs]
-        inputs: dict[str, Any] = {name: outputs[name].repeat_interleave(count, dim=0) for name in names}
-        return self._score(inputs, labels.flatten(0, 1)).totals.view(-1, count).cpu()
+        return self._score(self._sources(outputs, count), labels.flatten(0, 1)).totals.view(-1, count).cpu()
 
     def _written(self, model_outputs: dict[str, Any]) -> list[Tensor]:
         """The ids of all translations of a text, without padding."""
@@ -399,6 +481,13 @@ def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
             "the target language. This pipeline translates with models of one language pair; for this model, set "
             "the languages on the tokenizer and call model.generate()."
         )
+
+
+def _asks_for_attention(return_attentions: bool | str) -> bool:
+    """Whether attention is to be returned, in whatever detail."""
+    if isinstance(return_attentions, str) and return_attentions != "heads":
+        raise ValueError(f'return_attentions={return_attentions!r}: give True, False, or "heads".')
+    return bool(return_attentions)
 
 
 def _any_tensor(arguments: Mapping[str, Any]) -> bool:

@@ -31,6 +31,7 @@ _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
 _VISIBLE_SPACES = str.maketrans({" ": "␣", "▁": "␣", "\u00a0": "␣", "\u3000": "␣", "\t": "⇥", "\n": "↵", "\r": "↵"})
 _LONGEST_LABEL = 20  # characters of the label of a token
 _CELL_SIZE = 0.3  # inches for one token
+_TITLE_SIZE = 0.3  # inches for the title of a panel
 
 # Titles of the panels. The other metrics of an evaluation have none: perplexity follows from the loss, and the length
 # ratio is part of BLEU.
@@ -62,21 +63,41 @@ def plot_attention(source_tokens: Sequence[str], target_tokens: Sequence[str], a
     Raises:
         ValueError: if the shape does not fit the tokens, the matrix is empty, or a weight is not finite.
     """
-    weights = _as_matrix(attention)
-    if weights.shape != (len(target_tokens), len(source_tokens)) or weights.size == 0:
-        raise ValueError(
-            f"attention: shape {weights.shape} does not fit {len(target_tokens)} target and {len(source_tokens)} "
-            "source tokens; give (target, source), at least one of each, without padding"
-        )
-    if not np.isfinite(weights).all():
-        raise ValueError("attention: some weights are not finite numbers")
+    weights = _checked(attention, "attention", (len(target_tokens), len(source_tokens)))
     figure = _new_figure()
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    image = axes.imshow(weights, cmap="Blues", vmin=0.0, aspect="auto", interpolation="nearest")
-    color_axes = figure.add_axes((0.0, 0.0, 0.1, 1.0))
-    figure.colorbar(image, cax=color_axes, label="attention weight")
-    _label_cells(axes, list(map(_label, source_tokens)), list(map(_label, target_tokens)))
+    axes, color_axes = _draw_weights(figure, {(0, 0): weights}, source_tokens, target_tokens)
     _fit_attention(figure, axes, color_axes, weights.shape)
+    return figure
+
+
+def plot_attention_heads(
+    source_tokens: Sequence[str], target_tokens: Sequence[str], attentions: Iterable[Any]
+) -> Figure:
+    """Draw the attention of every layer and head as a grid of heat maps: layers down the side, heads along the top.
+
+    All have the same colours, so that they can be compared. A panel is called "layer 1, head 3", both counted from 1.
+
+    Args:
+        source_tokens: texts of the source tokens, without padding.
+        target_tokens: texts of the target tokens.
+        attentions: weights of the shape `(heads, target tokens, source tokens)` for each layer, in one array or tensor
+            or as a list; `cross_attentions` of the pipeline is one. Layers may have different numbers of heads.
+
+    Raises:
+        ValueError: if a shape does not fit the tokens, there is nothing to draw, or a weight is not finite.
+    """
+    panels: dict[tuple[int, int], np.ndarray] = {}
+    for row, layer in enumerate(attentions):
+        for column, head in enumerate(layer):
+            name = f"layer {row + 1}, head {column + 1}"
+            panels[row, column] = _checked(head, name, (len(target_tokens), len(source_tokens)))
+    if not panels:
+        raise ValueError("attentions: there is no layer, or none with a head")
+    figure = _new_figure()
+    axes, color_axes = _draw_weights(figure, panels, source_tokens, target_tokens)
+    for (row, column), one in axes.items():
+        one.set_title(f"layer {row + 1}, head {column + 1}", fontsize=10)
+    _fit_attention(figure, axes, color_axes, next(iter(panels.values())).shape, title=_TITLE_SIZE)
     return figure
 
 
@@ -135,10 +156,39 @@ def _new_figure() -> Figure:
     return figure
 
 
-def _as_matrix(attention: Any) -> np.ndarray:
+def _checked(attention: Any, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """The weights of one panel as an array; a ValueError with its name if they cannot be drawn."""
     if hasattr(attention, "detach"):  # a tensor; numpy has no bfloat16
         attention = attention.detach().float().cpu().numpy()
-    return np.asarray(attention, dtype=float)
+    weights = np.asarray(attention, dtype=float)
+    if weights.shape != shape or weights.size == 0:
+        raise ValueError(
+            f"{name}: shape {weights.shape} does not fit {shape[0]} target and {shape[1]} source tokens; give "
+            "(target, source), at least one of each, without padding"
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError(f"{name}: some weights are not finite numbers")
+    return weights
+
+
+def _draw_weights(
+    figure: Figure,
+    panels: Mapping[tuple[int, int], np.ndarray],
+    source_tokens: Sequence[str],
+    target_tokens: Sequence[str],
+) -> tuple[dict[tuple[int, int], Axes], Axes]:
+    """Draw the panels, each with its row and column, and their scale of colours; return the axes of both."""
+    darkest = max(weights.max() for weights in panels.values())
+    labels = list(map(_label, source_tokens)), list(map(_label, target_tokens))
+    drawn: dict[tuple[int, int], Axes] = {}
+    for place, weights in panels.items():
+        # A label of its own, or the figure would take it for one that is there already
+        drawn[place] = axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), label=str(place))
+        image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=darkest, aspect="auto", interpolation="nearest")
+        _label_cells(axes, *labels)
+    color_axes = figure.add_axes((0.0, 0.0, 0.1, 1.0))
+    figure.colorbar(image, cax=color_axes, label="attention weight")
+    return drawn, color_axes
 
 
 def _label(token: str) -> str:
@@ -165,24 +215,45 @@ def _label_cells(axes: Axes, source_labels: Sequence[str], target_labels: Sequen
     axes.spines[:].set_color("lightgray")
 
 
-def _fit_attention(figure: Figure, axes: Axes, color_axes: Axes, shape: tuple[int, ...]) -> None:
-    """Set the size of the figure: a square cell of fixed size for each token, and the room that the labels need."""
+def _fit_attention(
+    figure: Figure,
+    panels: Mapping[tuple[int, int], Axes],
+    color_axes: Axes,
+    shape: tuple[int, ...],
+    title: float = 0.0,
+) -> None:
+    """Set the size of the figure: a square cell of fixed size for each token, and the room that the labels need.
+
+    Args:
+        figure: with nothing but these axes.
+        panels: the axes of each row and column, all with the same labels.
+        color_axes: of the scale, which stands to the right.
+        shape: of the matrices.
+        title: inches above each panel.
+    """
     rows, columns = shape
-    top, left = (_widest(labels) / figure.dpi for labels in (axes.get_xticklabels(), axes.get_yticklabels()))
+    first = next(iter(panels.values()))
+    top, left = (_widest(labels) / figure.dpi for labels in (first.get_xticklabels(), first.get_yticklabels()))
     if top > 0.9 * _CELL_SIZE:
-        axes.tick_params(axis="x", labelrotation=90)
+        for axes in panels.values():
+            axes.tick_params(axis="x", labelrotation=90)
     else:
         top = _CELL_SIZE
-    top, left = top + 0.4, left + 0.45  # the words "source" and "target"
+    top, left = top + 0.4 + title, left + 0.45  # the words "source" and "target"
     matrix_width, matrix_height = _CELL_SIZE * columns, _CELL_SIZE * rows
     scale_height = min(max(matrix_height, 1.4), 4.0)  # at least as long as its label
-    width, height = left + matrix_width + 1.1, top + max(matrix_height, scale_height) + 0.15
+    # The room of a panel. A title may be wider than a narrow matrix, and a gap follows.
+    gap, least_width = (0.2, 1.0) if title else (0.0, 0.0)
+    room_width, room_height = left + max(matrix_width, least_width) + gap, top + matrix_height + gap
+    down, along = (1 + max(place[axis] for place in panels) for axis in (0, 1))
+    width = along * room_width + 1.1
+    height = max(down * room_height, top + scale_height) + 0.15
+    boxes = [(color_axes, along * room_width + 0.2, top, 0.15, scale_height)]
+    for (row, column), axes in panels.items():
+        boxes.append((axes, column * room_width + left, row * room_height + top, matrix_width, matrix_height))
     figure.set_size_inches(width, height)
-    for each, x, box_width, box_height in (
-        (axes, left, matrix_width, matrix_height),
-        (color_axes, left + matrix_width + 0.2, 0.15, scale_height),
-    ):
-        bottom = height - top - box_height
+    for each, x, y, box_width, box_height in boxes:
+        bottom = height - y - box_height
         each.set_position((x / width, bottom / height, box_width / width, box_height / height))
 
 

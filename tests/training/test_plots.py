@@ -16,7 +16,12 @@ from matplotlib.figure import Figure
 from packaging.version import Version
 
 from hf_rnn_s2s.training import plots
-from hf_rnn_s2s.training.plots import has_training_curves, plot_attention, plot_training_curves
+from hf_rnn_s2s.training.plots import (
+    has_training_curves,
+    plot_attention,
+    plot_attention_heads,
+    plot_training_curves,
+)
 
 HISTORY: list[dict[str, Any]] = [
     {"step": 10, "epoch": 0.1, "loss": 4.0, "learning_rate": 1e-3, "grad_norm": 1.0},
@@ -196,6 +201,69 @@ def test_tensors_of_any_number_type_are_drawn() -> None:
 def test_wrong_matrices_are_refused(source: list[str], target: list[str], attention: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plot_attention(source, target, attention)
+
+
+HEADS = [np.array([[[0.25, 0.75]], [[1.0, 0.0]]]), np.array([[[0.5, 0.5]], [[0.1, 0.9]], [[0.6, 0.4]]])]
+
+
+@pytest.mark.parametrize("kind", ["lists", "tensors", "one tensor"])
+def test_every_head_of_every_layer_has_a_panel(kind: str) -> None:
+    given: Any = [layer.tolist() for layer in HEADS]
+    if kind == "tensors":
+        given = tuple(torch.tensor(layer, dtype=torch.float64) for layer in HEADS)
+    if kind == "one tensor":
+        given = torch.tensor(np.stack([HEADS[0], HEADS[1][:2]]), dtype=torch.float64)
+    figure = plot_attention_heads(["a", "b"], ["c"], given)
+    *panels, scale = figure.axes
+    drawn = {one.get_title(): np.asarray(one.images[0].get_array()) for one in panels}
+    expected = {
+        f"layer {layer}, head {head}": np.asarray(weights)
+        for layer, heads in enumerate(given, start=1)
+        for head, weights in enumerate(heads, start=1)
+    }
+    assert list(drawn) == list(expected)
+    for name, weights in expected.items():
+        np.testing.assert_allclose(drawn[name], weights, rtol=0, atol=1e-7, err_msg=name)
+    assert {one.images[0].get_clim() for one in panels} == {(0.0, 1.0)}  # the same colour is the same weight
+    assert scale.get_ylabel() == "attention weight"
+    draw(figure)
+
+
+@pytest.mark.parametrize(("source", "target", "heads"), [(1, 1, 1), (1, 2, 4), (30, 3, 2), (3, 30, 2)])
+def test_panels_are_beside_each_other_and_nothing_is_cut_off(source: int, target: int, heads: int) -> None:
+    names = ["Donaudampfschifffahrtsgesellschaft", "今日", *(f"token{number}" for number in range(28))]
+    figure = plot_attention_heads(names[:source], names[:target], np.ones((2, heads, target, source)))
+    draw(figure)
+    boxes: list[Any] = [axes.get_tightbbox() for axes in figure.axes]
+    for box in boxes:
+        assert min(box.x0, box.y0) >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    for one, other in itertools.combinations(boxes, 2):
+        assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
+    first = figure.axes[0].get_window_extent()
+    assert first.width / source == pytest.approx(first.height / target, rel=0.01)
+    if heads > 1:  # the next head is to the right, the next layer below
+        right, below = (figure.axes[number].get_window_extent() for number in (1, heads))
+        assert right.x0 > first.x1
+        assert below.y1 < first.y0
+
+
+@pytest.mark.parametrize(
+    ("attentions", "message"),
+    [
+        ([], "attentions: there is no layer, or none with a head"),
+        (np.ones((2, 0, 1, 2)), "attentions: there is no layer, or none with a head"),
+        (
+            [np.ones((1, 1, 2)), np.ones((2, 2, 1))],
+            r"layer 2, head 1: shape \(2, 1\) does not fit",
+        ),
+        (np.full((1, 3, 1, 2), np.nan), "layer 1, head 1: some weights are not finite"),
+    ],
+)
+def test_wrong_heads_are_refused(attentions: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plot_attention_heads(["a", "b"], ["c"], attentions)
 
 
 def evaluations(count: int, steps: int = 1000, **curves: Any) -> list[dict[str, Any]]:
