@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from hf_rnn_s2s.data.columns import Examples
+    from hf_rnn_s2s.training.alignment import GoldAlignment
     from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
@@ -47,6 +48,7 @@ def run(arguments: Arguments) -> None:
 
     from hf_rnn_s2s.data.loading import load_examples, require_splits
     from hf_rnn_s2s.data.tokens import tokenize_splits
+    from hf_rnn_s2s.training.attention_metrics import gold_alignments, require_alignable
     from hf_rnn_s2s.training.averaging import average_checkpoints, chosen_callbacks, last_checkpoints
     from hf_rnn_s2s.training.building import get_model, get_tokenizer, set_generation, set_longest_source
     from hf_rnn_s2s.training.checkpoints import find_checkpoint
@@ -61,10 +63,12 @@ def run(arguments: Arguments) -> None:
 
     examples = load_examples(data_arguments)
     require_splits(examples, training_arguments.do_train, training_arguments.do_predict)
+    gold = gold_alignments(examples.get("test"), data_arguments)
     tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples)
     if training_arguments.do_train:
         set_longest_source(tokenizer, data_arguments)
     model = get_model(model_arguments, checkpoint, tokenizer, language_pair(data_arguments))
+    require_alignable(model, tokenizer, data_arguments)
     set_generation(model, model_arguments, data_arguments, training_arguments)
     datasets = tokenize_splits(
         examples, tokenizer, data_arguments, training_arguments.do_train, training_arguments.do_predict
@@ -99,7 +103,7 @@ def run(arguments: Arguments) -> None:
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
 
-    translations = predict_test_split(trainer, datasets.get("test"))
+    translations = predict_test_split(trainer, datasets.get("test"), gold, data_arguments.squeeze_whitespace)
     if trainer.is_world_process_zero():
         report(trainer, arguments, datasets, translations, resumed=checkpoint is not None)
     if training_arguments.push_to_hub:
@@ -107,14 +111,22 @@ def run(arguments: Arguments) -> None:
     end_together(trainer)
 
 
-def predict_test_split(trainer: RnnS2STrainer, test: Dataset | None) -> list[tuple[str, str, str]]:
-    """Rows of source, reference and translation; the scores go to `all_results.json`."""
+def predict_test_split(
+    trainer: RnnS2STrainer, test: Dataset | None, gold: list[GoldAlignment] | None, squeezes: bool
+) -> list[tuple[str, str, str]]:
+    """Rows of source, reference and translation; the scores, also of the alignments, go to `all_results.json`."""
+    from hf_rnn_s2s.training.attention_metrics import score_alignments
+
     if test is None:
         return []
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     output = trainer.predict(test, metric_key_prefix="predict", num_beams=model.generation_config.num_beams or 1)
-    trainer.log_metrics("predict", output.metrics)
-    trainer.save_metrics("predict", output.metrics)
+    metrics: dict[str, Any] = dict(output.metrics or {})
+    if gold is not None:
+        scores = score_alignments(model, trainer.processing_class, test, gold, squeezes)
+        metrics |= {f"predict_{name}": score for name, score in scores.items()}
+    trainer.log_metrics("predict", metrics)
+    trainer.save_metrics("predict", metrics)
     return list(zip(test["source"], test["target"], output.predictions, strict=True))
 
 

@@ -38,6 +38,11 @@ class DataArguments:
     )
     validation_file: str | None = _option("Validation pairs, given like train_file; they choose the best checkpoint.")
     test_file: str | None = _option("Test pairs, given like train_file; translated once, at the end.")
+    alignment_file: str | None = _option(
+        "Word alignments of the test pairs, one pair a line, to compare the attention with: 0-1 is a sure link of "
+        "source word 0 and target word 1, 0?1 or 0p1 a possible one. Words are what stands between spaces."
+    )
+    alignment_first_index: int = _option("Number of the first word in alignment_file, 0 or 1.", default=0)
     source_lang: str | None = _option("Language to translate from: file suffix, `translation` key or column name.")
     target_lang: str | None = _option("Language to translate into: file suffix, `translation` key or column name.")
     source_column: str | None = _option(
@@ -93,6 +98,8 @@ class DataArguments:
         if len(self.demo_locales) != 2:
             yield f"demo_locales takes a source and a target locale, not {self.demo_locales}."
         files = [name for name in ("train_file", "validation_file", "test_file") if getattr(self, name)]
+        if self.alignment_first_index not in (0, 1):
+            yield f"alignment_first_index must be 0 or 1, not {self.alignment_first_index}."
         if self.dataset_name and files:
             yield f"Give dataset_name or {files[0]}, not both."
         if not self.dataset_name and not files:

@@ -6,7 +6,9 @@ from pathlib import Path
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers.integrations import get_reporting_integration_callbacks
 
+from ..data.arguments import DataError
 from ..data.heads import file_problems
+from .alignment import read_alignments
 from .checkpoints import folder_problem, resumes
 from .command_line import Arguments, Check
 
@@ -51,6 +53,23 @@ def wrong_work(arguments: Arguments) -> Iterator[str]:
         )
 
 
+def wrong_alignments(arguments: Arguments) -> Iterator[str]:
+    """A file of alignments that cannot be read, or that nothing would be compared with."""
+    model, data, training = arguments
+    if data.alignment_file is None:
+        return
+    try:
+        read_alignments(Path(data.alignment_file), data.alignment_first_index)
+    except DataError as error:
+        yield str(error)
+    if not training.do_predict:
+        yield "alignment_file is compared with the attention on the test split, but do_predict=false."
+    if (data.train_file or data.validation_file) and not data.test_file:
+        yield "alignment_file is about the test split; name a test_file."
+    if model.model_name_or_path is None and model.architecture().get("attention_type") == "none":
+        yield "alignment_file is compared with the attention, but attention_type=none."
+
+
 def wrong_reports(arguments: Arguments) -> Iterator[str]:
     """Reporting services that transformers does not know, or whose library is not installed."""
     try:
@@ -67,4 +86,4 @@ def wrong_folder(arguments: Arguments) -> Iterator[str]:
 
 
 # All checks, in the order in which their findings are reported
-CHECKS: tuple[Check, ...] = (wrong_names, wrong_files, wrong_work, wrong_reports, wrong_folder)
+CHECKS: tuple[Check, ...] = (wrong_names, wrong_files, wrong_work, wrong_alignments, wrong_reports, wrong_folder)

@@ -34,6 +34,7 @@ METRICS = {
     "chrf": ("chrF2++", 1),
     "ter": ("TER", 1),
     "exact_match": ("Exact match", 4),
+    "aer": ("Alignment error rate of the attention", 3),
     "loss": ("Loss (nats per target token)", 3),
     "perplexity": ("Perplexity per target token", 2),
 }

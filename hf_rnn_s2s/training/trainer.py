@@ -4,7 +4,6 @@ import copy
 import functools
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +22,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Pr
 from transformers.utils import CONFIG_NAME, logging
 
 from ..data.sampling import ShuffledLengthGroups, TokenBudgetBatches
-from ..data.streaming import StreamBatching, StreamLoader, StreamPasses
-from ..data.tokens import tokenize_in_one_thread
+from ..data.streaming import StreamLoader, StreamPasses
 from ..decoding.out_of_memory import naming_the_batch
 from ..decoding.sharing import CARD, DRAFT
 from ..errors import UsageError
@@ -32,6 +30,7 @@ from ..machine import clip_gradients, keep_freed_memory
 from ..model.remote_code_rnn_s2s import model_to_share
 from ..model.tokenization_rnn_s2s import RnnS2SWordTokenizer
 from .arguments import RnnS2STrainingArguments, incomplete_translations
+from .attention_metrics import EntropyMeter
 from .averaging import WeightAveraging
 from .checkpoints import (
     STREAM_STATE,
@@ -41,6 +40,7 @@ from .checkpoints import (
     require_whole,
 )
 from .finite import not_finite, require_finite_weights
+from .loaders import lengths_of, load_stream, longest_first
 from .noise import divergence, noisy_inputs
 from .reports import translations_table
 from .run_folder import naming_a_full_disk
@@ -62,6 +62,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
     - Evaluation runs from the longest source to the shortest, which saves padding, and its results come back in the
       order of the examples, each once. With length grouping the Trainer returns them shuffled; with several processes
       it returns some twice, from the last batch that was filled up.
+    - `attention_entropy` says how spread out the attention is over the source, see `EntropyMeter`.
     - `eval_loss` and `predict_loss` are means over target tokens; the Trainer's is a mean over batches, which changes
       with the batch size. (With several processes the examples that fill up the last batch count in its own mean.)
     - Batches of similar length come in random order, see `ShuffledLengthGroups`. With `per_device_train_batch_tokens`
@@ -122,6 +123,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         super().__init__(model=model, args=args, processing_class=processing_class, **other)
         self.label_smoother = None  # the model smooths the labels
         self.score = score
+        self._entropy = EntropyMeter(self.accelerator.gather_for_metrics)
         self._stream: StreamLoader | None = None
         self._resumed_from: str | None = None
         self._batches: list[dict[str, Any]] = []  # of the current optimizer step
@@ -227,6 +229,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         with naming_the_batch(
             _describe_batch(inputs), "lower per_device_eval_batch_size, or the beams (generation_num_beams, num_beams)"
         ):
+            if getattr(self.model.config, "attention_type", "none") != "none":
+                model = self._entropy.watching(model)  # which the Trainer calls for the loss; others generate
             return super().prediction_step(model, inputs, *args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
@@ -236,7 +240,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
             ValueError: if there is a token budget, and the training data is not a `Dataset` of `datasets`.
         """
         if isinstance(self.train_dataset, IterableDataset):
-            self._stream = self._load_stream(self.train_dataset)
+            collate = self._get_collator_with_removed_columns(self.data_collator, description="Training")
+            checkpoint = self._resumed_from if self._resumes_stream else None
+            self._stream = load_stream(self.train_dataset, self.args, self._data_seed, collate, checkpoint)
             return cast(DataLoader, self._stream)
         budget = self.args.per_device_train_batch_tokens
         if budget is None:
@@ -248,8 +254,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
                 "per_device_train_batch_size instead."
             )
         batches = TokenBudgetBatches(
-            _lengths(self.train_dataset, "input_ids"),
-            _lengths(self.train_dataset, "labels"),
+            lengths_of(self.train_dataset, "input_ids"),
+            lengths_of(self.train_dataset, "labels"),
             budget,
             seed=self._data_seed,
             epoch=self._epoch,
@@ -297,6 +303,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         # Seq2SeqTrainer fills in every default of generate(), which would then be saved with the model as if chosen.
         settings = vars(self.model.generation_config)
         chosen = copy.deepcopy(settings)
+        self._entropy = EntropyMeter(self.accelerator.gather_for_metrics)
         try:
             output = super().evaluation_loop(*args, **kwargs)
         finally:
@@ -356,35 +363,6 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if self.is_world_process_zero():
             list_files(checkpoint)
 
-    def _load_stream(self, dataset: IterableDataset) -> StreamLoader:
-        """The batches of a stream, from its beginning or from where the run's checkpoint left it."""
-        batching = StreamBatching(
-            self.args.shuffle_buffer_size,
-            str(self.args.train_sampling_strategy),
-            self.args.train_batch_size,
-            self.args.per_device_train_batch_tokens,
-            self.args.world_size,
-            self.args.dataloader_num_workers,
-            self._data_seed,
-        )
-        options: dict[str, Any] = {"pin_memory": self.args.dataloader_pin_memory and torch.accelerator.is_available()}
-        if self.args.dataloader_num_workers:
-            options["prefetch_factor"] = self.args.dataloader_prefetch_factor
-            options["worker_init_fn"] = tokenize_in_one_thread
-            # A worker that is forked from a process with threads, such as those of tokenizers and of the communication
-            # between processes, may wait forever. (Python 3.14 does not fork by default, either.)
-            options["multiprocessing_context"] = "spawn" if sys.platform == "win32" else "forkserver"
-            options["timeout"] = self.args.ddp_timeout
-        collate = self._get_collator_with_removed_columns(self.data_collator, description="Training")
-        stream = StreamLoader(dataset, batching, self.args.process_index, collate, **options)
-        if self._resumed_from is not None and self._resumes_stream:
-            file = Path(self._resumed_from, STREAM_STATE)
-            if file.is_file():
-                stream.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
-            else:
-                logger.warning(f"{self._resumed_from} does not say where its stream was: it begins anew.")
-        return stream
-
     def _require_finite(self, value: Tensor, name: str) -> None:
         if not torch.isfinite(value):
             learning_rate = cast(Any, self.optimizer).param_groups[0]["lr"]
@@ -431,8 +409,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
             return sampler
         dataset = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
         return ShuffledLengthGroups(
-            _lengths(dataset, "input_ids"),
-            _lengths(dataset, "labels"),
+            lengths_of(dataset, "input_ids"),
+            lengths_of(dataset, "labels"),
             self.args.train_batch_size,
             seed=self._data_seed,
             epoch=self._epoch,
@@ -454,7 +432,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         return norm
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
-        return _longest_first(eval_dataset)  # to a DataLoader, a list of rows is a sampler
+        return longest_first(eval_dataset)  # to a DataLoader, a list of rows is a sampler
 
     def _evaluation_metrics(self, dataset: Dataset, outcome: EvalPrediction) -> dict[str, Any]:
         hypotheses = self._hypotheses(dataset, outcome)
@@ -469,7 +447,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
     def _hypotheses(self, dataset: Dataset, outcome: EvalPrediction) -> list[str]:
         """The generated texts in the order of the dataset, without the examples that fill up the last batch."""
         generated = np.where(outcome.predictions == -100, self.processing_class.pad_token_id, outcome.predictions)
-        in_order = generated[: len(dataset)][np.argsort(_longest_first(dataset))]
+        in_order = generated[: len(dataset)][np.argsort(longest_first(dataset))]
         settings: dict[str, Any] = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         if isinstance(self.processing_class, RnnS2SWordTokenizer):
             settings["source"] = list(dataset["source"])  # for the words that were copied from it
@@ -478,11 +456,11 @@ class RnnS2STrainer(Seq2SeqTrainer):
     def _metrics(self, dataset: Dataset, outcome: EvalPrediction, hypotheses: list[str]) -> dict[str, Any]:
         # Every example has the mean loss of its batch. Their mean, weighted by the tokens of each example, is the mean
         # over all tokens.
-        weights = np.array([len(labels) for labels in dataset["labels"]])[_longest_first(dataset)]
+        weights = np.array([len(labels) for labels in dataset["labels"]])[longest_first(dataset)]
         token_loss = float(np.average(np.asarray(outcome.losses)[: len(dataset)], weights=weights))
         perplexity = math.exp(token_loss) if token_loss < 700 else math.inf  # exp(710) overflows a float
         scores = self.score(hypotheses, list(dataset["target"])) or {}
-        return {**scores, "token_loss": token_loss, "perplexity": perplexity}
+        return {**scores, **self._entropy.metrics(), "token_loss": token_loss, "perplexity": perplexity}
 
 
 def _describe_batch(inputs: dict[str, Any]) -> str:
@@ -490,11 +468,3 @@ def _describe_batch(inputs: dict[str, Any]) -> str:
     rows, source = inputs["input_ids"].shape
     target = inputs["labels"].shape[1] if "labels" in inputs else 0
     return f"a batch of {rows} pairs with {source} source and {target} target tokens each, padding included"
-
-
-def _lengths(dataset: Dataset, column: str) -> list[int]:
-    return [len(ids) for ids in dataset[column]]
-
-
-def _longest_first(dataset: Dataset) -> list[int]:
-    return np.argsort(-np.array(_lengths(dataset, "input_ids")), kind="stable").tolist()
