@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(arguments: Arguments) -> None:
     """What `main` does when the arguments are in order and the output folder is ours."""
-    from transformers import DataCollatorForSeq2Seq, set_seed
+    from transformers import set_seed
 
     from hf_rnn_s2s.data.loading import load_examples, require_splits
     from hf_rnn_s2s.data.tokens import tokenize_splits
@@ -53,6 +53,7 @@ def run(arguments: Arguments) -> None:
     from hf_rnn_s2s.training.building import get_model, get_tokenizer, set_generation, set_longest_source
     from hf_rnn_s2s.training.checkpoints import find_checkpoint
     from hf_rnn_s2s.training.languages import language_pair
+    from hf_rnn_s2s.training.loaders import training_collator
     from hf_rnn_s2s.training.metrics import TranslationMetric
     from hf_rnn_s2s.training.processes import end_together
     from hf_rnn_s2s.training.trainer import RnnS2STrainer
@@ -65,13 +66,19 @@ def run(arguments: Arguments) -> None:
     require_splits(examples, training_arguments.do_train, training_arguments.do_predict)
     gold = gold_alignments(examples.get("test"), data_arguments)
     tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples)
+    collator = training_collator(tokenizer, data_arguments, training_arguments)
     if training_arguments.do_train:
         set_longest_source(tokenizer, data_arguments)
     model = get_model(model_arguments, checkpoint, tokenizer, language_pair(data_arguments))
     require_alignable(model, tokenizer, data_arguments)
     set_generation(model, model_arguments, data_arguments, training_arguments)
     datasets = tokenize_splits(
-        examples, tokenizer, data_arguments, training_arguments.do_train, training_arguments.do_predict
+        examples,
+        tokenizer,
+        data_arguments,
+        training_arguments.do_train,
+        training_arguments.do_predict,
+        with_units=training_arguments.bpe_dropout > 0,
     )
 
     target_lang = model.config.target_lang  # of this run, or of the model where the run does not say
@@ -84,7 +91,7 @@ def run(arguments: Arguments) -> None:
         training_arguments,
         score=score,
         processing_class=tokenizer,
-        data_collator=DataCollatorForSeq2Seq(tokenizer),
+        data_collator=collator,
         train_dataset=datasets.get("train"),
         eval_dataset=datasets.get("validation"),
         callbacks=chosen_callbacks(training_arguments, checkpoint),

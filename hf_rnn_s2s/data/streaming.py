@@ -205,6 +205,7 @@ class StreamLoader:
         batching: how rows become batches.
         process: number of the training process.
         collate: turns rows into a batch.
+        begin_pass: called with the number of each pass before its first batch is made; None for nothing.
         options: further arguments of the `DataLoader` that runs the workers. These are started once for all passes.
     """
 
@@ -214,10 +215,11 @@ class StreamLoader:
         batching: StreamBatching,
         process: int,
         collate: Callable[[Rows], Any],
+        begin_pass: Callable[[int], None] | None = None,
         **options: Any,
     ) -> None:
         self.examples, self.batching, self.process = examples, batching, process
-        self._collate, self._options = collate, options
+        self._collate, self._begin_pass, self._options = collate, begin_pass, options
         self._position = _Position.at_beginning(0, batching.workers)
 
     @property
@@ -290,6 +292,8 @@ class StreamLoader:
         # An epoch above 0 makes `datasets` shuffle the shards. It lies in memory that all workers share, so it is set
         # here and not by each of them.
         self.examples.set_epoch(position.pass_number + 1 if self.batching.shuffles else 0)
+        if self._begin_pass is not None:
+            self._begin_pass(position.pass_number)
         ended: set[int] = set()
         for number, item in enumerate(_start_workers(loader)):
             worker = number % len(position.places)

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..model.pipeline_rnn_s2s import squeezed
 from .arguments import DataArguments, DataError
+from .bpe_dropout import UNITS, units_of
 from .columns import Examples, filter_examples, map_examples
 
 logger = logging.getLogger(__name__)
@@ -39,11 +40,15 @@ def tokenize_splits(
     arguments: DataArguments,
     do_train: bool,
     do_predict: bool,
+    with_units: bool = False,
 ) -> dict[str, Examples]:
-    """Tokenize the splits that a run needs. Evaluation splits also keep their texts, which are scored."""
+    """Tokenize the splits that a run needs. Evaluation splits also keep their texts, which are scored.
+
+    `with_units` is for the training split, as in `tokenize_examples`.
+    """
     encoded: dict[str, Examples] = {}
     if do_train:
-        encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, training=True)
+        encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, True, with_units)
     for name in ["validation", *(["test"] if do_predict else [])]:
         if name in examples:
             ids = tokenize_examples(examples[name], tokenizer, arguments, training=False)
@@ -52,17 +57,23 @@ def tokenize_splits(
 
 
 def tokenize_examples(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, training: bool
+    examples: Examples,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: DataArguments,
+    training: bool,
+    with_units: bool = False,
 ) -> Examples:
     """Encode pairs as columns `input_ids` and `labels`, and `copy_ids` where words are copied.
 
     The result is cached by `datasets`, or a stream again. No attention mask is kept, as nothing is padded yet: the
     collator makes it. What happens to pairs that are too long depends on `training`; see the docstring of this module.
+    `with_units` adds `input_units` and `label_units`, which BPE-dropout needs; see `units_of`.
 
     Raises:
         DataError: if every training pair is too long.
     """
-    encode = partial(_encode, tokenizer=tokenizer, squeezes=arguments.squeeze_whitespace)
+    function = _encode_with_units if with_units else _encode
+    encode = partial(function, tokenizer=tokenizer, squeezes=arguments.squeeze_whitespace)
     encoded = map_examples(examples, encode, arguments, remove_columns=["source", "target"])
     limits = {"input_ids": arguments.max_source_length, "labels": arguments.max_target_length}
     if training:
@@ -73,10 +84,23 @@ def tokenize_examples(
 def _encode(
     batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, squeezes: bool
 ) -> dict[str, list[list[int]]]:
-    if squeezes:
-        batch = {side: [squeezed(text) for text in batch[side]] for side in ("source", "target")}
+    batch = _as_read(batch, squeezes)
     encodings = tokenizer(batch["source"], text_target=batch["target"], return_attention_mask=False, verbose=False)
     return {name: encodings[name] for name in ("input_ids", "copy_ids", "labels") if name in encodings}
+
+
+def _encode_with_units(
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, squeezes: bool
+) -> dict[str, list[list[int]]]:
+    batch = _as_read(batch, squeezes)
+    sides = zip(UNITS.values(), (tokenizer, getattr(tokenizer, "target_tokenizer", tokenizer)), batch, strict=True)
+    units = {column: units_of(side, batch[name]) for column, side, name in sides}
+    return {**_encode(batch, tokenizer, squeezes), **units}
+
+
+def _as_read(batch: dict[str, list[str]], squeezes: bool) -> dict[str, list[str]]:
+    """The texts of both sides, the source first, as the model reads them."""
+    return {side: [squeezed(text) if squeezes else text for text in batch[side]] for side in ("source", "target")}
 
 
 def _drop_long_pairs(encoded: Examples, limits: dict[str, int | None], arguments: DataArguments) -> Examples:

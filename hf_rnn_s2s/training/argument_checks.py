@@ -53,6 +53,17 @@ def wrong_work(arguments: Arguments) -> Iterator[str]:
         )
 
 
+def wrong_segmentation(arguments: Arguments) -> Iterator[str]:
+    """BPE-dropout for a new tokenizer that is not of byte pairs."""
+    model, _, training = arguments
+    is_new = model.tokenizer_name is None and model.model_name_or_path is None
+    if training.do_train and training.bpe_dropout and is_new and model.tokenizer_kind != "bpe":
+        yield (
+            f"bpe_dropout leaves out merges of byte-pair encoding, and tokenizer_kind={model.tokenizer_kind} has "
+            "none: set tokenizer_kind=bpe, or leave bpe_dropout out."
+        )
+
+
 def wrong_alignments(arguments: Arguments) -> Iterator[str]:
     """A file of alignments that cannot be read, or that nothing would be compared with."""
     model, data, training = arguments
@@ -86,4 +97,12 @@ def wrong_folder(arguments: Arguments) -> Iterator[str]:
 
 
 # All checks, in the order in which their findings are reported
-CHECKS: tuple[Check, ...] = (wrong_names, wrong_files, wrong_work, wrong_alignments, wrong_reports, wrong_folder)
+CHECKS: tuple[Check, ...] = (
+    wrong_names,
+    wrong_files,
+    wrong_work,
+    wrong_segmentation,
+    wrong_alignments,
+    wrong_reports,
+    wrong_folder,
+)

@@ -246,6 +246,14 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         default=0.0,
         metadata={"help": "Share of the tokens, on both sides, that are read as unknown in training."},
     )
+    bpe_dropout: float = field(
+        default=0.0,
+        metadata={
+            "help": "Probability of a merge to be left out, so that words are spelled in other subwords in every pass "
+            "(Provilkov et al. 2020), with a byte-pair tokenizer; 0.1 is usual. Batches are made by the ordinary "
+            "lengths, and a text that would become longer than its limit stays as it is."
+        },
+    )
     scheduled_sampling: Literal["linear", "exponential", "inverse_sigmoid"] | None = field(
         default=None,
         metadata={
@@ -334,6 +342,8 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
     def _problems_of_noise(self) -> Iterator[str]:
         if not 0 <= self.word_dropout < 1:
             yield f"word_dropout={self.word_dropout} must be at least 0 and below 1."
+        if not 0 <= self.bpe_dropout <= 1:
+            yield f"bpe_dropout={self.bpe_dropout} must be from 0 to 1; with 1, words are spelled in characters."
         if not 0 <= self.r_drop < math.inf:
             yield f"r_drop={self.r_drop} must be a finite number of at least 0."
         if not 0 <= self.scheduled_sampling_least <= 1:

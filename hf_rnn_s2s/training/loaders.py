@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..data.arguments import DataArguments
+from ..data.bpe_dropout import UNITS, BpeDropoutCollator
 from ..data.streaming import StreamBatching, StreamLoader
 from ..data.tokens import tokenize_in_one_thread
 from .arguments import RnnS2STrainingArguments
@@ -21,11 +24,39 @@ from .checkpoints import STREAM_STATE
 logger = logging.get_logger(__name__)
 
 
+def training_collator(
+    tokenizer: PreTrainedTokenizerBase, data: DataArguments, training: RnnS2STrainingArguments
+) -> Callable[[Any], Any]:
+    """What makes batches of rows: it pads them, and with `bpe_dropout` segments those of the training anew.
+
+    Raises:
+        DataError: if the tokenizer is none for BPE-dropout.
+    """
+    collate = DataCollatorForSeq2Seq(tokenizer)
+    if not (training.bpe_dropout and training.do_train):
+        return collate
+    limits = {"input_ids": data.max_source_length, "labels": data.max_target_length}
+    seed = training.seed if training.data_seed is None else training.data_seed
+    return BpeDropoutCollator(collate, tokenizer, training.bpe_dropout, seed, limits)
+
+
+def require_segmentation(bpe_dropout: float, collate: Any, examples: Any) -> None:
+    """Raise a ValueError if training rows would not be segmented anew although `bpe_dropout` asks for it."""
+    if not bpe_dropout:
+        return
+    if not isinstance(collate, BpeDropoutCollator):
+        raise ValueError("bpe_dropout is done where batches are made: pass data_collator=training_collator(...).")
+    names = getattr(examples, "column_names", None)  # None of a stream whose columns nobody knows yet
+    if names is not None and not set(UNITS.values()) <= set(names):
+        raise ValueError("bpe_dropout needs the units of tokens: tokenize the training data with_units=True.")
+
+
 def load_stream(
     examples: IterableDataset,
     arguments: RnnS2STrainingArguments,
     seed: int,
     collate: Callable[[Any], Any],
+    begin_pass: Callable[[int], None] | None,
     checkpoint: str | None,
 ) -> StreamLoader:
     """The batches of a stream, from its beginning or from where the run's checkpoint left it.
@@ -35,6 +66,7 @@ def load_stream(
         arguments: of the run.
         seed: of the order.
         collate: turns rows into a batch.
+        begin_pass: called with the number of each pass before it begins; None for nothing.
         checkpoint: the folder to go on from; None for the beginning.
     """
     batching = StreamBatching(
@@ -54,7 +86,7 @@ def load_stream(
         # between processes, may wait forever. (Python 3.14 does not fork by default, either.)
         options["multiprocessing_context"] = "spawn" if sys.platform == "win32" else "forkserver"
         options["timeout"] = arguments.ddp_timeout
-    stream = StreamLoader(examples, batching, arguments.process_index, collate, **options)
+    stream = StreamLoader(examples, batching, arguments.process_index, collate, begin_pass, **options)
     if checkpoint is not None:
         file = Path(checkpoint, STREAM_STATE)
         if file.is_file():

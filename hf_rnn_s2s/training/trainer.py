@@ -21,6 +21,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput, TrainOutput
 from transformers.utils import CONFIG_NAME, logging
 
+from ..data.bpe_dropout import UNITS, BpeDropoutCollator
 from ..data.sampling import ShuffledLengthGroups, TokenBudgetBatches
 from ..data.streaming import StreamLoader, StreamPasses
 from ..decoding.out_of_memory import naming_the_batch
@@ -40,7 +41,7 @@ from .checkpoints import (
     require_whole,
 )
 from .finite import not_finite, require_finite_weights
-from .loaders import lengths_of, load_stream, longest_first
+from .loaders import lengths_of, load_stream, longest_first, require_segmentation
 from .noise import divergence, noisy_inputs
 from .reports import translations_table
 from .run_folder import naming_a_full_disk
@@ -155,6 +156,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
             require_whole(Path(self._resumed_from))
         if self.args.word_dropout and self.model.config.unk_token_id is None:
             raise ValueError("word_dropout reads tokens as unknown, but the model has unk_token_id=None.")
+        require_segmentation(self.args.bpe_dropout, self.data_collator, self.train_dataset)
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         tokens = int(self.accelerator.reduce(self._target_tokens, reduction="sum"))
         output.metrics["target_tokens"] = tokens
@@ -242,7 +244,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if isinstance(self.train_dataset, IterableDataset):
             collate = self._get_collator_with_removed_columns(self.data_collator, description="Training")
             checkpoint = self._resumed_from if self._resumes_stream else None
-            self._stream = load_stream(self.train_dataset, self.args, self._data_seed, collate, checkpoint)
+            begin_pass = getattr(self.data_collator, "begin_pass", None)
+            arguments = self.train_dataset, self.args, self._data_seed, collate, begin_pass, checkpoint
+            self._stream = load_stream(*arguments)
             return cast(DataLoader, self._stream)
         budget = self.args.per_device_train_batch_tokens
         if budget is None:
@@ -331,11 +335,19 @@ class RnnS2STrainer(Seq2SeqTrainer):
             super().save_model(output_dir, _internal_call)
             self._add_code(folder)
 
+    def _set_signature_columns_if_needed(self) -> None:
+        is_known = self._signature_columns is not None
+        super()._set_signature_columns_if_needed()
+        if not is_known:
+            self._signature_columns = [*cast(Any, self._signature_columns), *UNITS.values()]  # type: ignore[assignment]
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # Trainer compares the number of steps only after each step, and would do one more.
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
+            if isinstance(self.data_collator, BpeDropoutCollator):  # a stream tells it of its passes by itself
+                self.data_collator.begin_pass(self._epoch())
             super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
