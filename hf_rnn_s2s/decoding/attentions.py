@@ -28,8 +28,8 @@ def read_cross_attentions(model: Any, decoder_input_ids: Tensor, **inputs: Any) 
     layers = outputs.cross_attentions
     if not layers or any(weights is None for weights in layers):
         raise ValueError(
-            "The model returned no cross-attentions. A Transformer returns them only if it was loaded with "
-            'attn_implementation="eager", and a model with attention_type="none" has none.'
+            "The model returned no cross-attentions. One with attention_type='none' has none, and a Transformer "
+            'returns them only if it was loaded with attn_implementation="eager".'
         )
     return tuple(weights.to(torch.promote_types(weights.dtype, torch.float32)) for weights in layers)
 

@@ -348,7 +348,6 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             TypeError, ValueError: for texts as in a call; if there are not as many targets as sources; for a model
                 without attention, or one that does not return it.
         """
-        pipeline_rnn_s2s._require_attention(self.model, True)
         pairs = self._pairs("attention", sources, targets)
         model = self._in_evaluation_mode.of(self.model)
         records: list[Any] = [None] * len(pairs.labels)

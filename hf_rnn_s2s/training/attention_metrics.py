@@ -114,7 +114,7 @@ def gold_alignments(test: Dataset | None, arguments: DataArguments) -> list[Gold
             "align pair n."
         )
     for number, (row, alignment) in enumerate(zip(test, gold, strict=True), start=1):
-        counts = len(words_of(row["source"])), len(words_of(row["target"]))
+        counts = [len(words_of(_as_read(row[side], arguments.squeeze_whitespace))) for side in ("source", "target")]
         for link in sorted(alignment.possible):
             if link[0] >= counts[0] or link[1] >= counts[1]:
                 written = "-".join(str(word + arguments.alignment_first_index) for word in link)
@@ -166,7 +166,7 @@ def score_alignments(
     view: Any = EvaluationView().of(model)
     sides = [_words_of_rows(tokenizer, test, "source", squeezes)]
     sides.append(_words_of_rows(getattr(tokenizer, "target_tokenizer", tokenizer), test, "target", squeezes))
-    columns = {name: test[name] for name in ("input_ids", "labels", "copy_ids") if name in test.column_names}
+    columns = {name: test[name][:] for name in ("input_ids", "labels", "copy_ids") if name in test.column_names}
     lengths = [max(map(len, row)) for row in zip(columns["input_ids"], columns["labels"], strict=True)]
     predicted: list[Any] = [None] * len(test)
     for rows in batches_of_like_length(lengths, BATCH_SIZE, BATCH_TOKENS):
@@ -192,9 +192,13 @@ def score_alignments(
 
 def _words_of_rows(tokenizer: Any, test: Dataset, side: str, squeezes: bool) -> list[list[int | None]]:
     """The number of the word of each token, for all texts of a side."""
-    texts = [squeezed(text) if squeezes else text for text in test[side]]
+    texts = [_as_read(text, squeezes) for text in test[side]]
     offsets = tokenizer(texts, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     return [words_of_tokens(*row) for row in zip(texts, offsets, strict=True)]
+
+
+def _as_read(text: str, squeezes: bool) -> str:
+    return squeezed(text) if squeezes else text
 
 
 def _cut(words: list[int | None], ids: list[int]) -> list[int | None]:

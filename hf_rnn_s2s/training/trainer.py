@@ -222,8 +222,10 @@ class RnnS2STrainer(Seq2SeqTrainer):
         loss = loss + scale * self.args.r_drop * divergence(outputs.logits, twice["labels"]) / count
         return (loss, outputs) if return_outputs else loss
 
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Predict as in `Seq2SeqTrainer`, with more informative errors.
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Predict as in `Seq2SeqTrainer`, with more informative errors; the entropy of the attention is noted.
 
         Raises:
             torch.OutOfMemoryError: if there is not enough memory; the message describes the batch.
@@ -231,9 +233,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
         with naming_the_batch(
             _describe_batch(inputs), "lower per_device_eval_batch_size, or the beams (generation_num_beams, num_beams)"
         ):
-            if getattr(self.model.config, "attention_type", "none") != "none":
-                model = self._entropy.watching(model)  # which the Trainer calls for the loss; others generate
-            return super().prediction_step(model, inputs, *args, **kwargs)
+            if getattr(self.model.config, "attention_type", "none") != "none" and not prediction_loss_only:
+                model = self._entropy.watching(model)  # which is called for the loss alone; self.model generates
+            return super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
         """Make batches as in `Trainer`, or those of a token budget or of a stream.
