@@ -281,15 +281,15 @@ def require_none_written(
         rows: the number of source rows.
 
     Raises:
-        ValueError: if a sequence has a forbidden phrase.
+        ValueError: if a sequence has a forbidden phrase, or nothing was written at all.
     """
     returned = len(sequences) // rows
     for number, tokens in enumerate(sequences.tolist()):
         ends = (place for place in range(prompt, len(tokens)) if tokens[place] in end_ids)
         written = tokens[: next(ends, len(tokens)) + 1]
-        found = first_banned(written, phrases.of(number // returned), prompt)
-        if found is not None:
+        phrase = first_banned(written, phrases.of(number // returned), prompt)
+        if phrase is not None or len(tokens) == prompt:
             raise ValueError(
-                f"{phrases.name}: for row {number // returned} the search found too few translations without {found}. "
-                "Forbid less, raise num_beams, or lower num_return_sequences."
+                f"{phrases.name}: for row {number // returned} the search found too few translations without "
+                f"{phrase or 'these phrases'}. Forbid less, raise num_beams, or lower num_return_sequences."
             )
