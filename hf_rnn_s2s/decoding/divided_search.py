@@ -276,8 +276,9 @@ class _DividedSearch:
             scores: of their beams with each next token, `(sentences, beams, vocabulary)`.
             uncovered: is added to what finished hypotheses score, `(sentences, beams, 1)`.
         """
-        count = min(self._size + max(1, len(self._end_ids)), scores.shape[2])
-        values, tokens = scores.topk(count, dim=2)
+        # Enough for all beams, even if the best tokens of each are those that end it
+        ending = len(self._end_ids) if self._plain_criteria else max(self._size, len(self._end_ids))
+        values, tokens = scores.topk(min(self._size + ending, scores.shape[2]), dim=2)
         wanted = self._wanted(groups)
         if wanted is not None:
             others = scores.gather(2, wanted.clamp(min=0)).masked_fill(wanted < 0, -torch.inf)

@@ -302,7 +302,7 @@ def test_a_shortlist_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
         ({"force_phrases": [[4.0]]}, "has 4.0, which is no token id"),
         (
             {"force_phrases": [[3, 4, 5, 6]], "max_new_tokens": 4},
-            r"force_phrases: the phrase \[3, 4, 5, 6\] of row 0 and an end token have 4 \+ 1 tokens, but at most 4 may",
+            r"force_phrases: the phrase \[3, 4, 5, 6\] of row 0 and an end token have 4 \+ 1 tokens, but at most 4",
         ),
         (
             {"force_phrases": [[], [[3, 4], [5]], []], "max_length": 4},

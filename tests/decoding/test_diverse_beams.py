@@ -1,13 +1,14 @@
 """Diverse beam search against plain loops in float64, and with one group against ordinary beam search."""
 
 import copy
+import itertools
 import random
 from collections import Counter
 from typing import Any
 
 import pytest
 import torch
-from transformers import EosTokenCriteria, StoppingCriteriaList
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, StepGraphs
 from hf_rnn_s2s.decoding import fast_search
@@ -165,14 +166,19 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
 
 
 def pieces(tokens: list[int]) -> set[tuple[int, ...]]:
-    return {(token,) for token in tokens} | set(zip(tokens, tokens[1:], strict=False))
+    return {(token,) for token in tokens} | set(itertools.pairwise(tokens))
+
+
+class After15(StoppingCriteria):
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return input_ids[:, -1] == 15
 
 
 def test_a_criterion_of_the_callers_own_ends_hypotheses() -> None:
     model, sources = random_models.model_that_ends(), random_models.sources(6)
     groups: dict[str, Any] = {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.5, "max_new_tokens": 8}
     expected = model.generate(sources, **groups, eos_token_id=[END, 15])
-    criteria = StoppingCriteriaList([EosTokenCriteria(15)])
+    criteria = StoppingCriteriaList([After15()])
     assert torch.equal(model.generate(sources, **groups, stopping_criteria=criteria), expected)
     assert not torch.equal(model.generate(sources, **groups), expected)
 
