@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from .phrases import (
-    ForbiddenPhrase,
+    Forbidden,
     Ids,
     Phrase,
     PhrasesOfRows,
@@ -129,7 +129,7 @@ def _require_plain_form(words: Any) -> None:
         )
 
 
-def _have_as_many_lists(forced: PhrasesOfRows[Phrase], forbidden: PhrasesOfRows[ForbiddenPhrase]) -> bool:
+def _have_as_many_lists(forced: PhrasesOfRows[Phrase], forbidden: PhrasesOfRows[Forbidden]) -> bool:
     return forced.is_shared or forbidden.is_shared or len(forced.lists) == len(forbidden.lists)
 
 

@@ -32,7 +32,7 @@ from .guard import changes_forward
 from .normalization import GnmtPenalties
 from .numbers import removes_invalid_values, require_numbers
 from .phrases import (
-    ForbiddenPhrase,
+    Forbidden,
     ForbidPhrases,
     ForbidPhrasesOfRows,
     Phrase,
@@ -249,7 +249,7 @@ def search(
     gnmt_length_penalty: float | None = None,
     coverage_penalty: float | None = None,
     force_phrases: PhrasesOfRows[Phrase] | None = None,
-    forbid_phrases: PhrasesOfRows[ForbiddenPhrase] | None = None,
+    forbid_phrases: PhrasesOfRows[Forbidden] | None = None,
     **model_kwargs: Any,
 ) -> Tensor:
     """What `generate()` calls as `custom_generate`: greedy search, or with `num_beams` above 1 beam search.

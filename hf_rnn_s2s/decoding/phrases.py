@@ -28,9 +28,17 @@ class Phrase:
         return str(list(self.ids))
 
 
+class Forbidden:
+    """Something that must not stand in a translation. This class is the contract."""
+
+    def banned(self, tokens: Sequence[int]) -> Iterable[int]:
+        """The tokens that would complete it behind these."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class ForbiddenPhrase:
-    """Tokens that must not follow each other in a translation. This class is the contract.
+class ForbiddenPhrase(Forbidden):
+    """Tokens that must not follow directly after each other.
 
     Attributes:
         ids: the tokens.
@@ -42,7 +50,7 @@ class ForbiddenPhrase:
         return str(list(self.ids))
 
     def banned(self, tokens: Sequence[int]) -> Iterable[int]:
-        """The tokens that would complete the phrase behind these."""
+        """As in `Forbidden`."""
         *begin, last = self.ids
         is_begun = not begin or list(tokens[-len(begin) :]) == begin
         return [last] if is_begun else []
@@ -116,6 +124,8 @@ def read_forced(name: str, given: Any, ids: Ids) -> PhrasesOfRows[Phrase]:
 
     def read(place: str, one: Any) -> Phrase:
         phrase = one if isinstance(one, Phrase) else Phrase(_token_ids(place, one, ids))
+        if not ids.end.isdisjoint(phrase.goes_on):
+            phrase = Phrase(phrase.ids, phrase.goes_on - ids.end)
         for kind, special in (("end token", ids.end), ("padding token", ids.padding)):
             if special.intersection(phrase.ids):
                 raise ValueError(
@@ -128,11 +138,11 @@ def read_forced(name: str, given: Any, ids: Ids) -> PhrasesOfRows[Phrase]:
     return PhrasesOfRows(name, [_read_all(name, row, one, read) for row, one in enumerate(lists)], is_shared)
 
 
-def read_forbidden(name: str, given: Any, ids: Ids) -> PhrasesOfRows[ForbiddenPhrase]:
+def read_forbidden(name: str, given: Any, ids: Ids) -> PhrasesOfRows[Forbidden]:
     """The phrases that translations must not contain; all as in `read_forced`, but with an end token among others."""
 
-    def read(place: str, one: Any) -> ForbiddenPhrase:
-        if isinstance(one, ForbiddenPhrase):
+    def read(place: str, one: Any) -> Forbidden:
+        if isinstance(one, Forbidden):
             return one
         phrase = ForbiddenPhrase(_token_ids(place, one, ids))
         if len(phrase.ids) == 1 and ids.end.issuperset(phrase.ids):
@@ -149,8 +159,7 @@ def _lists(name: str, given: Any) -> tuple[list[Any], bool]:
         raise TypeError(f"{name} is a {type(given).__name__}; it must be a list of phrases, or one for each row.")
     is_of_rows = bool(given) and all(isinstance(one, (list, tuple)) for one in given)
     is_of_rows = is_of_rows and (
-        not any(given)
-        or any(isinstance(phrase, (list, tuple, Phrase, ForbiddenPhrase)) for one in given for phrase in one)
+        not any(given) or any(isinstance(phrase, (list, tuple, Phrase, Forbidden)) for one in given for phrase in one)
     )
     return (list(given), False) if is_of_rows else ([given], True)
 
@@ -176,7 +185,7 @@ def _token_ids(place: str, phrase: Any, ids: Ids) -> tuple[int, ...]:
     return tuple(map(int, phrase))
 
 
-def require_agreement(forced: PhrasesOfRows[Phrase], forbidden: PhrasesOfRows[ForbiddenPhrase]) -> None:
+def require_agreement(forced: PhrasesOfRows[Phrase], forbidden: PhrasesOfRows[Forbidden]) -> None:
     """Check that no phrase to force contains a forbidden one.
 
     Raises:
@@ -213,9 +222,7 @@ def require_room(forced: PhrasesOfRows[Phrase], room: int) -> None:
             )
 
 
-def first_banned(
-    tokens: Sequence[int], phrases: Collection[ForbiddenPhrase], start: int = 0
-) -> ForbiddenPhrase | None:
+def first_banned(tokens: Sequence[int], phrases: Collection[Forbidden], start: int = 0) -> Forbidden | None:
     """The forbidden phrase that is complete first, looking at tokens from `start` on; None if there is none."""
     for place in range(start, len(tokens)):
         for phrase in phrases:
@@ -233,7 +240,7 @@ class ForbidPhrases(LogitsProcessor):
         is_greedy: whether nothing but the first choice counts.
     """
 
-    def __init__(self, phrases: PhrasesOfRows[ForbiddenPhrase], rows: int, is_greedy: bool) -> None:
+    def __init__(self, phrases: PhrasesOfRows[Forbidden], rows: int, is_greedy: bool) -> None:
         self._phrases, self._rows, self._is_greedy = phrases, rows, is_greedy
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -262,14 +269,14 @@ class ForbidPhrasesOfRows(ForbidPhrases):
     """The same with other phrases for each row, so that no row may leave the batch."""
 
 
-def forbid(phrases: PhrasesOfRows[ForbiddenPhrase], rows: int, is_greedy: bool) -> ForbidPhrases:
+def forbid(phrases: PhrasesOfRows[Forbidden], rows: int, is_greedy: bool) -> ForbidPhrases:
     """The processor for these phrases; the arguments are those of `ForbidPhrases`."""
     kind = ForbidPhrases if phrases.is_shared else ForbidPhrasesOfRows
     return kind(phrases, rows, is_greedy)
 
 
 def require_none_written(
-    sequences: Tensor, phrases: PhrasesOfRows[ForbiddenPhrase], prompt: int, end_ids: Collection[int], rows: int
+    sequences: Tensor, phrases: PhrasesOfRows[Forbidden], prompt: int, end_ids: Collection[int], rows: int
 ) -> None:
     """Check what a search wrote: where nothing is left, it goes on with what is forbidden.
 

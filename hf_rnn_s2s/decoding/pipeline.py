@@ -20,11 +20,14 @@ from ..model.remote_code_rnn_s2s import model_to_share
 from ..model.tokenization_rnn_s2s import RnnS2SWordTokenizer
 from .batching import Stream, batches_in_order, batches_of_like_length, collate
 from .bayes_risk import least_risk
+from .divided_options import check_forced
 from .evaluation import EvaluationView
 from .fast_search import load_options
 from .limits import require_whole_numbers
 from .numbers import require_usable_weights
 from .out_of_memory import naming_the_batch
+from .phrase_texts import TokenTexts, encoded_phrases, read_texts
+from .phrases import PhrasesOfRows, require_agreement
 from .scoring import Scores, score_targets
 from .sharing import add_card, add_shortlist
 from .text import encode, list_or_iterator, require_text
@@ -33,6 +36,8 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCH_TOKENS = 4096
 # Arguments of generate() that are functions of the caller's, which may depend on the position of a text in its batch.
 MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
+# Arguments that are texts, of which tokens are made
+PHRASES = ("force_phrases", "forbid_phrases")
 
 
 class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
@@ -61,6 +66,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         super().__init__(*args, **kwargs)
         _require_translation_model(self.model, self.tokenizer)
         self._in_evaluation_mode = EvaluationView()
+        self._token_texts: TokenTexts | None = None
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Translate one text or many, as the base class does, with more arguments and more checks.
@@ -83,6 +89,10 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
                 looked at most when it was written (Luong et al. 2015b); for models with a vocabulary of words.
             minimum_bayes_risk: whether to return, of the `num_return_sequences`, only the one with the highest mean
                 chrF against the others (Kumar & Byrne 2004); with beams, or with `do_sample=True`.
+            force_phrases: texts that a translation must contain, as whole words, with `num_beams` above the number of
+                their tokens: a list of texts for all inputs, or, for a list of inputs, one list for each.
+            forbid_phrases: texts that no translation may contain, in the same form. A word that begins with the same
+                tokens is forbidden, too.
             shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
                 True for the one beside the model. It may change a translation.
 
@@ -90,7 +100,8 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             TypeError: for an input that is not text.
             ValueError: for text that is not valid Unicode; a batch size, a number of beams or sequences, or a length
                 that is no whole number, or beyond all reason; if nothing is to be returned; if attention is asked of a
-                model that has none; for a model whose weights are no numbers.
+                model that has none; for a model whose weights are no numbers; for phrases that the tokenizer cannot
+                write, or that do not fit in a translation.
         """
         inputs = list_or_iterator(inputs)
         for position, text in enumerate(inputs if isinstance(inputs, list) else []):
@@ -151,6 +162,8 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         return_scores: bool | None = None,
         replace_unknown: bool | None = None,
         minimum_bayes_risk: bool | None = None,
+        force_phrases: Any = None,
+        forbid_phrases: Any = None,
         **parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         require_whole_numbers({"batch_tokens": batch_tokens, **parameters})
@@ -164,6 +177,9 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         if minimum_bayes_risk is not None:
             postprocess["minimum_bayes_risk"] = minimum_bayes_risk
             forward["minimum_bayes_risk"] = minimum_bayes_risk
+        for name, given in zip(PHRASES, (force_phrases, forbid_phrases), strict=True):
+            if given is not None:
+                forward[name] = read_texts(name, given)
         if batch_tokens is not None:
             preprocess["batch_tokens"] = batch_tokens
         if isinstance(self.model.config, RnnS2SConfig):  # the model itself may be wrapped, by PEFT for example
@@ -180,10 +196,47 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         postprocess_params: dict[str, Any],
     ) -> Iterable[Any]:
         """As in `Pipeline`; but texts are encoded together, and those of like length share a batch."""
+        forward_params = self._with_phrases(forward_params, len(inputs) if isinstance(inputs, list) else None)
         translate = functools.partial(
             self._translate, batch_size, preprocess_params, forward_params, postprocess_params
         )
         return translate(inputs, 0) if isinstance(inputs, list) else Stream(inputs, translate, batch_size, num_workers)
+
+    def run_single(
+        self, inputs: Any, preprocess_params: dict[str, Any], forward_params: dict[str, Any], postprocess_params: Any
+    ) -> Any:
+        """As in `Pipeline`."""
+        forward_params = _of_rows(self._with_phrases(forward_params, 1), [0])
+        return super().run_single(inputs, preprocess_params, forward_params, postprocess_params)
+
+    def _with_phrases(self, forward_params: dict[str, Any], inputs: int | None) -> dict[str, Any]:
+        """The arguments with phrases of tokens in place of texts, checked before any text is translated.
+
+        Args:
+            forward_params: the arguments.
+            inputs: the number of texts to translate; None where nobody knows it yet.
+        """
+        given = {name: forward_params[name] for name in PHRASES if name in forward_params}
+        if not given:
+            return forward_params
+        tokenizer = self._target_tokenizer
+        if not isinstance(self.model.config, RnnS2SConfig) or not hasattr(tokenizer, "backend_tokenizer"):
+            raise ValueError(f"{next(iter(given))} needs a model of this package and a fast tokenizer.")
+        if self._token_texts is None or not self._token_texts.are_of(tokenizer):
+            self._token_texts = TokenTexts(tokenizer)
+        phrases = {name: encoded_phrases(self._token_texts, texts) for name, texts in given.items()}
+        for one in phrases.values():
+            if inputs is None and not one.is_shared:
+                raise ValueError(f"{one.name} with a list for each input needs a list of inputs. Pass list(inputs).")
+            one.require_rows(1 if inputs is None else inputs)
+        if "force_phrases" in phrases:
+            settings = self._settings(forward_params)
+            if all(settings.get(name) is None for name in pipeline_rnn_s2s.LENGTH_LIMITS):
+                settings["max_new_tokens"] = pipeline_rnn_s2s.DEFAULT_MAX_NEW_TOKENS
+            check_forced(phrases["force_phrases"], settings.get)
+        if len(phrases) == len(PHRASES):
+            require_agreement(phrases["force_phrases"], phrases["forbid_phrases"])
+        return {**forward_params, **phrases}
 
     def _translate(
         self,
@@ -206,7 +259,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         records: list[Any] = [None] * len(texts)
         for rows in batches:
             model_inputs = self._collate([ids[row] for row in rows], [texts[row] for row in rows])
-            model_outputs = self.forward(model_inputs, **forward_params)
+            model_outputs = self.forward(model_inputs, **_of_rows(forward_params, rows))
             for number, row in enumerate(rows):
                 of_row = {name: value[number : number + 1] for name, value in model_outputs.items()}
                 records[row] = self.postprocess(of_row, **postprocess_params)
@@ -254,6 +307,12 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
     ) -> dict[str, Tensor]:
         if minimum_bayes_risk and (self._settings(kwargs).get("num_return_sequences") or 1) < 2:
             raise ValueError("minimum_bayes_risk chooses among translations: set num_return_sequences above 1.")
+        is_blank = input_tensors["is_blank"].tolist()
+        for name in PHRASES:
+            if any(
+                isinstance(one, list) for one in kwargs.get(name) or ()
+            ):  # a list for each row; blank ones are left out
+                kwargs[name] = [one for one, blank in zip(kwargs[name], is_blank, strict=True) if not blank]
         outputs = super()._forward(input_tensors, *args, **kwargs)
         if return_scores:
             outputs["scores"] = self._scores(outputs)
@@ -379,6 +438,14 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
                 if "probability tensor" in str(error):  # from sampling
                     require_usable_weights(self.model)
                 raise
+
+
+def _of_rows(forward_params: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+    """The arguments for some of the texts: of phrases, the lists of these."""
+    return {
+        name: value.select(rows) if isinstance(value, PhrasesOfRows) else value
+        for name, value in forward_params.items()
+    }
 
 
 def _task_prefix(config: Any, task: str) -> str:

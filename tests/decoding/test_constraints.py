@@ -12,7 +12,7 @@ import torch
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, Shortlist, StepGraphs
 from hf_rnn_s2s.decoding import fast_search
 from hf_rnn_s2s.decoding.constraints import Constraints
-from hf_rnn_s2s.decoding.phrases import Phrase
+from hf_rnn_s2s.decoding.phrases import Ids, Phrase, read_forced
 
 from .. import random_models
 from ..random_searches import random_model
@@ -212,6 +212,12 @@ def test_a_phrase_does_not_count_before_the_rest_of_its_word() -> None:
     assert constraints.missing(progress) == 3  # and not 1, since with the token 5 the first one is lost
     assert constraints.after(progress, [1, 2, 5]).met == {1}
     assert constraints.after(progress, [1, 2, 6]).met == {0}
+
+
+def test_an_end_token_does_not_go_on_with_a_word() -> None:
+    given = [Phrase((4,), goes_on=frozenset([END, 5]))]
+    (phrase,) = read_forced("force_phrases", given, Ids(VOCABULARY, frozenset([END]), frozenset([0]))).of(0)
+    assert phrase.goes_on == {5}
 
 
 @pytest.mark.parametrize("num_beams", [1, 4])
