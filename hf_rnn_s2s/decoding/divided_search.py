@@ -217,7 +217,9 @@ class _DividedSearch:
             groups = [sentence.groups[number] for sentence in self._sentences]
             scores = [[beam.score for beam in group.beams] for group in groups]
             offsets = log_probabilities.new_tensor(scores).unsqueeze(2)
-            scored = log_probabilities[:, number] + offsets - self._penalty * chosen.unsqueeze(1)
+            scored = log_probabilities[:, number] + offsets
+            if number:
+                scored -= self._penalty * chosen.unsqueeze(1)
             rest = 0.0 if uncovered is None else uncovered.view(-1, self._groups, self._size, 1)[:, number]
             self._extend(groups, scored, rest)
             for row, group in zip(chosen, groups, strict=True):
@@ -248,7 +250,6 @@ class _DividedSearch:
             beams = [beam.tokens for _, beam in self._beams()]
             scores = self._processor(self._prompts.new_tensor(beams), scores)  # type: ignore[arg-type]
         if any(sentence.constraints for sentence in self._sentences):
-            scores = scores.clone()
             for row, (sentence, beam) in enumerate(self._beams()):
                 if sentence.constraints is not None and beam.score > -math.inf:
                     self._restrict(scores[row], sentence.constraints, beam)
