@@ -33,7 +33,7 @@ class Constraints:
     as in the algorithm of Knuth, Morris & Pratt (1977).
 
     Args:
-        phrases: them.
+        phrases: them; there may be none.
 
     Attributes:
         total: the number of tokens of all phrases.
@@ -60,6 +60,8 @@ class Constraints:
             progress: that of the hypothesis without its last token.
             tokens: the hypothesis.
         """
+        if not self._phrases:
+            return progress
         met = progress.met - self._lost(progress, tokens[-1])
         if tokens[-1] not in self._of_phrases:
             return Progress(met, frozenset(), self._nothing)
@@ -78,7 +80,7 @@ class Constraints:
 
     def written(self, progress: Progress) -> int:
         """The number of tokens that count: those of the met phrases, and of the one that has come farthest."""
-        return self._length_of(progress.met) + max(progress.begun)
+        return self._length_of(progress.met) + max(progress.begun, default=0)
 
     def missing(self, progress: Progress) -> int:
         """How many tokens are enough to write what is not met.

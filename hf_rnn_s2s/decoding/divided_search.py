@@ -39,12 +39,12 @@ class Beam(NamedTuple):
     Attributes:
         score: the sum of its log-probabilities and penalties; -inf where there is no hypothesis.
         tokens: the prompt, and what was written.
-        progress: what it has of the phrases of its sentence; None without any.
+        progress: what it has of the phrases of its sentence.
     """
 
     score: float
     tokens: tuple[int, ...]
-    progress: Progress | None
+    progress: Progress
 
 
 class Candidate(NamedTuple):
@@ -105,10 +105,10 @@ class Sentence:
     Args:
         number: of the source row.
         groups: the beams.
-        constraints: the phrases to write; None without any.
+        constraints: the phrases to write.
     """
 
-    def __init__(self, number: int, groups: list[Group], constraints: Constraints | None) -> None:
+    def __init__(self, number: int, groups: list[Group], constraints: Constraints) -> None:
         self.number, self.groups, self.constraints = number, groups, constraints
 
     def is_done(self) -> bool:
@@ -190,7 +190,7 @@ class _DividedSearch:
         self._length, self._prompt = 0, input_ids.shape[1]
         self._limit: int = config.max_length - self._prompt
         if config.forced_eos_token_id is not None:
-            self._limit -= 1  # the last token is taken
+            self._limit -= 1  # the last place is taken
         self._all = [
             self._sentence(number, tuple(prompt), phrases[number] if phrases else ())
             for number, prompt in enumerate(input_ids.tolist())
@@ -200,8 +200,8 @@ class _DividedSearch:
         self._next_ids = input_ids.repeat_interleave(beams, dim=0)
 
     def _sentence(self, number: int, prompt: tuple[int, ...], phrases: Sequence[Phrase]) -> Sentence:
-        constraints = Constraints(phrases) if phrases else None
-        first = Beam(0.0, prompt, constraints.start(prompt) if constraints else None)
+        constraints = Constraints(phrases)
+        first = Beam(0.0, prompt, constraints.start(prompt))
         # The beams of a group begin alike. Only the first one counts, or all of them would be continued alike.
         others = [first._replace(score=-math.inf)] * (self._size - 1)
         return Sentence(number, [Group([first, *others]) for _ in range(self._groups)], constraints)
@@ -249,10 +249,9 @@ class _DividedSearch:
         if self._processor:
             beams = [beam.tokens for _, beam in self._beams()]
             scores = self._processor(self._prompts.new_tensor(beams), scores)  # type: ignore[arg-type]
-        if any(sentence.constraints for sentence in self._sentences):
-            for row, (sentence, beam) in enumerate(self._beams()):
-                if sentence.constraints is not None and beam.score > -math.inf:
-                    self._restrict(scores[row], sentence.constraints, beam)
+        for row, (sentence, beam) in enumerate(self._beams()):
+            if sentence.constraints.total and beam.score > -math.inf:
+                self._restrict(scores[row], sentence.constraints, beam)
         return scores.view(len(self._sentences), self._groups, self._size, -1)
 
     def _beams(self) -> Iterable[tuple[Sentence, Beam]]:
@@ -261,13 +260,11 @@ class _DividedSearch:
 
     def _restrict(self, scores: Tensor, constraints: Constraints, beam: Beam) -> None:
         """Take the probability of tokens, `(vocabulary,)`, with which the phrases could not all be written."""
-        progress = beam.progress
-        assert progress is not None
-        if not constraints.are_met(progress):
+        if not constraints.are_met(beam.progress):
             scores[self._end_ids] = -torch.inf
         room = self._limit - self._length
-        if not constraints.is_free(progress, room):
-            constraints.restrict(scores, progress, beam.tokens, room)
+        if room > 0 and not constraints.is_free(beam.progress, room):
+            constraints.restrict(scores, beam.progress, beam.tokens, room)
 
     def _extend(self, groups: Sequence[Group], scores: Tensor, uncovered: Tensor | float) -> None:
         """Continue the beams of one group of each sentence.
@@ -294,7 +291,7 @@ class _DividedSearch:
     def _wanted(self, groups: Sequence[Group]) -> Tensor | None:
         """The tokens that phrases want next, `(sentences, beams, tokens)`, -1 at padding; None without phrases."""
         wanted = [
-            sorted(sentence.constraints.next_tokens(beam.progress)) if sentence.constraints and beam.progress else []
+            sorted(sentence.constraints.next_tokens(beam.progress))
             for sentence, group in zip(self._sentences, groups, strict=True)
             for beam in group.beams
         ]
@@ -317,7 +314,7 @@ class _DividedSearch:
 
     def _candidates(
         self,
-        constraints: Constraints | None,
+        constraints: Constraints,
         group: Group,
         values: list[list[float]],
         tokens: list[list[int]],
@@ -332,10 +329,9 @@ class _DividedSearch:
                 if token in seen or not value > -math.inf:  # nor a value that is no number
                     continue
                 seen.add(token)
-                written, progress, bank = (*beam.tokens, token), beam.progress, 0
-                if constraints is not None and progress is not None:
-                    progress = constraints.after(progress, written)
-                    bank = constraints.written(progress)
+                written = (*beam.tokens, token)
+                progress = constraints.after(beam.progress, written)
+                bank = constraints.written(progress)
                 candidates.append(Candidate(Beam(value, written, progress), parent, total, is_finished, bank))
         return sorted(candidates, key=lambda one: -one.beam.score)
 

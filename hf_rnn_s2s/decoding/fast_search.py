@@ -167,8 +167,8 @@ def with_fast_search(
       place of `length_penalty`.
     - `force_phrases`: what every translation must contain, for beam search (`divided_search`): a list of phrases, each
       a list of target token ids, for all rows, or one such list for each source row. `force_words_ids` of
-      transformers 4 means the same where it is a list of phrases. To find a good place for them takes more beams than
-      there are tokens to force.
+      transformers 4 means the same where it is a list of phrases. A prompt (`decoder_input_ids`) counts, too. To find
+      a good place for the phrases takes more beams than they have tokens.
     - `forbid_phrases`: what no translation may contain, in the same form, for greedy and beam search.
 
     `num_beam_groups` and `diversity_penalty`, settings of transformers 4 for which version 5 goes to the Hub, make

@@ -309,10 +309,9 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             raise ValueError("minimum_bayes_risk chooses among translations: set num_return_sequences above 1.")
         is_blank = input_tensors["is_blank"].tolist()
         for name in PHRASES:
-            if any(
-                isinstance(one, list) for one in kwargs.get(name) or ()
-            ):  # a list for each row; blank ones are left out
-                kwargs[name] = [one for one, blank in zip(kwargs[name], is_blank, strict=True) if not blank]
+            given = kwargs.get(name)
+            if given and isinstance(given[0], list):  # one for each row, of which blank ones are left out
+                kwargs[name] = [one for one, blank in zip(given, is_blank, strict=True) if not blank]
         outputs = super()._forward(input_tensors, *args, **kwargs)
         if return_scores:
             outputs["scores"] = self._scores(outputs)

@@ -266,6 +266,40 @@ def test_the_name_of_transformers_means_the_same() -> None:
     assert torch.equal(model.generate(sources, **arguments), expected)
 
 
+def test_what_a_prompt_has_need_not_be_written_again() -> None:
+    model, sources = random_models.model_that_ends(), random_models.sources(1)
+    arguments: dict[str, Any] = {"num_beams": 4, "max_new_tokens": 6}
+    arguments["decoder_input_ids"] = torch.tensor([[1, 7, 8, 9]])
+    expected = model.generate(sources, **arguments)
+    assert torch.equal(model.generate(sources, force_phrases=[[7, 8], [8, 9]], **arguments), expected)
+    found = model.generate(sources, force_phrases=[[9, 5]], **arguments)
+    assert contains(found[0, 3:].tolist(), [9, 5])
+
+
+@pytest.mark.parametrize("token", ["forced_bos_token_id", "forced_eos_token_id"])
+def test_there_is_room_for_a_token_at_an_end(token: str) -> None:
+    model, sources = random_models.model_that_ends(), random_models.sources(8)
+    forced = {"forced_bos_token_id": 6, "forced_eos_token_id": END}[token]
+    arguments: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 6, token: forced}
+    for tokens in model.generate(sources, force_phrases=[[7, 8], [9, 5, 5]], **arguments).tolist():
+        assert contains(tokens, [7, 8])
+        assert contains(tokens, [9, 5, 5])
+        assert tokens[1 if token == "forced_bos_token_id" else -1] == forced
+
+
+def test_what_only_the_search_can_know_is_checked_there() -> None:
+    model, sources = random_models.model_that_ends(), random_models.sources(3)
+    encoded = model.get_encoder()(sources)
+    arguments: dict[str, Any] = {"force_phrases": [[[7, 8]], []], "num_beams": 3}
+    with pytest.raises(ValueError, match="force_phrases has lists of phrases for 2 rows, but the source has 3"):
+        model.generate(encoder_outputs=encoded, **arguments)
+    # The start token is put in front of the prompt.
+    arguments = {"force_phrases": [[7, 8]], "num_beams": 3, "max_length": 5}
+    prompt = torch.full((3, 2), 9)
+    with pytest.raises(ValueError, match=r"\[7, 8\] of row 0 and an end token have 2 \+ 1 tokens, but at most 2 may"):
+        model.generate(sources, decoder_input_ids=prompt, **arguments)
+
+
 def test_no_phrases_change_nothing() -> None:
     model, sources = random_models.model_that_ends(), random_models.sources(2)
     expected = model.generate(sources, num_beams=3, max_new_tokens=9)
