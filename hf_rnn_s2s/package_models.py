@@ -77,11 +77,13 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as `GenerationMixin.generate` does.
 
-        Greedy and beam search that return token ids alone are faster, with the same result, and take two more
-        arguments, `shortlist` and `step_graphs`; see `decoding.fast_search`.
+        Greedy and beam search that return token ids alone are faster, with the same result, and take more arguments:
+        `shortlist`, `step_graphs`, `ensemble`, `gnmt_length_penalty`, `coverage_penalty`, `force_phrases` and
+        `forbid_phrases`; see `decoding.fast_search.with_fast_search`.
 
         Raises:
             OSError: if there is no shortlist where it is looked for.
+            TypeError: for an ensemble or phrases that are no lists.
             ValueError: for settings that make no sense, and for weights that are no finite numbers.
         """
         if args:

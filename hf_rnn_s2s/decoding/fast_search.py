@@ -13,11 +13,11 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
@@ -25,10 +25,22 @@ from transformers.utils import logging
 
 from ..model.inputs_rnn_s2s import check_ids
 from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
+from .divided_options import are_grouped, check_groups, read_phrases
+from .divided_search import divided_beam_search
 from .ensemble import EnsembleStepper, check_ensemble
 from .guard import changes_forward
 from .normalization import GnmtPenalties
 from .numbers import removes_invalid_values, require_numbers
+from .phrases import (
+    Forbidden,
+    ForbidPhrases,
+    ForbidPhrasesOfRows,
+    Phrase,
+    PhrasesOfRows,
+    forbid,
+    require_none_written,
+    require_room,
+)
 from .search import beam_search, greedy_search
 from .shortlist import Shortlist, load_shortlist
 from .step_graphs import GraphStepper, StepGraphs
@@ -59,6 +71,7 @@ ROW_INDEPENDENT = (
     transformers.EosTokenCriteria,
     transformers.MaxLengthCriteria,
     transformers.MaxTimeCriteria,
+    ForbidPhrases,
 )
 # Processors and criteria that keep nothing from one call to the next, and do not read the clock: a search with them
 # can be repeated.
@@ -66,14 +79,13 @@ REPEATABLE = (
     *(one for one in ROW_INDEPENDENT if one is not transformers.MaxTimeCriteria),
     transformers.EncoderRepetitionPenaltyLogitsProcessor,
     transformers.EncoderNoRepeatNGramLogitsProcessor,
+    ForbidPhrasesOfRows,
 )
 # Settings that ask for other kinds of generation, or for more results than token ids
 UNSUPPORTED_SETTINGS = (
     "do_sample",
     "low_memory",
     "penalty_alpha",
-    "constraints",
-    "force_words_ids",
     "dola_layers",
     "use_mtp",
     "prompt_lookup_num_tokens",
@@ -102,15 +114,25 @@ KNOWN_ARGUMENTS = {
     "logits_to_keep",
     "labels",
     "tokenizer",
+    "trust_remote_code",
 }
 # The arguments that this search adds to `generate()`
-OPTIONS = ("shortlist", "step_graphs", "ensemble", "gnmt_length_penalty", "coverage_penalty")
+OPTIONS = (
+    "shortlist",
+    "step_graphs",
+    "ensemble",
+    "gnmt_length_penalty",
+    "coverage_penalty",
+    "force_phrases",
+    "forbid_phrases",
+)
 # Those that change what is written, so that they must not be left out
-NEEDED_OPTIONS = ("ensemble", "gnmt_length_penalty", "coverage_penalty")
+NEEDED_OPTIONS = ("ensemble", "gnmt_length_penalty", "coverage_penalty", "force_phrases", "forbid_phrases")
 # The warning for each option where it is not used
 UNUSED_WARNINGS = {
     "shortlist": "shortlist: this call looks at the whole vocabulary. Less is enough for greedy and beam search only, "
-    "and only if nothing but token ids is wanted, no logits processor is used, and the model copies no words.",
+    "and only if nothing but token ids is wanted, no logits processor is used, no phrase is forced or forbidden, the "
+    "beams are in one group, and the model copies no words.",
     "step_graphs": "step_graphs: this call does not use them. They are for greedy and beam search, if nothing but "
     "token ids is wanted.",
 }
@@ -143,17 +165,31 @@ def with_fast_search(
       probabilities are averaged.
     - `gnmt_length_penalty`, `coverage_penalty`: alpha and beta of `GnmtPenalties`, for beam search; they take the
       place of `length_penalty`.
+    - `force_phrases`: what every translation must contain, for beam search (`divided_search`): a list of phrases, each
+      a list of target token ids, for all rows, or one such list for each source row. `force_words_ids` of
+      transformers 4 means the same where it is a list of phrases. A prompt (`decoder_input_ids`) counts, too. To find
+      a good place for the phrases takes more beams than they have tokens.
+    - `forbid_phrases`: what no translation may contain, in the same form, for greedy and beam search.
+
+    `num_beam_groups` and `diversity_penalty`, settings of transformers 4 for which version 5 goes to the Hub, make
+    beam search diverse (`divided_search`): of `num_return_sequences`, the first ones are the best of each group.
 
     Raises:
         OSError: if there is no shortlist where it is looked for.
-        TypeError: for an ensemble that is no list of models.
+        TypeError: for an ensemble that is no list of models, and phrases that are no lists.
         ValueError: for a shortlist without source ids, or one made for fewer source tokens than there are; for a
             shortlist and graphs together, since the former changes the size of every step; for an ensemble with
-            another vocabulary, penalties that are no numbers, and options in calls that they cannot be used in.
+            another vocabulary, penalties that are no numbers, and options in calls that they cannot be used in; for
+            phrases that are none, do not fit in a translation, or contradict each other, and for beams that cannot be
+            divided.
     """
     arguments = load_options(model, arguments)
     options = {name: arguments.pop(name, None) for name in OPTIONS}
     options = {name: value for name, value in options.items() if value is not None}
+    if arguments.get("custom_generate") is None:  # somebody's own way to search knows its own settings
+        options |= read_phrases(model, inputs, options, setting)
+        options = {name: value for name, value in options.items() if value is not None}
+        check_groups(setting)
     if "shortlist" in options or "ensemble" in options:
         source = arguments.get("input_ids") if inputs is None else inputs
         if source is None:
@@ -165,7 +201,11 @@ def with_fast_search(
     _check_options(model, options, setting)
     if _can_search(model, setting, arguments):
         return {**arguments, **options, "custom_generate": search}
-    for name in filter(options.__contains__, NEEDED_OPTIONS):
+    asked = [name for name in NEEDED_OPTIONS if name in options]
+    if arguments.get("custom_generate") is None and are_grouped(setting):
+        asked.append("num_beam_groups")
+    if asked:
+        name = getattr(options.get(asked[0]), "name", asked[0])
         raise ValueError(
             f"{name}: only greedy and beam search that return token ids alone, with a cache, can do it. Leave out "
             "what asks for other kinds of generation or for more results, or leave this out."
@@ -179,7 +219,8 @@ def _check_options(model: RnnS2SForConditionalGeneration, options: dict[str, Any
     if "step_graphs" in options:
         if "shortlist" in options:
             raise ValueError("step_graphs have a fixed size, which a shortlist changes every time; leave one out.")
-        for name in filter(options.__contains__, ("ensemble", "coverage_penalty")):
+        others = ["num_beam_groups"] if are_grouped(setting) else []
+        for name in (*filter(options.__contains__, ("ensemble", "coverage_penalty", "force_phrases")), *others):
             raise ValueError(f"step_graphs do not know {name}; leave one of the two out.")
     if "ensemble" in options:
         check_ensemble(model, options["ensemble"])
@@ -207,6 +248,8 @@ def search(
     ensemble: list[RnnS2SForConditionalGeneration] | None = None,
     gnmt_length_penalty: float | None = None,
     coverage_penalty: float | None = None,
+    force_phrases: PhrasesOfRows[Phrase] | None = None,
+    forbid_phrases: PhrasesOfRows[Forbidden] | None = None,
     **model_kwargs: Any,
 ) -> Tensor:
     """What `generate()` calls as `custom_generate`: greedy search, or with `num_beams` above 1 beam search.
@@ -223,59 +266,119 @@ def search(
         ensemble: models that write together with this one.
         gnmt_length_penalty: alpha of `GnmtPenalties`.
         coverage_penalty: beta of `GnmtPenalties`.
+        force_phrases: what the translations of each source must contain.
+        forbid_phrases: what they must not contain.
         model_kwargs: the encoder's outputs, one row for each source, and other arguments of the model.
 
     Returns:
         Token ids `(rows, prompt + new)`, or with beams `(sentences * num_return_sequences, prompt + new)`.
     """
     check_ids(input_ids, model.config.written_vocab_size, "decoder_input_ids")
-    encoded = model_kwargs["encoder_outputs"]
-    model.model.decoder.require_rows_for(encoded, len(input_ids))
-    encoded = dataclasses.replace(encoded, rows_per_source=None)
-    mask = model.model.memory_mask(model_kwargs.get("attention_mask"))
-    arguments = (model.model.decoder, model.output_head, model.lm_head, encoded, mask)
-    check = None
-    if not removes_invalid_values(logits_processor):
-        check = functools.partial(require_numbers, model=cast(nn.Module, model))
-    end_ids: Any = generation_config._eos_token_tensor
-    if shortlist is not None and (logits_processor or model.output_head.needs_source_ids):
+    model.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
+    beams: Any = generation_config.num_beams
+    sentences = len(input_ids) // beams
+    if forbid_phrases is not None:
+        forbid_phrases.require_rows(sentences)
+        # Behind all others, so that none of them makes a token possible again
+        forbidding = forbid(forbid_phrases, sentences, is_greedy=beams == 1)
+        logits_processor = LogitsProcessorList([*logits_processor, forbidding])
+    is_divided = force_phrases is not None or (generation_config.num_beam_groups or 1) > 1
+    needs_all_tokens = is_divided or bool(logits_processor) or model.output_head.needs_source_ids
+    if shortlist is not None and needs_all_tokens:
         _warn_of_unused({"shortlist": shortlist})
         shortlist = None
-    if step_graphs is not None:
-        stepper: Stepper = GraphStepper(*arguments, graphs=step_graphs, check=check)
-    else:
-        tokens = None
-        if shortlist is not None and source_ids is not None:
-            tokens = shortlist.tokens_for(source_ids, [] if end_ids is None else end_ids.tolist())
-            check_ids(tokens, model.config.target_vocab_size, "shortlist")
-            tokens = tokens.to(input_ids.device)
-        covers = bool(coverage_penalty)
-        stepper = Stepper(*arguments, tokens, len(input_ids), check, covers)
-        if ensemble is not None:
-            given = {name: model_kwargs.get(name) for name in ("attention_mask", "copy_ids")}
-            others = [_stepper_of(one, source_ids, given, len(input_ids), covers) for one in ensemble]
-            stepper = EnsembleStepper([stepper, *others])
+    stepper = _make_stepper(
+        model,
+        len(input_ids),
+        None if removes_invalid_values(logits_processor) else functools.partial(require_numbers, model=model),
+        bool(coverage_penalty),
+        None if shortlist is None else _tokens(model, shortlist, source_ids, generation_config, input_ids.device),
+        step_graphs,
+        model_kwargs,
+    )
+    if ensemble is not None:
+        given = {name: model_kwargs.get(name) for name in ("attention_mask", "copy_ids")}
+        others = [_stepper_of(one, source_ids, given, len(input_ids), bool(coverage_penalty)) for one in ensemble]
+        stepper = EnsembleStepper([stepper, *others])
     processors, criteria = (list(map(type, some)) for some in (logits_processor, stopping_criteria))
     drop_finished = step_graphs is None and all(kind in ROW_INDEPENDENT for kind in [*processors, *criteria])
-    beams: Any = generation_config.num_beams
-    if beams == 1:
-        pad_token_id: Any = generation_config._pad_token_tensor
-        pad_token_id = pad_token_id.to(input_ids.device)
-        return greedy_search(stepper, input_ids, logits_processor, stopping_criteria, pad_token_id, drop_finished)
+    prompts = input_ids[::beams]
     normalization = None
     if gnmt_length_penalty is not None or coverage_penalty is not None:
         normalization = GnmtPenalties(gnmt_length_penalty or 0.0, coverage_penalty or 0.0)
-    sequences, _ = beam_search(
-        stepper,
-        input_ids[::beams],
-        logits_processor,
-        stopping_criteria,
-        generation_config,
-        drop_finished=drop_finished and not _may_beat_finished(set(processors)),
-        repeatable=all(kind in REPEATABLE for kind in [*processors, *criteria]),
-        normalization=normalization,
-    )
+    if beams == 1:
+        pad_token_id: Any = generation_config._pad_token_tensor
+        pad_token_id = pad_token_id.to(input_ids.device)
+        sequences = greedy_search(stepper, prompts, logits_processor, stopping_criteria, pad_token_id, drop_finished)
+    elif is_divided:
+        sequences = divided_beam_search(
+            stepper,
+            prompts,
+            logits_processor,
+            stopping_criteria,
+            generation_config,
+            drop_finished=drop_finished,
+            normalization=normalization,
+            phrases=_phrases_to_write(force_phrases, generation_config, prompts),
+        )
+    else:
+        sequences, _ = beam_search(
+            stepper,
+            prompts,
+            logits_processor,
+            stopping_criteria,
+            generation_config,
+            drop_finished=drop_finished and not _may_beat_finished(set(processors)),
+            repeatable=all(kind in REPEATABLE for kind in [*processors, *criteria]),
+            normalization=normalization,
+        )
+    if forbid_phrases is not None:
+        end_ids = _end_ids(generation_config)
+        require_none_written(sequences, forbid_phrases, input_ids.shape[1], end_ids, sentences)
     return sequences
+
+
+def _make_stepper(
+    model: Any,
+    rows: int,
+    check: Callable[[Tensor], None] | None,
+    covers: bool,
+    tokens: Tensor | None,
+    graphs: StepGraphs | None,
+    model_kwargs: dict[str, Any],
+) -> Stepper:
+    """The steps of a search with so many rows; the other arguments are those of `Stepper`."""
+    encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
+    mask = model.model.memory_mask(model_kwargs.get("attention_mask"))
+    arguments = (model.model.decoder, model.output_head, model.lm_head, encoded, mask)
+    if graphs is not None:
+        return GraphStepper(*arguments, graphs=graphs, check=check)
+    return Stepper(*arguments, tokens, rows, check, covers)
+
+
+def _tokens(
+    model: Any, shortlist: Shortlist, source_ids: Tensor | None, config: GenerationConfig, device: torch.device
+) -> Tensor | None:
+    """The tokens of a shortlist for these sources."""
+    if source_ids is None:
+        return None
+    tokens = shortlist.tokens_for(source_ids, _end_ids(config))
+    check_ids(tokens, model.config.target_vocab_size, "shortlist")
+    return tokens.to(device)
+
+
+def _end_ids(config: GenerationConfig) -> list[int]:
+    ends: Any = config._eos_token_tensor
+    return [] if ends is None else ends.tolist()
+
+
+def _phrases_to_write(forced: PhrasesOfRows[Phrase] | None, config: Any, prompts: Tensor) -> list[list[Phrase]] | None:
+    """The phrases of each row, which fit in what may be written behind the prompts `(sentences, prompt)`."""
+    if forced is None:
+        return None
+    forced.require_rows(len(prompts))
+    require_room(forced, config.max_length - prompts.shape[1])
+    return [forced.of(row) for row in range(len(prompts))]
 
 
 def _stepper_of(model: Any, source_ids: Any, given: dict[str, Any], rows: int, covers: bool) -> Stepper:
@@ -302,7 +405,6 @@ def _can_search(model: RnnS2SForConditionalGeneration, setting: Setting, argumen
     return not (
         any(unknown)
         or any(setting(name) not in (None, False) for name in UNSUPPORTED_SETTINGS)
-        or (setting("num_beam_groups") or 1) > 1
         or setting("use_cache") is False
         or not (has_end or (setting("num_beams") or 1) > 1)  # greedy search of transformers never pads then
         or model.training

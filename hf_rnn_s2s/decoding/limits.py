@@ -16,6 +16,7 @@ from transformers.utils import cached_file
 OF_PIPELINE = {"batch_size": (1, 10**6), "batch_tokens": (1, 10**9)}
 OF_GENERATION = {
     "num_beams": (1, 10_000),
+    "num_beam_groups": (1, 10_000),
     "num_return_sequences": (1, 10_000),
     "max_length": (1, 10**6),
     "max_new_tokens": (1, 10**6),
@@ -35,6 +36,7 @@ NUMBERS = {
     **dict.fromkeys(
         (
             "max_time",
+            "diversity_penalty",
             "temperature",
             "top_p",
             "min_p",

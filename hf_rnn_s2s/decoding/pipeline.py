@@ -7,44 +7,34 @@ import functools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ..model import pipeline_rnn_s2s
 from ..model.configuration_rnn_s2s import RnnS2SConfig
-from ..model.head_rnn_s2s import IGNORED_LABEL
 from ..model.remote_code_rnn_s2s import model_to_share
-from ..model.tokenization_rnn_s2s import RnnS2SWordTokenizer
-from .attentions import mean_of_heads, read_cross_attentions, without_padding
-from .batching import Stream, batches_in_order, batches_of_like_length, collate
+from .attentions import without_padding
+from .batching import Stream, batches_in_order, batches_of_like_length
 from .bayes_risk import least_risk
-from .evaluation import EvaluationView
+from .divided_options import check_forced
 from .fast_search import load_options
 from .limits import require_whole_numbers
 from .numbers import require_usable_weights
 from .out_of_memory import naming_the_batch
-from .scoring import Scores, score_targets
+from .phrase_texts import TokenTexts, encoded_phrases, read_texts
+from .phrases import PhrasesOfRows, require_agreement
+from .reading import DEFAULT_BATCH_SIZE, DEFAULT_BATCH_TOKENS, ReadingPipeline
 from .sharing import add_card, add_shortlist
-from .text import encode, list_or_iterator, require_text
+from .text import list_or_iterator, require_text
 
-DEFAULT_BATCH_SIZE = 32
-DEFAULT_BATCH_TOKENS = 4096
 # Arguments of generate() that are functions of the caller's, which may depend on the position of a text in its batch.
 MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
+# Arguments that are texts, of which tokens are made
+PHRASES = ("force_phrases", "forbid_phrases")
 
 
-class _Pairs(NamedTuple):
-    """Given translations: texts of the sources, and the token ids of both sides."""
-
-    texts: list[str]
-    ids: list[list[int]]
-    labels: list[list[int]]
-
-
-class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
+class RnnTranslationPipeline(ReadingPipeline):
     """Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
 
     It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
@@ -65,11 +55,7 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             wants to be told a language with each text, which this pipeline does not do.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        require_whole_numbers(kwargs, "batch_size")
-        super().__init__(*args, **kwargs)
-        _require_translation_model(self.model, self.tokenizer)
-        self._in_evaluation_mode = EvaluationView()
+    _token_texts: TokenTexts | None = None  # of the tokenizer, made when phrases are given for the first time
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Translate one text or many, as the base class does, with more arguments and more checks.
@@ -95,6 +81,10 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
                 looked at most when it was written (Luong et al. 2015b); for models with a vocabulary of words.
             minimum_bayes_risk: whether to return, of the `num_return_sequences`, only the one with the highest mean
                 chrF against the others (Kumar & Byrne 2004); with beams, or with `do_sample=True`.
+            force_phrases: texts that a translation must contain, as whole words, with `num_beams` above the number of
+                their tokens: a list of texts for all inputs, or, for a list of inputs, one list for each.
+            forbid_phrases: texts that no translation may contain, in the same form. A word that begins with the same
+                tokens is forbidden, too.
             shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
                 True for the one beside the model. It may change a translation.
 
@@ -102,7 +92,8 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             TypeError: for an input that is not text.
             ValueError: for text that is not valid Unicode; a batch size, a number of beams or sequences, or a length
                 that is no whole number, or beyond all reason; if nothing is to be returned; if attention is asked of a
-                model that has none, or by another word than `"heads"`; for a model whose weights are no numbers.
+                model that has none, or by another word than `"heads"`; for a model whose weights are no numbers; for
+                phrases that the tokenizer cannot write, or that do not fit in a translation.
         """
         inputs = list_or_iterator(inputs)
         for position, text in enumerate(inputs if isinstance(inputs, list) else []):
@@ -164,6 +155,8 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         return_scores: bool | None = None,
         replace_unknown: bool | None = None,
         minimum_bayes_risk: bool | None = None,
+        force_phrases: Any = None,
+        forbid_phrases: Any = None,
         **parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         require_whole_numbers({"batch_tokens": batch_tokens, **parameters})
@@ -181,6 +174,9 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         if minimum_bayes_risk is not None:
             postprocess["minimum_bayes_risk"] = minimum_bayes_risk
             forward["minimum_bayes_risk"] = minimum_bayes_risk
+        for name, given in zip(PHRASES, (force_phrases, forbid_phrases), strict=True):
+            if given is not None:
+                forward[name] = read_texts(name, given)
         if batch_tokens is not None:
             preprocess["batch_tokens"] = batch_tokens
         if isinstance(self.model.config, RnnS2SConfig):  # the model itself may be wrapped, by PEFT for example
@@ -197,10 +193,47 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         postprocess_params: dict[str, Any],
     ) -> Iterable[Any]:
         """As in `Pipeline`; but texts are encoded together, and those of like length share a batch."""
+        forward_params = self._with_phrases(forward_params, len(inputs) if isinstance(inputs, list) else None)
         translate = functools.partial(
             self._translate, batch_size, preprocess_params, forward_params, postprocess_params
         )
         return translate(inputs, 0) if isinstance(inputs, list) else Stream(inputs, translate, batch_size, num_workers)
+
+    def run_single(
+        self, inputs: Any, preprocess_params: dict[str, Any], forward_params: dict[str, Any], postprocess_params: Any
+    ) -> Any:
+        """As in `Pipeline`."""
+        forward_params = _of_rows(self._with_phrases(forward_params, 1), [0])
+        return super().run_single(inputs, preprocess_params, forward_params, postprocess_params)
+
+    def _with_phrases(self, forward_params: dict[str, Any], inputs: int | None) -> dict[str, Any]:
+        """The arguments with phrases of tokens in place of texts, checked before any text is translated.
+
+        Args:
+            forward_params: the arguments.
+            inputs: the number of texts to translate; None where nobody knows it yet.
+        """
+        given = {name: forward_params[name] for name in PHRASES if name in forward_params}
+        if not given:
+            return forward_params
+        tokenizer = self._target_tokenizer
+        if not isinstance(self.model.config, RnnS2SConfig) or not hasattr(tokenizer, "backend_tokenizer"):
+            raise ValueError(f"{next(iter(given))} needs a model of this package and a fast tokenizer.")
+        if self._token_texts is None or not self._token_texts.are_of(tokenizer):
+            self._token_texts = TokenTexts(tokenizer)
+        phrases = {name: encoded_phrases(self._token_texts, texts) for name, texts in given.items()}
+        for one in phrases.values():
+            if inputs is None and not one.is_shared:
+                raise ValueError(f"{one.name} with a list for each input needs a list of inputs. Pass list(inputs).")
+            one.require_rows(1 if inputs is None else inputs)
+        if "force_phrases" in phrases:
+            settings = self._settings(forward_params)
+            if all(settings.get(name) is None for name in pipeline_rnn_s2s.LENGTH_LIMITS):
+                settings["max_new_tokens"] = pipeline_rnn_s2s.DEFAULT_MAX_NEW_TOKENS
+            check_forced(phrases["force_phrases"], settings.get)
+        if len(phrases) == len(PHRASES):
+            require_agreement(phrases["force_phrases"], phrases["forbid_phrases"])
+        return {**forward_params, **phrases}
 
     def _translate(
         self,
@@ -223,43 +256,11 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         records: list[Any] = [None] * len(texts)
         for rows in batches:
             model_inputs = self._collate([ids[row] for row in rows], [texts[row] for row in rows])
-            model_outputs = self.forward(model_inputs, **forward_params)
+            model_outputs = self.forward(model_inputs, **_of_rows(forward_params, rows))
             for number, row in enumerate(rows):
                 of_row = {name: value[number : number + 1] for name, value in model_outputs.items()}
                 records[row] = self.postprocess(of_row, **postprocess_params)
         return records
-
-    def preprocess(  # type: ignore[override]
-        self, input_: Any, **preprocess_params: Any
-    ) -> dict[str, Any]:
-        """Turn one text into `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
-        require_text(input_, "the input")
-        texts, ids = self._encode([input_], None, **preprocess_params)
-        return self._collate(ids, texts)
-
-    def _encode(
-        self,
-        texts: list[str],
-        first: int | None,
-        truncation: bool | str = True,
-        squeeze_whitespace: bool = True,
-        batch_tokens: int | None = None,
-    ) -> tuple[list[str], list[list[int]]]:
-        """The texts as they are read, and their token ids. `batch_tokens` is not used here."""
-        if squeeze_whitespace:
-            texts = [pipeline_rnn_s2s.squeezed(text) for text in texts]
-        prefix = _task_prefix(self.model.config, self.task)
-        return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
-
-    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, Any]:
-        pad_id = self.tokenizer.pad_token_id or 0  # without an id for padding there is one row, which needs none
-        is_blank = torch.tensor([not text.strip() for text in texts])
-        side = self.tokenizer.padding_side
-        inputs = {**collate(ids, pad_id, side), "is_blank": is_blank, "source": texts}
-        if isinstance(self.tokenizer, RnnS2SWordTokenizer):
-            copied = [self.tokenizer.aligned(text, row, text) for text, row in zip(texts, ids, strict=True)]
-            inputs["copy_ids"] = collate(copied, pad_id, side)["input_ids"]
-        return inputs
 
     def _forward(  # type: ignore[override]
         self,
@@ -272,6 +273,11 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
     ) -> dict[str, Any]:
         if minimum_bayes_risk and (self._settings(kwargs).get("num_return_sequences") or 1) < 2:
             raise ValueError("minimum_bayes_risk chooses among translations: set num_return_sequences above 1.")
+        is_blank = input_tensors["is_blank"].tolist()
+        for name in PHRASES:
+            given = kwargs.get(name)
+            if given and isinstance(given[0], list):  # one for each row, of which blank ones are left out
+                kwargs[name] = [one for one, blank in zip(given, is_blank, strict=True) if not blank]
         outputs: dict[str, Any] = super()._forward(input_tensors, *args, **kwargs)
         if return_heads:
             outputs["cross_attentions"] = self._heads(outputs)
@@ -304,114 +310,6 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
             return records
         texts = [self._text(ids, False, model_outputs) for ids in self._written(model_outputs)]
         return [records[least_risk(texts)]]
-
-    def score(self, sources: list[str], targets: list[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[Any]:
-        """How probable given translations are, without any search.
-
-        Args:
-            sources: texts.
-            targets: a translation of each.
-            batch_size: how many are read together; those of like length are.
-
-        Returns:
-            For each pair a dictionary: `score`, the natural logarithm of the translation's probability; `tokens`, what
-            it is made of, the end token included; and `token_scores`, the logarithm of each one's probability.
-
-        Raises:
-            TypeError, ValueError: for texts as in a call; if there are not as many targets as sources.
-        """
-        pairs = self._pairs("score", sources, targets)
-        records: list[Any] = [None] * len(pairs.labels)
-        for batch in batches_of_like_length([len(row) for row in pairs.ids], batch_size, DEFAULT_BATCH_TOKENS):
-            inputs, labels = self._inputs_of_pairs(pairs, batch)
-            scores = self._score(inputs, labels)
-            for row, tokens in zip(batch, scores.tokens.tolist(), strict=True):
-                of_tokens = tokens[: len(pairs.labels[row])]
-                names = self._target_tokenizer.convert_ids_to_tokens(pairs.labels[row])
-                records[row] = {"score": sum(of_tokens), "tokens": names, "token_scores": of_tokens}
-        return records
-
-    def attention(self, sources: list[str], targets: list[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[Any]:
-        """Where the model looks while it writes given translations, by layer and head, without any search.
-
-        Args:
-            sources: texts.
-            targets: a translation of each.
-            batch_size: how many are read together; those of like length are.
-
-        Returns:
-            For each pair a dictionary with what `return_attentions="heads"` adds to a translation: `source_tokens`,
-            `target_tokens`, `attention` `(target, source)`, and `cross_attentions`, `(heads, target, source)` for each
-            layer that attends to the source. Row `t` is where the model looks when it writes target token `t`.
-
-        Raises:
-            TypeError, ValueError: for texts as in a call; if there are not as many targets as sources; for a model
-                without attention, or one that does not return it.
-        """
-        pairs = self._pairs("attention", sources, targets)
-        model = self._in_evaluation_mode.of(self.model)
-        records: list[Any] = [None] * len(pairs.labels)
-        for batch in batches_of_like_length([len(row) for row in pairs.ids], batch_size, DEFAULT_BATCH_TOKENS):
-            inputs, labels = self._inputs_of_pairs(pairs, batch)
-            decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels.to(self.device))
-            layers = read_cross_attentions(model, decoder_input_ids, **self._sources(inputs))
-            for place, row in enumerate(batch):
-                is_source = inputs["attention_mask"][place].bool().to(self.device)
-                weights = without_padding(layers, place, len(pairs.labels[row]), is_source)
-                weights = tuple(one.cpu() for one in weights)
-                records[row] = {
-                    "source_tokens": self.tokenizer.convert_ids_to_tokens(pairs.ids[row]),
-                    "target_tokens": self._target_tokenizer.convert_ids_to_tokens(pairs.labels[row]),
-                    "attention": mean_of_heads(weights),
-                    "cross_attentions": weights,
-                }
-        return records
-
-    def _pairs(self, caller: str, sources: list[str], targets: list[str]) -> _Pairs:
-        """Given translations as token ids; `caller` is the name of the method that they were given to."""
-        if isinstance(sources, str) or isinstance(targets, str) or len(sources) != len(targets):
-            raise ValueError(f"{caller} takes a list of sources and a list of as many targets.")
-        for position, text in enumerate([*sources, *targets]):
-            require_text(text, f"text {position}")
-        if not sources:  # which tokenizers do not take
-            return _Pairs([], [], [])
-        texts, ids = self._encode(list(sources), 0)
-        written = [pipeline_rnn_s2s.squeezed(text) for text in targets]
-        return _Pairs(texts, ids, self.tokenizer(texts, text_target=written)["labels"])
-
-    def _inputs_of_pairs(self, pairs: _Pairs, rows: list[int]) -> tuple[dict[str, Any], Tensor]:
-        """The model's inputs for some of the pairs, and their labels `(rows, target)`."""
-        inputs = self._collate([pairs.ids[row] for row in rows], [pairs.texts[row] for row in rows])
-        return inputs, collate([pairs.labels[row] for row in rows], IGNORED_LABEL, "right")["input_ids"]
-
-    def _sources(self, inputs: dict[str, Any], count: int = 1) -> dict[str, Any]:
-        """What the model reads of the sources, on its device, each row `count` times in succession."""
-        names = [name for name in ("input_ids", "attention_mask", "copy_ids") if name in inputs]
-        return {name: inputs[name].to(self.device).repeat_interleave(count, dim=0) for name in names}
-
-    def _heads(self, outputs: dict[str, Any]) -> list[tuple[Tensor, ...]]:
-        """For each text the weights `(sequences, heads, target, source)` of each layer, without the prompt's rows."""
-        sequences, targets = outputs["output_ids"].to(self.device), outputs["attention"].shape[2]
-        read = sequences[:, :, : max(1, sequences.shape[2] - 1)].flatten(0, 1)
-        sources = self._sources(outputs, sequences.shape[1])
-        layers = read_cross_attentions(self._in_evaluation_mode.of(self.model), read, **sources)
-        of_texts = [weights[:, :, read.shape[1] - targets :].unflatten(0, sequences.shape[:2]) for weights in layers]
-        return list(zip(*of_texts, strict=True))
-
-    def _score(self, inputs: dict[str, Any], labels: Tensor) -> Scores:
-        """The scores of targets `(batch, target)`; `inputs` are those of the model for as many rows."""
-        model = self._in_evaluation_mode.of(self.model)
-        return score_targets(model, labels.to(self.device), **self._sources(inputs))
-
-    def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
-        """The log-probabilities of all translations of a batch, `(batch, sequences)`, 0 for blank texts."""
-        sequences, lengths = outputs["output_ids"], outputs["lengths"]
-        count = sequences.shape[1]
-        positions = torch.arange(1, sequences.shape[2], device=lengths.device)
-        labels = sequences[:, :, 1:].masked_fill(positions >= lengths.unsqueeze(2), IGNORED_LABEL)
-        if not labels.shape[2]:
-            return torch.zeros_like(lengths, dtype=torch.float)
-        return self._score(self._sources(outputs, count), labels.flatten(0, 1)).totals.view(-1, count).cpu()
 
     def _written(self, model_outputs: dict[str, Any]) -> list[Tensor]:
         """The ids of all translations of a text, without padding."""
@@ -462,24 +360,12 @@ class RnnTranslationPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
                 raise
 
 
-def _task_prefix(config: Any, task: str) -> str:
-    """The text that some models, such as T5, expect before every input."""
-    task_settings = (getattr(config, "task_specific_params", None) or {}).get(task, {})
-    return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
-
-
-def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
-    if not (model.can_generate() and model.config.is_encoder_decoder):
-        raise ValueError(
-            f"The translation pipeline needs an encoder-decoder that generates text; {type(model).__name__} is none. "
-            "Load the model with AutoModelForSeq2SeqLM."
-        )
-    if hasattr(tokenizer, "_build_translation_inputs"):
-        raise ValueError(
-            f"{type(tokenizer).__name__} belongs to a model of many languages, which has to be told the source and "
-            "the target language. This pipeline translates with models of one language pair; for this model, set "
-            "the languages on the tokenizer and call model.generate()."
-        )
+def _of_rows(forward_params: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+    """The arguments for some of the texts: of phrases, the lists of these."""
+    return {
+        name: value.select(rows) if isinstance(value, PhrasesOfRows) else value
+        for name, value in forward_params.items()
+    }
 
 
 def _asks_for_attention(return_attentions: bool | str) -> bool:

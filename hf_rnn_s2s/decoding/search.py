@@ -199,7 +199,7 @@ class _BeamSearch:
             self._next_ids = input_ids.repeat_interleave(beams, dim=0)
             stepper.reorder(self._remaining.repeat_interleave(beams))
         # Whole sequences are kept at every step only if a processor or a criterion reads them.
-        self._plain_criteria = all(_is_from_config(one, config) for one in stopping_criteria)
+        self._plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
         is_read = bool(logits_processor) or not self._plain_criteria
         self._sequences = input_ids.unsqueeze(1).expand(-1, beams, -1) if is_read else None
         # The best hypotheses of each sentence, the best first; where there is none yet, an empty one. The last
@@ -296,7 +296,7 @@ class _BeamSearch:
             for length, beam, token, _ in of_sentence
         ]
         written = self._history.tokens(hypotheses)
-        longest, fill = max(map(len, written)), _padding_id(self._config)
+        longest, fill = max(map(len, written)), padding_id(self._config)
         padded = [tokens + [fill] * (longest - len(tokens)) for tokens in written]
         prompts = self._prompts.repeat_interleave(returned, dim=0)
         return torch.cat([prompts, prompts.new_tensor(padded)], dim=1), scores[order, :returned].flatten()
@@ -420,7 +420,7 @@ class _BeamSearch:
         self._sequences = None if self._sequences is None else self._sequences[remaining]
 
 
-def _is_from_config(criterion: object, config: GenerationConfig) -> bool:
+def is_from_config(criterion: object, config: GenerationConfig) -> bool:
     """Whether a criterion is one that `generate()` makes of the configuration, and not one of the caller's own."""
     if type(criterion) is MaxLengthCriteria:
         return bool(criterion.max_length == config.max_length)
@@ -457,7 +457,7 @@ def _extended(sequences: Tensor, beams: Tensor, tokens: Tensor) -> Tensor:
     return torch.cat([sequences.gather(1, indices), tokens.unsqueeze(2)], dim=2)
 
 
-def _padding_id(config: GenerationConfig) -> int:
+def padding_id(config: GenerationConfig) -> int:
     """The id that transformers' beam search pads sequences with; a padding id of 0 counts as none there."""
     pad_id, end_ids = config._pad_token_tensor, config._eos_token_tensor
     if end_ids is None:
