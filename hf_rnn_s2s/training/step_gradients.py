@@ -18,6 +18,7 @@ from ..model.cells_rnn_s2s import LayerNormLSTMLayer, LSTMLayer, RecurrentLayer,
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.state_rnn_s2s import LayerState
 from .looped_layers import LoopedLayerNormLSTM, LoopedResetFirstGRU
+from .two_passes import in_two_passes
 from .weight_gradients import Collected, SharedWeight, can_collect, for_autocast, product
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -31,7 +32,7 @@ def with_step_gradients(decoder: RnnS2SDecoder) -> RnnS2SDecoder:
     """A decoder that computes the same, for one forward pass and its backward pass; itself where that is of no use."""
     if not can_collect():
         return decoder
-    return rebuilt(decoder, _replace if decoder.needs_steps else _replace_looped)
+    return in_two_passes(rebuilt(decoder, _replace if decoder.needs_steps else _replace_looped))
 
 
 def with_looped_layers(encoder: Module) -> Module:
