@@ -29,7 +29,7 @@ from .model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from .model.head_rnn_s2s import VocabularyHead
 from .model.state_rnn_s2s import DecoderOutput, Sources
 from .training.blocked_loss import fast_loss
-from .training.step_gradients import with_step_gradients
+from .training.step_gradients import with_looped_layers, with_step_gradients
 
 logger = logging.get_logger(__name__)
 
@@ -53,12 +53,14 @@ class RnnS2SModel(RnnS2SPreTrainedModel, modeling_rnn_s2s.RnnS2SModel):
 
     @functools.wraps(modeling_rnn_s2s.RnnS2SModel.forward)
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """As in the model that travels. In training, a decoder that reads step by step is faster."""
-        decoder = with_step_gradients(self.decoder) if isinstance(self.decoder, RnnS2SDecoder) else self.decoder
+        """As in the model that travels. In training, what reads step by step is faster."""
+        encoder, decoder = with_looped_layers(self.encoder), self.decoder
+        if isinstance(decoder, RnnS2SDecoder):
+            decoder = with_step_gradients(decoder)
         model: Any = self
-        if decoder is not self.decoder:
+        if (encoder, decoder) != (self.encoder, self.decoder):
             model = copy.copy(self)
-            model._modules = {**self._modules, "decoder": decoder}
+            model._modules = {**self._modules, "encoder": encoder, "decoder": decoder}
         return super(RnnS2SModel, model).forward(*args, **kwargs)
 
     # For the guard: it does not change what the model computes.

@@ -1,8 +1,6 @@
-"""Training of a decoder that reads step by step: the gradient of a weight is made once, not once for each step.
+"""Training of a decoder that reads step by step: the gradient of each weight is made once, see `weight_gradients`.
 
-A product has the gradient `g^T x` for its weight. Where the same weight is used at every step, autograd makes such a
-product for each of them, of few rows each, and adds them up. Here the steps put their `g` and `x` aside, and one
-product of all of them makes the gradient when the last one is there. What is computed is the same.
+Layers that no kernel computes, in an encoder as in a decoder, are replaced by those of `looped_layers`.
 """
 
 from __future__ import annotations
@@ -15,29 +13,51 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ..decoding.guard import may_use_weights
-from ..decoding.packing import has_kernels, linear, rebuilt
-from ..model.cells_rnn_s2s import LSTMLayer
+from ..decoding.packing import rebuilt
+from ..model.cells_rnn_s2s import LayerNormLSTMLayer, LSTMLayer, RecurrentLayer, ResetFirstGRULayer
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.state_rnn_s2s import LayerState
+from .looped_layers import LoopedLayerNormLSTM, LoopedResetFirstGRU
+from .two_passes import in_two_passes
+from .weight_gradients import Collected, SharedWeight, can_collect, for_autocast, product
 
 Module = TypeVar("Module", bound=nn.Module)
-Collected = list[tuple[Tensor, Tensor]]  # for each step the gradients `(rows, out)` and the inputs `(rows, in)`
+LOOPED: dict[type[nn.Module], Any] = {
+    LayerNormLSTMLayer: LoopedLayerNormLSTM,
+    ResetFirstGRULayer: LoopedResetFirstGRU,
+}
 
 
 def with_step_gradients(decoder: RnnS2SDecoder) -> RnnS2SDecoder:
     """A decoder that computes the same, for one forward pass and its backward pass; itself where that is of no use."""
-    wanted = torch.is_grad_enabled() and decoder.needs_steps and not torch.compiler.is_compiling()
-    return rebuilt(decoder, _replace) if wanted else decoder
+    if not can_collect():
+        return decoder
+    return in_two_passes(rebuilt(decoder, _replace if decoder.needs_steps else _replace_looped))
+
+
+def with_looped_layers(encoder: Module) -> Module:
+    """The same for an encoder: without its own loops over the steps."""
+    return rebuilt(encoder, _replace_looped) if can_collect() else encoder
+
+
+def _replace_looped(module: nn.Module) -> nn.Module:
+    is_looped = may_use_weights(module, *LOOPED) and not _drops(module)
+    return LOOPED[type(module)](module) if is_looped else module
 
 
 def _replace(module: nn.Module) -> nn.Module:
     if not may_use_weights(module, nn.Linear, LSTMLayer):
-        return module
+        return _replace_looped(module)
     if isinstance(module, nn.Linear):
         return SteppedLinear(module)
     assert isinstance(module, LSTMLayer)
-    drops = module.training and (module.state_dropout or module.candidate_dropout)
-    return module if drops else SteppedLSTM(module)
+    return module if _drops(module) else SteppedLSTM(module)
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether a layer drops something inside the recurrence."""
+    assert isinstance(module, RecurrentLayer)
+    return module.training and bool(module.state_dropout or module.candidate_dropout)
 
 
 class SteppedLinear(nn.Module):
@@ -45,16 +65,11 @@ class SteppedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self._collected: Collected = []
-        weight, bias = _for_autocast([linear.weight, linear.bias])
-        self._weights = _Gate.apply(weight, bias, self._collected)
+        self._shared = SharedWeight(*for_autocast([linear.weight, linear.bias]))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
-        (rows,) = _for_autocast([inputs.flatten(0, -2)])
-        with torch.autocast(inputs.device.type, enabled=False):
-            outputs = _Product.apply(rows, *self._weights, self._collected)
-        return outputs.view(*inputs.shape[:-1], -1)
+        return self._shared.product(inputs)
 
 
 class SteppedLSTM(nn.Module):
@@ -63,11 +78,10 @@ class SteppedLSTM(nn.Module):
     def __init__(self, layer: LSTMLayer) -> None:
         super().__init__()
         self._layer = [layer]  # in a list, so that its parameters are not listed twice
-        self._collected: Collected = []
         parts = [layer.weight_ih, layer.weight_hh, layer.bias_ih, layer.bias_hh]
-        weight_ih, weight_hh, bias_ih, bias_hh = _for_autocast(parts)
+        weight_ih, weight_hh, bias_ih, bias_hh = for_autocast(parts)
         weight = torch.cat([weight_ih, weight_hh], dim=1)
-        self._weights = _Gate.apply(weight, bias_ih + bias_hh, self._collected)
+        self._shared = SharedWeight(weight, bias_ih + bias_hh)
 
     def draw_dropout(self, like: Tensor) -> Any:
         """As in `RecurrentLayer`."""
@@ -77,57 +91,12 @@ class SteppedLSTM(nn.Module):
         """Read one step `(batch, 1, input)`, or more of them, as in `RecurrentLayer`."""
         if inputs.shape[1] != 1:
             return self._layer[0](inputs, state, dropout=dropout)
-        step, hidden, cell = _for_autocast([inputs.squeeze(1), *state])
+        shared = self._shared
+        step, hidden, cell = for_autocast([inputs.squeeze(1), *state])
         with torch.autocast(inputs.device.type, enabled=False):
             joined = torch.cat([step, hidden], dim=1)
-            hidden, cell = _LSTMStep.apply(joined, cell, *self._weights, self._collected)
+            hidden, cell = _LSTMStep.apply(joined, cell, shared.weight, shared.bias, shared.collected)
         return hidden.unsqueeze(1), (hidden, cell)
-
-
-def _for_autocast(tensors: list[Any]) -> list[Any]:
-    """The tensors in the type that autocast computes in, where it is on."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return [None if one is None else one.to(dtype) for one in tensors]
-
-
-class _Gate(Function):
-    """Passes on a weight and a bias, and makes their gradients of what the steps have put aside."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, collected: Collected) -> Any:
-        ctx.set_materialize_grads(False)
-        ctx.collected, ctx.has_bias = collected, bias is not None
-        return weight.view_as(weight), None if bias is None else bias.view_as(bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *_: Any) -> Any:
-        if not ctx.collected:
-            return None, None, None
-        gradients, inputs = (torch.cat(parts) for parts in zip(*ctx.collected, strict=True))
-        ctx.collected.clear()
-        of_bias = gradients.sum(0) if ctx.has_bias and ctx.needs_input_grad[1] else None
-        return gradients.T @ inputs if ctx.needs_input_grad[0] else None, of_bias, None
-
-
-class _Product(Function):
-    """`x W^T + b`, of which `W` and `b` have passed a gate."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, collected: Collected) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.collected = collected
-        return _product(inputs, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        inputs, weight = ctx.saved_tensors
-        ctx.collected.append((gradient, inputs))
-        return _product(gradient, weight.T) if ctx.needs_input_grad[0] else None, None, None, None
 
 
 class _LSTMStep(Function):
@@ -137,7 +106,7 @@ class _LSTMStep(Function):
     def forward(
         ctx: Any, joined: Tensor, cell: Tensor, weight: Tensor, bias: Tensor, collected: Collected
     ) -> tuple[Tensor, Tensor]:
-        gates = _product(joined, weight, bias)
+        gates = product(joined, weight, bias)
         kept, added, candidate, shown = _activated(gates)
         after = kept * cell + added * candidate
         squashed = after.tanh()
@@ -160,14 +129,8 @@ class _LSTMStep(Function):
             ],
             dim=1,
         )
-        ctx.collected.append((of_gates, joined))
-        return _product(of_gates, weight.T), of_cell * kept, None, None, None
-
-
-def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`x W^T + b`, on a CPU by the kernels that are the fastest on all processors."""
-    use = linear if has_kernels(inputs) else nn.functional.linear
-    return use(inputs, weight, bias)
+        ctx.collected.put(of_gates, joined)
+        return product(of_gates, weight.T), of_cell * kept, None, None, None
 
 
 def _activated(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -95,3 +95,15 @@ def test_gradients_add_up_over_batches_and_passes() -> None:
     loss.backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, 2 * once[name])
+
+
+def test_a_backward_pass_for_other_tensors_leaves_nothing_behind() -> None:
+    for values in ({"input_feeding": True}, {"cell_type": "layer_norm_lstm"}, {"cell_type": "reset_first_gru"}):
+        model = build(**values).double().eval()
+        once = gradients(model)
+        model.zero_grad()
+        loss = model(SOURCE, labels=LABELS).loss
+        torch.autograd.grad(loss, [model.model.encoder.embed_tokens.weight], retain_graph=True)
+        loss.backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(parameter.grad, once[name])
