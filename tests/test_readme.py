@@ -18,13 +18,14 @@ def table_of_options() -> str:
     rows = ["| Option | Values | |", "|---|---|---|"]
     for name, option in sorted(OPTIONS.items(), key=lambda item: item[0] not in BUILT_IN):
         values = ", ".join(f"`{choice}`" for choice in BUILT_IN.get(name, ()))
-        others = "yes or no" if str(option.type).startswith("bool") else "a number"
+        kind = str(option.type).split(" ")[0]
+        others = {"bool": "yes or no", "str": "a text"}.get(kind, "a number")
         rows.append(f"| `{name}` | {values or others} | {first_sentence(option)} |")
     return "\n".join(rows)
 
 
 def first_sentence(option: Any) -> str:
-    return re.split(r"(?<=[.;])\s", option.metadata["help"])[0].rstrip(";.")
+    return re.split(r"(?<=[.;])(?<!et al\.)\s", option.metadata["help"])[0].rstrip(";.")
 
 
 def test_the_table_of_options_is_that_of_the_configuration() -> None:
