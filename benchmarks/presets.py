@@ -146,7 +146,7 @@ def quality(name: str, rate: float, data: Path, work: Path, epochs: float) -> di
     subprocess.run([sys.executable, str(ROOT / "train.py"), *options], check=True, cwd=ROOT)
     history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     evaluations = [entry for entry in history if "eval_bleu" in entry]
-    return {"bleu": evaluations[-1]["eval_bleu"], "loss": evaluations[-1]["eval_loss"], "rate": rate}
+    return {"bleu": evaluations[-1]["eval_bleu"], "loss": evaluations[-1]["eval_loss"], "rate": rate, "epochs": epochs}
 
 
 def untrained_encoder(data: Path, folder: Path) -> Path:
@@ -162,7 +162,7 @@ def untrained_encoder(data: Path, folder: Path) -> Path:
     return folder
 
 
-def table(work: Path) -> str:
+def table(work: Path, epochs: float) -> str:
     """What is there, as rows of Markdown."""
     rows = [
         "| Preset | Parameters | Training | Decoding | BLEU |",
@@ -170,8 +170,8 @@ def table(work: Path) -> str:
     ]
     for name in NAMES:
         speeds, qualities = (
-            [json.loads(path.read_text(encoding="utf-8")) for path in work.glob(f"{name}.*{part}.json")]
-            for part in ("speed", "quality")
+            [json.loads(path.read_text(encoding="utf-8")) for path in work.glob(f"{name}.{part}.json")]
+            for part in ("speed", f"{epochs:g}.*.quality")
         )
         if not speeds:
             continue
@@ -182,13 +182,13 @@ def table(work: Path) -> str:
     return "\n".join(rows)
 
 
-def write_table(work: Path) -> None:
+def write_table(work: Path, epochs: float) -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         sys.exit(f"README.md has no place for the table: put {BEGIN} and {END} there.")
     before, rest = text.split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{table(work)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    readme.write_text(f"{before}{BEGIN}\n{table(work, epochs)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def main() -> None:
@@ -211,10 +211,10 @@ def main() -> None:
         if "speed" in arguments.parts:
             keep(work / f"{name}.speed.json", functools.partial(speed, name, arguments.rounds))
         for rate in arguments.rates if "quality" in arguments.parts else ():
-            path = work / f"{name}.{rate}.quality.json"
+            path = work / f"{name}.{arguments.epochs:g}.{rate}.quality.json"
             keep(path, functools.partial(quality, name, rate, data, work, arguments.epochs))
     if "table" in arguments.parts:
-        write_table(work)
+        write_table(work, arguments.epochs)
 
 
 def keep(path: Path, make: Callable[[], dict[str, Any]]) -> None:

@@ -215,6 +215,7 @@ class _DividedSearch:
         uncovered = None if covered is None else torch.as_tensor(self._normalization.uncovered(covered))
         for number in range(self._groups):
             groups = [sentence.groups[number] for sentence in self._sentences]
+            going_on = [not group.is_done for group in groups]
             scores = [[beam.score for beam in group.beams] for group in groups]
             offsets = log_probabilities.new_tensor(scores).unsqueeze(2)
             scored = log_probabilities[:, number] + offsets
@@ -222,8 +223,8 @@ class _DividedSearch:
                 scored -= self._penalty * chosen.unsqueeze(1)
             rest = 0.0 if uncovered is None else uncovered.view(-1, self._groups, self._size, 1)[:, number]
             self._extend(groups, scored, rest)
-            for row, group in zip(chosen, groups, strict=True):
-                last = [beam.tokens[-1] for beam in group.beams if beam.score > -math.inf]
+            for row, group, is_going_on in zip(chosen, groups, going_on, strict=True):
+                last = [beam.tokens[-1] for beam in group.beams if is_going_on and beam.score > -math.inf]
                 row.index_add_(0, row.new_tensor(last, dtype=torch.long), row.new_ones(len(last)))
         return self._advance()
 

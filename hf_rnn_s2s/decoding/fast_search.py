@@ -126,6 +126,8 @@ OPTIONS = (
     "force_phrases",
     "forbid_phrases",
 )
+# Those that a `GenerationConfig` may hold, too
+SETTINGS = ("force_phrases", "forbid_phrases", "gnmt_length_penalty", "coverage_penalty")
 # Those that change what is written, so that they must not be left out
 NEEDED_OPTIONS = ("ensemble", "gnmt_length_penalty", "coverage_penalty", "force_phrases", "forbid_phrases")
 # The warning for each option where it is not used
@@ -169,7 +171,10 @@ def with_fast_search(
       a list of target token ids, for all rows, or one such list for each source row. `force_words_ids` of
       transformers 4 means the same where it is a list of phrases. A prompt (`decoder_input_ids`) counts, too. To find
       a good place for the phrases takes more beams than they have tokens.
-    - `forbid_phrases`: what no translation may contain, in the same form, for greedy and beam search.
+    - `forbid_phrases`: what no translation may contain, in the same form, for greedy and beam search. As phrases are
+      followed in Python, forced ones take a few times as long as plain beam search, and forbidden ones less.
+
+    The last four may stand in a `GenerationConfig`, as other settings do.
 
     `num_beam_groups` and `diversity_penalty`, settings of transformers 4 for which version 5 goes to the Hub, make
     beam search diverse (`divided_search`): of `num_return_sequences`, the first ones are the best of each group.
@@ -185,7 +190,7 @@ def with_fast_search(
     """
     arguments = load_options(model, arguments)
     options = {name: arguments.pop(name, None) for name in OPTIONS}
-    options = {name: value for name, value in options.items() if value is not None}
+    options = {**_settings(setting), **{name: value for name, value in options.items() if value is not None}}
     if arguments.get("custom_generate") is None:  # somebody's own way to search knows its own settings
         options |= read_phrases(model, inputs, options, setting)
         options = {name: value for name, value in options.items() if value is not None}
@@ -208,10 +213,17 @@ def with_fast_search(
         name = getattr(options.get(asked[0]), "name", asked[0])
         raise ValueError(
             f"{name}: only greedy and beam search that return token ids alone, with a cache, can do it. Leave out "
-            "what asks for other kinds of generation or for more results, or leave this out."
+            "what asks for other kinds of generation or for more results (in the pipeline, return_attentions and "
+            "replace_unknown do), or leave this out."
         )
     _warn_of_unused(options)
     return arguments
+
+
+def _settings(setting: Setting) -> dict[str, Any]:
+    """The options that a generation configuration holds, but none for beams where there is one."""
+    names = SETTINGS if (setting("num_beams") or 1) > 1 else SETTINGS[:-2]
+    return {name: setting(name) for name in names if setting(name) is not None}
 
 
 def _check_options(model: RnnS2SForConditionalGeneration, options: dict[str, Any], setting: Setting) -> None:

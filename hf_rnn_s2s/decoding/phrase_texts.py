@@ -11,11 +11,15 @@ would write " d" and "og". So texts are compared, in their bytes, since some tok
 from __future__ import annotations
 
 import functools
+import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ..model.pipeline_rnn_s2s import squeezed
 from .phrases import Forbidden, Phrase, PhrasesOfRows
@@ -25,6 +29,7 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 # Names in Unicode of characters of scripts that put no space between words begin so.
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 LONGEST_CHARACTER = 4  # in bytes of UTF-8
+OTHER_WORD = b" \0"  # a word that is no token
 INSIDE = "a"  # a word, behind which a text stands inside a sentence
 
 
@@ -40,13 +45,16 @@ class TokenTexts:
         decoder = tokenizer.backend_tokenizer.decoder
         special = set(tokenizer.all_special_ids)
         names = tokenizer.convert_ids_to_tokens(range(self.size))
-        self._added = [
-            b"" if number in special or name is None else _added(name, decoder) for number, name in enumerate(names)
-        ]
+        added = _bytes_of_characters if _is_byte_level(tokenizer) else functools.partial(_added, decoder=decoder)
+        self._added = [b"" if number in special or name is None else added(name) for number, name in enumerate(names)]
+        if decoder is None and tokenizer.unk_token_id is not None:
+            self._added[tokenizer.unk_token_id] = OTHER_WORD  # which is seen in a text, as copied words are
         self._forbidden: dict[str, ForbiddenText] = {}  # to find its tokens takes a look at all
         # Behind a special token, of which nothing is seen, a word could go on, too. An end token ends it.
         of_words = (number for number, text in enumerate(self._added) if is_of_word(_text(text)[:1]))
         self._goes_on = frozenset(of_words) | (special - {tokenizer.eos_token_id})
+        if decoder is None:  # tokens are whole words
+            self._goes_on = frozenset()
 
     def forced(self, text: str) -> Phrase:
         """The phrase for a text that is to be written as whole words.
@@ -69,23 +77,24 @@ class TokenTexts:
         """
         if text not in self._forbidden:
             self._require_known("forbid_phrases", text, self._encode(text))
-            self._forbidden[text] = ForbiddenText(unicodedata.normalize("NFC", text), self)
+            # As its tokens spell it: a tokenizer may have another normal form, or know no capitals.
+            spelled = self.written(self._encode(text)).decode(errors="replace").strip(" ")
+            self._forbidden[text] = ForbiddenText(spelled or text, self)
         return self._forbidden[text]
 
     def are_of(self, tokenizer: Any) -> bool:
         """Whether they are those of a tokenizer, as it is now."""
         return tokenizer is self._tokenizer and len(tokenizer) == self.size
 
-    def written(self, tokens: Sequence[int], least: int) -> bytes:
+    def written(self, tokens: Sequence[int], least: float = math.inf) -> bytes:
         """The last bytes that tokens spell, at least so many if there are as many."""
         parts: list[bytes] = []
         length = 0
         for token in reversed(tokens):
             if length >= least:
                 break
-            if token < self.size:
-                parts.append(self._added[token])
-                length += len(parts[-1])
+            parts.append(self._added[token] if token < self.size else OTHER_WORD)
+            length += len(parts[-1])
         return b"".join(reversed(parts))
 
     def items(self) -> Iterable[tuple[int, bytes]]:
@@ -109,7 +118,7 @@ class ForbiddenText(Forbidden):
     one could go on with the word: greedy search could not take it back.
 
     Attributes:
-        text: the text, normalized as texts are in training.
+        text: the text, as the tokenizer normalizes it.
         texts: what the tokens add to a text.
     """
 
@@ -203,6 +212,26 @@ def is_of_word(character: str) -> bool:
         return False
     is_any = character.isalnum() or unicodedata.category(character).startswith("M") or character == "\ufffd"
     return is_any and not unicodedata.name(character, "").startswith(UNSPACED)
+
+
+def _is_byte_level(tokenizer: Any) -> bool:
+    """Whether each character of a token stands for a byte."""
+    decoder = json.loads(tokenizer.backend_tokenizer.to_str())["decoder"] or {}
+    return any(one.get("type") == "ByteLevel" for one in [decoder, *decoder.get("decoders", [])])
+
+
+def _bytes_of_characters(name: str) -> bytes:
+    """What a token of such a tokenizer adds to a text; an added token stands for its own characters."""
+    table = _byte_of_character()
+    if all(character in table for character in name):
+        return bytes(table[character] for character in name)
+    return name.encode()
+
+
+@functools.cache
+def _byte_of_character() -> dict[str, int]:
+    """The byte that each character stands for in byte-level tokens."""
+    return {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 def _added(name: str, decoder: Any) -> bytes:

@@ -124,8 +124,9 @@ def read_forced(name: str, given: Any, ids: Ids) -> PhrasesOfRows[Phrase]:
 
     def read(place: str, one: Any) -> Phrase:
         phrase = one if isinstance(one, Phrase) else Phrase(_token_ids(place, one, ids))
-        if not ids.end.isdisjoint(phrase.goes_on):
-            phrase = Phrase(phrase.ids, phrase.goes_on - ids.end)
+        # A tokenizer may have tokens for which the model has no room.
+        known = frozenset(one for one in phrase.goes_on - ids.end if one < ids.vocabulary_size)
+        phrase = Phrase(phrase.ids, known)
         for kind, special in (("end token", ids.end), ("padding token", ids.padding)):
             if special.intersection(phrase.ids):
                 raise ValueError(
@@ -218,7 +219,7 @@ def require_room(forced: PhrasesOfRows[Phrase], room: int) -> None:
             raise ValueError(
                 f"{forced.name}: {which} {', '.join(map(str, phrases))} of row {row} and an end token have "
                 f"{' + '.join(map(str, [*lengths, 1]))} tokens, but at most {room} may be written. Raise "
-                "max_new_tokens (or max_length), or force less."
+                "max_new_tokens (or max_length), or force less; what stands in another phrase need not be forced, too."
             )
 
 
@@ -253,7 +254,8 @@ class ForbidPhrases(LogitsProcessor):
         banned: list[tuple[int, int]] = []
         for number, tokens in enumerate(input_ids.tolist()):
             phrases = self._phrases.of(number // beams)
-            banned += [(number, token) for phrase in phrases for token in phrase.banned(tokens)]
+            of_row = {token for phrase in phrases for token in phrase.banned(tokens)}
+            banned += [(number, token) for token in of_row if token < scores.shape[1]]
         if not banned:
             return scores
         rows, tokens = torch.tensor(banned, device=scores.device).unbind(1)

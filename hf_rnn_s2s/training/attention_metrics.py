@@ -57,7 +57,7 @@ class EntropyMeter:
         """A function that calls the model as an evaluation does, with `labels`, and notes its attention."""
 
         def call(**inputs: Any) -> Any:
-            outputs = model(**inputs, output_attentions=True)
+            outputs = model(**{**inputs, "return_dict": True}, output_attentions=True)
             self._rows.append(self._gather(_entropy_of_rows(outputs.cross_attentions, inputs)))
             return outputs
 
@@ -136,6 +136,8 @@ def require_alignable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         return
     if model.config.attention_type == "none":
         raise UsageError("alignment_file is compared with the attention, but the model has attention_type='none'.")
+    if not getattr(model.get_encoder(), "keeps_length", True):
+        raise UsageError("alignment_file is about source tokens, but the encoder has other positions than these.")
     if not tokenizer.is_fast:
         raise UsageError(
             f"alignment_file needs a fast tokenizer; {type(tokenizer).__name__} has no offsets of tokens."

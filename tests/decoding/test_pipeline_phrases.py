@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import MarianMTModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import GenerationConfig, MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnTranslationPipeline, train_tokenizer
-from hf_rnn_s2s.decoding.phrase_texts import TokenTexts
+from hf_rnn_s2s.decoding.phrase_texts import TokenTexts, _byte_of_character
 
 INPUTS = ["a small dog runs fast", "", "one two", "the big cat sleeps on a red mat", "   ", "dog"]
 TEXTS = [
@@ -171,3 +172,73 @@ def test_who_cannot_do_it_says_so(tiny_marian: MarianMTModel, tiny_tokenizer: Pr
         translator(INPUTS, force_phrases=["dog"], num_beams=3)
     with pytest.raises(ValueError, match="force_phrases with a list for each input needs a list of inputs"):
         make_translator()((text for text in INPUTS), force_phrases=[["dog"]], num_beams=3)
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """A tokenizer each of whose characters stands for a byte, as those of GPT-2 and its kin."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=special)
+    backend.train_from_iterator(TEXTS, trainer)
+    names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), special, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+@pytest.mark.parametrize("word", ["Straße", "grün", "dog", "三点"])
+def test_words_of_bytes_are_forbidden_in_every_spelling(word: str) -> None:
+    tokenizer: Any = byte_level()
+    forbidden = TokenTexts(tokenizer).forbidden(word)
+    table = {byte: character for character, byte in _byte_of_character().items()}
+    single = tokenizer.convert_tokens_to_ids([table[byte] for byte in f" {word}".encode()])
+    for ids in (tokenizer(f" {word}")["input_ids"], tokenizer(word)["input_ids"], single):
+        assert tokenizer.decode(ids).strip() == word
+        assert ids[-1] in set(forbidden.banned(ids[:-1]))
+        assert single[0] not in set(forbidden.banned(ids[:-1]))  # a space
+
+
+def test_what_is_forbidden_is_what_the_tokenizer_makes_of_it() -> None:
+    tokenizer: Any = train_tokenizer([text.lower() for text in TEXTS], vocab_size=400)
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), backend.normalizer])
+    forbidden = TokenTexts(tokenizer).forbidden("Hund")
+    ids = tokenizer("ein hund", add_special_tokens=False)["input_ids"]
+    assert ids[-1] in set(forbidden.banned(ids[:-1]))
+
+
+def test_more_tokens_than_the_model_has_room_for() -> None:
+    translator = make_translator()
+    plain = translator(INPUTS, num_beams=4, max_new_tokens=8)
+    translator.tokenizer.add_tokens(["doghouse", " dog dog"])
+    assert translator(INPUTS, num_beams=4, max_new_tokens=8) == plain
+    for length in range(4, 9):
+        found = translator(INPUTS[0], num_beams=4, max_new_tokens=length, force_phrases=["dog"])
+        assert has_words(found[0]["translation_text"], "dog")
+        found = translator(INPUTS[0], num_beams=4, max_new_tokens=length, forbid_phrases=["dog"])
+        assert not has_words(found[0]["translation_text"], "dog")
+
+
+def test_an_unknown_word_is_a_word_of_its_own() -> None:
+    """In a vocabulary of words: behind a forced one it does not go on with it, and it stands between others."""
+    translator = make_translator("word", copy_slots=0)
+    texts = TokenTexts(translator.tokenizer)
+    dog, cat = (texts.forced(one).ids[0] for one in ("dog", "cat"))
+    unknown, copied = translator.tokenizer.unk_token_id, len(translator.tokenizer)
+    assert not texts.forced("dog").goes_on
+    forbidden = texts.forbidden("dog cat")
+    assert cat in set(forbidden.banned([dog]))
+    for other in (unknown, copied):
+        assert cat not in set(forbidden.banned([dog, other]))
+
+
+def test_phrases_may_stand_in_a_generation_config() -> None:
+    model: Any = make_translator().model
+    ids = torch.tensor([[5, 6, 2]])
+    for settings in ({"force_phrases": [[40, 41]]}, {"gnmt_length_penalty": 0.7, "coverage_penalty": 0.3}):
+        expected = model.generate(ids, num_beams=4, max_new_tokens=8, **settings)
+        config = GenerationConfig(num_beams=4, max_new_tokens=8, **settings)
+        assert torch.equal(model.generate(ids, generation_config=config), expected)
+    config.num_beams = 1  # as length_penalty, penalties of beam search mean nothing then
+    assert torch.equal(model.generate(ids, generation_config=config), model.generate(ids, max_new_tokens=8))

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,6 +122,17 @@ def test_an_evaluation_tells_the_entropy_whatever_the_batches(
     predicted: Any = trainer.predict(dataset, metric_key_prefix="predict").metrics
     assert predicted["predict_attention_entropy"] == pytest.approx(metrics["eval_attention_entropy"])
     assert trainer.evaluate()["eval_attention_entropy"] == pytest.approx(metrics["eval_attention_entropy"])
+
+
+def test_the_entropy_is_told_of_models_that_return_tuples(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model, dataset = build(tiny_tokenizer), rows_of(tiny_tokenizer)
+    expected = trainer_of(model, tiny_tokenizer, dataset, tmp_path).evaluate()
+    model.config.return_dict = False
+    metrics = trainer_of(model, tiny_tokenizer, dataset, tmp_path).evaluate()
+    assert metrics["eval_attention_entropy"] == expected["eval_attention_entropy"]
+    assert metrics["eval_loss"] == expected["eval_loss"]
 
 
 def test_a_model_without_attention_has_no_entropy(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -256,3 +268,12 @@ def test_what_cannot_be_aligned_is_refused_before_anything_is_loaded(tmp_path: P
         with pytest.raises(UsageError, match=message):
             run(*options, *more)
     assert not list((tmp_path / "run").rglob("*.json"))  # no tokenizer, no configuration, no state
+
+
+def test_an_encoder_with_other_positions_cannot_be_aligned(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    config, encoder = SimpleNamespace(attention_type="additive"), SimpleNamespace(keeps_length=False)
+    model: Any = SimpleNamespace(config=config, get_encoder=lambda: encoder)
+    with pytest.raises(UsageError, match="the encoder has other positions than these"):
+        require_alignable(model, tiny_tokenizer, DataArguments(alignment_file="gold.txt"))
+    encoder.keeps_length = True
+    require_alignable(model, tiny_tokenizer, DataArguments(alignment_file="gold.txt"))
