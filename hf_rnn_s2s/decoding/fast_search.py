@@ -128,6 +128,8 @@ OPTIONS = (
 )
 # Those that a `GenerationConfig` may hold, too
 SETTINGS = ("force_phrases", "forbid_phrases", "gnmt_length_penalty", "coverage_penalty")
+# Those that compare hypotheses, and so mean nothing in greedy search
+PENALTIES = ("gnmt_length_penalty", "coverage_penalty")
 # Those that change what is written, so that they must not be left out
 NEEDED_OPTIONS = ("ensemble", "gnmt_length_penalty", "coverage_penalty", "force_phrases", "forbid_phrases")
 # The warning for each option where it is not used
@@ -222,7 +224,8 @@ def with_fast_search(
 
 def _settings(setting: Setting) -> dict[str, Any]:
     """The options that a generation configuration holds, but none for beams where there is one."""
-    names = SETTINGS if (setting("num_beams") or 1) > 1 else SETTINGS[:-2]
+    is_greedy = (setting("num_beams") or 1) == 1
+    names = [name for name in SETTINGS if not (is_greedy and name in PENALTIES)]
     return {name: setting(name) for name in names if setting(name) is not None}
 
 
@@ -238,7 +241,7 @@ def _check_options(model: RnnS2SForConditionalGeneration, options: dict[str, Any
         check_ensemble(model, options["ensemble"])
         if "shortlist" in options:
             raise ValueError("ensemble and shortlist cannot be used together; leave one of the two out.")
-    for name in filter(options.__contains__, ("gnmt_length_penalty", "coverage_penalty")):
+    for name in filter(options.__contains__, PENALTIES):
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{name}={value!r} must be a finite number.")

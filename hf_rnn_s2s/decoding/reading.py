@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -88,8 +89,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         """
         pairs = self._pairs("score", sources, targets)
         records: list[Any] = [None] * len(pairs.labels)
-        for batch in batches_of_like_length([len(row) for row in pairs.ids], batch_size, DEFAULT_BATCH_TOKENS):
-            inputs, labels = self._inputs_of_pairs(pairs, batch)
+        for batch, inputs, labels in self._batches_of_pairs(pairs, batch_size):
             scores = self._score(inputs, labels)
             for row, tokens in zip(batch, scores.tokens.tolist(), strict=True):
                 of_tokens = tokens[: len(pairs.labels[row])]
@@ -117,8 +117,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         pairs = self._pairs("attention", sources, targets)
         model = self._in_evaluation_mode.of(self.model)
         records: list[Any] = [None] * len(pairs.labels)
-        for batch in batches_of_like_length([len(row) for row in pairs.ids], batch_size, DEFAULT_BATCH_TOKENS):
-            inputs, labels = self._inputs_of_pairs(pairs, batch)
+        for batch, inputs, labels in self._batches_of_pairs(pairs, batch_size):
             decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels.to(self.device))
             layers = read_cross_attentions(model, decoder_input_ids, **self._sources(inputs))
             for place, row in enumerate(batch):
@@ -145,10 +144,11 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
         written = [pipeline_rnn_s2s.squeezed(text) for text in targets]
         return _Pairs(texts, ids, self.tokenizer(texts, text_target=written)["labels"])
 
-    def _inputs_of_pairs(self, pairs: _Pairs, rows: list[int]) -> tuple[dict[str, Any], Tensor]:
-        """The model's inputs for some of the pairs, and their labels `(rows, target)`."""
-        inputs = self._collate([pairs.ids[row] for row in rows], [pairs.texts[row] for row in rows])
-        return inputs, collate([pairs.labels[row] for row in rows], IGNORED_LABEL, "right")["input_ids"]
+    def _batches_of_pairs(self, pairs: _Pairs, batch_size: int) -> Iterator[tuple[list[int], dict[str, Any], Tensor]]:
+        """Batches of pairs of like length: their numbers, the model's inputs, and labels `(rows, target)`."""
+        for rows in batches_of_like_length([len(row) for row in pairs.ids], batch_size, DEFAULT_BATCH_TOKENS):
+            inputs = self._collate([pairs.ids[row] for row in rows], [pairs.texts[row] for row in rows])
+            yield rows, inputs, collate([pairs.labels[row] for row in rows], IGNORED_LABEL, "right")["input_ids"]
 
     def _sources(self, inputs: dict[str, Any], count: int = 1) -> dict[str, Any]:
         """What the model reads of the sources, on its device, each row `count` times in succession."""
