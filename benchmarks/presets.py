@@ -6,8 +6,8 @@ The architectures of the literature beside the default one, at one shape and wit
 `speed`: each preset and the default take training steps in turn, and then translate in turn, in one process, with
 random weights and texts of fixed length; what is reported are ratios of medians. `quality`: `train.py` trains each for
 a number of epochs of Multi30k English-German, with two learning rates, of which the better one counts; BLEU of the
-validation split, greedy. `table` writes what is there into
-the README, between its two marks. Every part of every preset leaves a file in DIR, so that a run can be interrupted.
+validation split, greedy. `table` writes what is there into the README, between its two marks. Every part of every
+preset leaves a file in DIR, so that a run can be interrupted.
 
 The shape is that of the default: embeddings of 256, layers of 512 (256 each way), 8,000 tokens for both sides.
 The hybrid adds positions to its embeddings, which are 512 wide therefore. The pretrained encoder is a BERT of four
@@ -42,6 +42,8 @@ RATES = (1e-3, 2e-3)
 OF_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "bahdanau2015": {"encoder_direction_size": 256, "readout_size": 256},
+    "luong2015": {"readout_size": 512},  # as wide as its layers
+    "luong2015-local": {"readout_size": 512},
     "gnmt2016": {"encoder_direction_size": 256},
     "rnmt-plus2018": {"encoder_direction_size": 256, "encoder_projection_size": 512},
     "nematus-conditional-gru": {"encoder_direction_size": 256, "attention_hidden_size": 512},
