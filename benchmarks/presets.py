@@ -167,8 +167,8 @@ def untrained_encoder(data: Path, folder: Path) -> Path:
 def table(work: Path, epochs: float) -> str:
     """What is there, as rows of Markdown."""
     rows = [
-        "| Preset | Parameters | Training | Decoding | BLEU |",
-        "|---|---|---|---|---|",
+        "| Preset | Parameters | Training | Decoding | BLEU | Learning rate |",
+        "|---|---|---|---|---|---|",
     ]
     for name in NAMES:
         speeds, qualities = (
@@ -178,7 +178,8 @@ def table(work: Path, epochs: float) -> str:
         if not speeds:
             continue
         [one] = speeds
-        bleu = f"{max(each['bleu'] for each in qualities):.1f}" if qualities else ""
+        best = max(qualities, key=lambda each: each["bleu"], default=None)
+        bleu = " | " if best is None else f"{best['bleu']:.1f} | {best['rate']:g}"
         figures = f"{one['parameters'] / 1e6:.1f} M | {one['training']:.2f} | {one['decoding']:.2f} | {bleu}"
         rows.append(f"| `{name}` | {figures} |")
     return "\n".join(rows)

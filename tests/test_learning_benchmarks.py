@@ -124,15 +124,15 @@ def test_presets_are_put_between_their_marks(tmp_path: Path, monkeypatch: pytest
     work.mkdir()
     (work / "default.speed.json").write_text('{"parameters": 12300000, "training": 1.0, "decoding": 1.0}')
     for rate, bleu in ((0.001, 30.2), (0.002, 32.48)):
-        (work / f"default.3.{rate}.quality.json").write_text(json.dumps({"bleu": bleu}))
-    (work / "default.5.0.001.quality.json").write_text('{"bleu": 50.0}')  # after other epochs
+        (work / f"default.3.{rate}.quality.json").write_text(json.dumps({"bleu": bleu, "rate": rate}))
+    (work / "default.5.0.001.quality.json").write_text('{"bleu": 50.0, "rate": 0.001}')  # after other epochs
     (work / "luong2015.speed.json").write_text('{"parameters": 9990000, "training": 0.412, "decoding": 0.5}')
     readme.write_text(f"before\n{presets.BEGIN}\nold\n{presets.END}\nbehind\n")
     monkeypatch.setattr(presets, "ROOT", tmp_path)
     presets.write_table(work, 3.0)
     text = readme.read_text()
-    assert "| `default` | 12.3 M | 1.00 | 1.00 | 32.5 |" in text
-    assert "| `luong2015` | 10.0 M | 0.41 | 0.50 |  |" in text
+    assert "| `default` | 12.3 M | 1.00 | 1.00 | 32.5 | 0.002 |" in text
+    assert "| `luong2015` | 10.0 M | 0.41 | 0.50 |  |  |" in text
     assert text.startswith("before\n")
     assert text.endswith("\nbehind\n")
     assert "old" not in text
