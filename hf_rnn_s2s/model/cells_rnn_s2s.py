@@ -88,7 +88,7 @@ class RecurrentLayer(nn.Module):
         if inputs.shape[-1] != weight_ih.shape[1]:
             raise ValueError(f"The inputs have {inputs.shape[-1]} features; this layer reads {weight_ih.shape[1]}.")
         dropout = self.draw_dropout(inputs) if dropout is None else dropout
-        loops = not self.has_kernel or any(mask is not None for mask in dropout)
+        loops = not self.has_kernel or dropout[0] is not None or dropout[1] is not None
         if padding is not None and not loops:
             inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)
             weight_ih = torch.cat([weight_ih, self._padding_column()], dim=-1)
@@ -339,7 +339,8 @@ class SequenceDropout(nn.Module):
 
         `mask` is what `draw` returned, if the sequence is read in several calls; None draws it.
         """
-        return _kept(inputs, self.draw(inputs, inputs.shape[-1]) if mask is None else mask)
+        draws = mask is None and self.training
+        return _kept(inputs, self.draw(inputs, inputs.shape[-1]) if draws else mask)
 
     def draw(self, like: Tensor, size: int) -> Tensor | None:
         """What the features of a sequence are multiplied by, `(batch, 1, size)`; None where nothing is dropped."""
