@@ -181,6 +181,17 @@ def _seconds(run: Callable[[], object], device: torch.device = CPU, rounds: int 
     return median(times)
 
 
+def _difference_in_seconds(longer: Callable[[], object], shorter: Callable[[], object], rounds: int = 15) -> float:
+    """How much longer the one takes. They take turns, so that what slows the machine down for a while slows both."""
+    times: dict[Callable[[], object], list[float]] = {longer: [], shorter: []}
+    for _ in range(3 + rounds):  # of which the first ones warm up
+        for run, measured in times.items():
+            start = time.perf_counter()
+            run()
+            measured.append(time.perf_counter() - start)
+    return median(more - less for more, less in zip(times[longer][3:], times[shorter][3:], strict=True))
+
+
 def training_step_seconds(config: RnnS2SConfig, rows: int, source: int, target: int, precision: str) -> float:
     """Of a real one: forward, backward, clipping, update."""
     torch.manual_seed(0)
@@ -208,10 +219,10 @@ def decoding_step_seconds(config: RnnS2SConfig, sentences: int, beams: int, sour
         model.lm_head.bias[config.eos_token_id] = -1e9  # no translation ends before the others
     input_ids = torch.randint(4, config.vocab_size, (sentences, source))
 
-    def seconds(length: int) -> float:
-        return _seconds(lambda: model.generate(input_ids, num_beams=beams, max_new_tokens=length))
-
-    return (seconds(30) - seconds(10)) / 20
+    longer, shorter = (
+        partial(model.generate, input_ids, num_beams=beams, max_new_tokens=length) for length in (30, 10)
+    )
+    return _difference_in_seconds(longer, shorter) / 20
 
 
 def main() -> None:
