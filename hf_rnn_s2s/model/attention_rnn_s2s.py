@@ -221,7 +221,8 @@ class ScoredAttention(Attention):
         weights = self.normalize(scores, -1)
         if factor is not None:
             weights = weights * factor
-        return self.dropout(weights) @ sources.memory, weights, state
+        dropped = self.dropout(weights) if self.dropout.training else weights  # saves a call at every step
+        return dropped @ sources.memory, weights, state
 
 
 class MultiHeadAttention(Attention):

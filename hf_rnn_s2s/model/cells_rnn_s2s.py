@@ -87,7 +87,7 @@ class RecurrentLayer(nn.Module):
         weight_ih: Tensor = self.weight_ih
         if inputs.shape[-1] != weight_ih.shape[1]:
             raise ValueError(f"The inputs have {inputs.shape[-1]} features; this layer reads {weight_ih.shape[1]}.")
-        dropout = self.draw_dropout(inputs) if dropout is None else dropout
+        dropout = dropout or (self.draw_dropout(inputs) if self.training else (None, None))
         loops = not self.has_kernel or dropout[0] is not None or dropout[1] is not None
         if padding is not None and not loops:
             inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)
@@ -95,7 +95,7 @@ class RecurrentLayer(nn.Module):
         if state is None:
             zeros = inputs.new_zeros(inputs.shape[0], self.hidden_size)
             state = (zeros,) * len(self.state_names)
-        weights = [weight_ih, self.weight_hh, *(getattr(self, name) for name in self.vectors)]
+        weights = [weight_ih, self.weight_hh, *[getattr(self, name) for name in self.vectors]]
         device = inputs.device.type
         if loops:
             return self._run_steps(inputs, state, padding, dropout, weights)
@@ -339,8 +339,9 @@ class SequenceDropout(nn.Module):
 
         `mask` is what `draw` returned, if the sequence is read in several calls; None draws it.
         """
-        draws = mask is None and self.training
-        return _kept(inputs, self.draw(inputs, inputs.shape[-1]) if draws else mask)
+        if mask is None and self.training:
+            mask = self.draw(inputs, inputs.shape[-1])
+        return inputs if mask is None else inputs * mask
 
     def draw(self, like: Tensor, size: int) -> Tensor | None:
         """What the features of a sequence are multiplied by, `(batch, 1, size)`; None where nothing is dropped."""

@@ -55,6 +55,11 @@ class RnnS2SDecoder(RnnS2SPart):
         self.bridge = BRIDGES[config.bridge](config, state_size, self.memory_size)
         self.attention = build_attention(config, size, self.memory_size)
         self.query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
+        # What every step asks for is read once: a look into the configuration takes longer than it seems.
+        self.input_feeding, self.copy_slots = config.input_feeding, config.copy_slots
+        self.asks_first = self.attention is not None and config.context_layers == "all"
+        self.asks_with_previous = config.attention_query == "previous"
+        self.first_residual_layer = max(2, config.first_residual_layer or config.decoder_layers + 1)
         fusion = CONTEXT_FUSIONS[config.context_fusion]
         readout = READOUTS[config.readout]
         joins = self.attention is not None and readout.reads_context
@@ -81,19 +86,18 @@ class RnnS2SDecoder(RnnS2SPart):
     def _own_sizes(self) -> list[int]:
         """The same without the context."""
         config = self.config
-        bottom = config.embedding_size + (self.readout.size if config.input_feeding else 0)
+        bottom = config.embedding_size + (self.readout.size if self.input_feeding else 0)
         return [bottom, *[config.decoder_size] * (config.decoder_layers - 1)]
 
     def _reads_context(self, index: int) -> bool:
-        return self.attention is not None and (self.config.context_layers == "all" or index > self.query_layer)
+        return self.asks_first or (self.attention is not None and index > self.query_layer)
 
     @property
     def needs_steps(self) -> bool:
         """Whether a step needs what the one before has computed, so that the target is read step by step."""
-        if self.config.input_feeding or self.config.context_layers == "all" or self.context_layer is not None:
-            return True
         parts: list[Any] = [self.attention, *self.layers]
-        return any(getattr(part, "needs_steps", False) for part in parts)
+        waits = self.input_feeding or self.asks_first or self.context_layer is not None
+        return waits or any(getattr(part, "needs_steps", False) for part in parts)
 
     @can_return_tuple
     def forward(  # noqa: D417 - the other arguments are described in RnnS2SModel
@@ -125,7 +129,7 @@ class RnnS2SDecoder(RnnS2SPart):
             `(batch, heads, target, source)`, or is empty without attention.
         """
         ids: Tensor | None = input_ids
-        if ids is not None and self.config.copy_slots:
+        if ids is not None and self.copy_slots:
             check_ids(ids, self.config.written_vocab_size, "decoder_input_ids")
             ids = self.known_ids(ids)
         embedded = embed(self.embed_tokens, ids, inputs_embeds, "decoder_input_ids", "decoder_inputs_embeds")
@@ -155,7 +159,7 @@ class RnnS2SDecoder(RnnS2SPart):
 
     def known_ids(self, ids: Tensor) -> Tensor:
         """Ids whose embedding is read: copied words, which the vocabulary lacks, are read as the unknown token."""
-        if not self.config.copy_slots:
+        if not self.copy_slots:
             return ids
         return ids.masked_fill(ids >= self.config.target_vocab_size, self.config.unk_token_id)  # type: ignore[arg-type]
 
@@ -188,7 +192,7 @@ class RnnS2SDecoder(RnnS2SPart):
         rows = memory.shape[0] * repeats
         return state._replace(
             attention=None if self.attention is None else self.attention.first_state(memory, rows),
-            fed_back=memory.new_zeros(rows, self.readout.size) if self.config.input_feeding else None,
+            fed_back=memory.new_zeros(rows, self.readout.size) if self.input_feeding else None,
             readout=self.readout.first_state(memory, rows),
         )
 
@@ -216,12 +220,13 @@ class RnnS2SDecoder(RnnS2SPart):
         Returns what was computed of the tokens, and the state after the last one.
         """
         dropout = state.dropout or {}
+        inside = dropout.get("layers") or [{}] * (len(state.layers) + 1)
         tokens = below = self.embedding_dropout(embedded, dropout.get("tokens"))
-        if self.config.input_feeding:
+        if self.input_feeding:
             below = torch.cat([below, state.fed_back.unsqueeze(1)], dim=-1)
         context = weights = query = None
-        remembered = state.attention
-        if self.attention is not None and self.config.context_layers == "all":
+        attends, remembered = self.attention is not None, state.attention
+        if self.asks_first:
             query = state.layers[self.query_layer][0].unsqueeze(1)
             context, weights, remembered = self.attend(query, sources, remembered)
         layer_outputs: list[Tensor] = []
@@ -231,23 +236,23 @@ class RnnS2SDecoder(RnnS2SPart):
             if context is not None and place in self.fusions:
                 below = self.fusions[place](below, context)
             below = below if index == 0 else self.dropout(below, dropout.get(place))
-            outputs, after = layer(below, before, **_of_layer(dropout, index))
+            outputs, after = layer(below, before, **inside[index])
             hidden = outputs
-            if index > 0 and 0 < self.config.first_residual_layer <= index + 1:
+            if index + 1 >= self.first_residual_layer:
                 outputs = outputs + layer_outputs[-1]
-            if index == self.query_layer and self.attention is not None and context is None:
+            if index == self.query_layer and attends and context is None:
                 query = outputs
-                if self.config.attention_query == "previous":
+                if self.asks_with_previous:
                     query = torch.cat([before[0].unsqueeze(1), hidden[:, :-1]], dim=1)
                 context, weights, remembered = self.attend(query, sources, remembered)
                 if self.context_layer is not None:
-                    outputs, after = self.context_layer(context, after, **_of_layer(dropout, -1))
+                    outputs, after = self.context_layer(context, after, **inside[-1])
             layer_outputs.append(outputs)
             states.append(after)
             below = outputs
         top = query if self.readout.reads_query and query is not None else below
         last, summary = self._read_out(top, context, tokens, state)
-        fed_back = last[:, -1] if self.config.input_feeding else state.fed_back
+        fed_back = last[:, -1] if self.input_feeding else state.fed_back
         output = DecoderOutput(last, weights, tuple(layer_outputs), embedded)
         return output, DecoderState(tuple(states), remembered, fed_back, summary, state.dropout)
 
@@ -255,13 +260,14 @@ class RnnS2SDecoder(RnnS2SPart):
         self, top: Tensor, context: Tensor | None, tokens: Tensor, state: DecoderState
     ) -> tuple[Tensor, Any]:
         """What the output layer reads of the top `(rows, time, hidden)`, and what the readout remembers."""
-        if context is not None and self.readout.reads_context:
+        readout = self.readout
+        if context is not None and readout.reads_context:
             top = self.fusions["readout"](top, context)
         top, summary = self.dropout(top, (state.dropout or {}).get("readout")), state.readout
-        if self.readout.reads_token:
-            read, summary = self.readout.summarize(tokens, summary)
+        if readout.reads_token:
+            read, summary = readout.summarize(tokens, summary)
             top = torch.cat([top, read], dim=-1)
-        return self.readout.activate(self.output_projection(top)), summary
+        return readout.activate(self.output_projection(top)), summary
 
     def _draw_dropout(self, embedded: Tensor, state: DecoderState) -> Any:
         """What is dropped at every step alike; None where nothing is."""
@@ -270,9 +276,7 @@ class RnnS2SDecoder(RnnS2SPart):
         sizes = dict(enumerate(self.input_sizes()))
         return {
             "tokens": self.embedding_dropout.draw(embedded, embedded.shape[-1]),
-            "layers": [
-                layer.draw_dropout(embedded) for layer in (*self.layers, self.context_layer) if layer is not None
-            ],
+            "layers": [{"dropout": one.draw_dropout(embedded)} for one in (*self.layers, self.context_layer) if one],
             **{str(index): self.dropout.draw(embedded, sizes[index]) for index in range(1, len(sizes))},
             "readout": self.dropout.draw(embedded, self.top_size),
         }
@@ -329,11 +333,8 @@ class RnnS2SDecoder(RnnS2SPart):
                 f"encoder_outputs has a last_hidden_state of the shape {tuple(memory.shape)}; this decoder reads "
                 f"(batch, source, {self.memory_size}). Pass what the encoder of this model returned."
             )
-        if attention_mask is None:
-            attention_mask = getattr(encoder_outputs, "attention_mask", None)
-        if attention_mask is None:
-            return None
-        return boolean_mask(attention_mask, memory.shape[:2], "attention_mask", "source")
+        mask = getattr(encoder_outputs, "attention_mask", None) if attention_mask is None else attention_mask
+        return None if mask is None else boolean_mask(mask, memory.shape[:2], "attention_mask", "source")
 
     def _final_states(self, encoder_outputs: RnnS2SEncoderOutput) -> dict[str, Tensor]:
         """The encoder's final states by name; none if there are none and the bridge does without."""
@@ -366,11 +367,6 @@ class ConditionalDecoder(RnnS2SDecoder):
 
 # `decoder_type` of the configuration, and the class it names.
 DECODERS: dict[str, type[RnnS2SDecoder]] = {"stack": RnnS2SDecoder, "conditional": ConditionalDecoder}
-
-
-def _of_layer(dropout: dict[str, Any], index: int) -> dict[str, Any]:
-    """The argument of a layer for what is dropped inside it; none where each call draws its own."""
-    return {"dropout": dropout["layers"][index]} if dropout else {}
 
 
 def _joined(outputs: list[DecoderOutput]) -> DecoderOutput:

@@ -21,7 +21,7 @@ from ..model.state_rnn_s2s import DecoderOutput, DecoderState, LayerState, Sourc
 
 def in_two_passes(decoder: RnnS2SDecoder) -> RnnS2SDecoder:
     """A decoder that computes the same in two passes; itself where that is not possible."""
-    can_wait = type(decoder) in (RnnS2SDecoder, ConditionalDecoder) and not decoder.config.input_feeding
+    can_wait = type(decoder) in (RnnS2SDecoder, ConditionalDecoder) and not decoder.input_feeding
     if not (can_wait and decoder.needs_steps and decoder.attention is not None and may_look_inside(decoder)):
         return decoder
     above = decoder.layers[decoder.query_layer + 1 :]
@@ -65,9 +65,9 @@ class _TwoPasses(RnnS2SDecoder):
             if place in self.fusions:
                 below = self.fusions[place](below, context)
             below = self.dropout(below, dropout.get(place))
-            masks = {"dropout": dropout["layers"][index]} if dropout else {}
+            masks = dropout["layers"][index] if dropout else {}
             above, after = self.layers[index](below, state.layers[index], **masks)
-            if 0 < self.config.first_residual_layer <= index + 1:
+            if index + 1 >= self.first_residual_layer:
                 above = above + outputs[-1]
             outputs.append(above)
             states.append(after)
