@@ -322,9 +322,9 @@ def search(
     if gnmt_length_penalty is not None or coverage_penalty is not None:
         normalization = GnmtPenalties(gnmt_length_penalty or 0.0, coverage_penalty or 0.0)
     if beams == 1:
-        pad_token_id: Any = generation_config._pad_token_tensor
-        pad_token_id = pad_token_id.to(input_ids.device)
-        sequences = greedy_search(stepper, prompts, logits_processor, stopping_criteria, pad_token_id, drop_finished)
+        sequences = greedy_search(
+            stepper, prompts, logits_processor, stopping_criteria, generation_config, drop_finished
+        )
     elif is_divided:
         sequences = divided_beam_search(
             stepper,
@@ -363,7 +363,9 @@ def _make_stepper(
     model_kwargs: dict[str, Any],
 ) -> Stepper:
     """The steps of a search with so many rows; the other arguments are those of `Stepper`."""
-    encoded = dataclasses.replace(model_kwargs["encoder_outputs"], rows_per_source=None)
+    encoded = model_kwargs["encoder_outputs"]
+    if encoded.rows_per_source is not None:
+        encoded = dataclasses.replace(encoded, rows_per_source=None)
     mask = model.model.memory_mask(model_kwargs.get("attention_mask"))
     arguments = (model.model.decoder, model.output_head, model.lm_head, encoded, mask)
     if graphs is not None:

@@ -37,7 +37,7 @@ def greedy_search(
     input_ids: Tensor,
     logits_processor: LogitsProcessorList,
     stopping_criteria: StoppingCriteriaList,
-    pad_token_id: Tensor,
+    config: GenerationConfig,
     drop_finished: bool,
 ) -> Tensor:
     """Write the most probable next token of each row until all rows are finished.
@@ -47,23 +47,32 @@ def greedy_search(
         input_ids: the prompts, `(rows, prompt)`.
         logits_processor: changes the logits before the token is chosen.
         stopping_criteria: say which rows are finished; one of them waits for the end token.
-        pad_token_id: is written in rows that are finished.
+        config: `max_length`, `eos_token_id`, and `pad_token_id`, which is written in rows that are finished.
         drop_finished: whether finished rows may be dropped from the batch: only if processors and criteria treat each
             row independently of the others.
 
     Returns:
         Token ids `(rows, prompt + new)`.
     """
+    pad_token_id: Any = config._pad_token_tensor
+    pad_token_id = pad_token_id.to(input_ids.device)
+    plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
     finished_rows = _FinishedRows(len(input_ids), pad_token_id)
     sequences = next_ids = input_ids
     finished = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    count = 0
     while True:
         logits = stepper.step(next_ids).float()
         if logits_processor:
             logits = logits_processor(sequences, logits)  # type: ignore[arg-type]
-        next_ids = torch.where(finished, pad_token_id, stepper.ids(best_tokens(logits))).unsqueeze(1)
+        next_ids = stepper.ids(best_tokens(logits)).unsqueeze(1)
+        if count:
+            next_ids = torch.where(finished.unsqueeze(1), pad_token_id, next_ids)
         sequences = torch.cat([sequences, next_ids], dim=1)
-        finished = finished | stopping_criteria(sequences, None)
+        if plain_criteria:
+            finished = finished | _are_last(next_ids.squeeze(1), sequences.shape[1], config)
+        else:
+            finished = finished | stopping_criteria(sequences, None)
         count = int(finished.sum())
         if count == len(finished):
             finished_rows.add(finished, sequences)
@@ -73,6 +82,7 @@ def greedy_search(
             finished_rows.add(dropped, sequences[dropped])
             remaining = (~dropped).nonzero().squeeze(1)
             sequences, next_ids, finished = sequences[remaining], next_ids[remaining], finished[remaining]
+            count = int(finished.sum())
             stepper.reorder(remaining, remaining)
 
 
@@ -395,7 +405,9 @@ class _BeamSearch:
         """Reorder the decoder's rows for the next step, after dropping finished sentences if that may be done."""
         sentences = len(parents)
         beams = len(self._next_ids) // sentences  # of the step before: at the first one there may be one
-        rows = torch.arange(0, sentences * beams, beams, device=parents.device).unsqueeze(1) + parents
+        rows = parents
+        if sentences > 1:
+            rows = torch.arange(0, sentences * beams, beams, device=parents.device).unsqueeze(1) + parents
         remaining = None
         dropped = _rows_to_drop(done, int(done.sum())) if done is not None and self._drop_finished else None
         if dropped is not None:
@@ -428,6 +440,14 @@ def is_from_config(criterion: object, config: GenerationConfig) -> bool:
     if type(criterion) is EosTokenCriteria and end_ids is not None:
         return torch.equal(criterion.eos_token_id.to(end_ids.device), end_ids)
     return False
+
+
+def _are_last(tokens: Tensor, length: int, config: GenerationConfig) -> Tensor:
+    """Which tokens end sequences of that length, if nothing but the configuration says so; as in their shape."""
+    ends: Any = config._eos_token_tensor
+    if length >= config.max_length:
+        return torch.ones_like(tokens, dtype=torch.bool)
+    return torch.zeros_like(tokens, dtype=torch.bool) if ends is None else torch.isin(tokens, ends)
 
 
 def _rows_to_drop(finished: Tensor, count: int) -> Tensor | None:

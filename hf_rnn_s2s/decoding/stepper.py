@@ -105,8 +105,11 @@ class Stepper:
         return packed(module) if self._rows > 1 else module
 
     def _prepare_sources(self, sources: Sources) -> Sources:
-        """The sources that the steps read."""
-        return sources
+        """The sources that the steps read, without a mask where nothing is padded."""
+        # Looked up on the CPU only: elsewhere it would wait for the device.
+        mask = sources.mask
+        unpadded = mask is not None and mask.device.type == "cpu" and bool(mask.all())
+        return sources._replace(mask=None) if unpadded else sources
 
     def ids(self, columns: Tensor) -> Tensor:
         """The token ids of columns of the logits."""
