@@ -56,6 +56,7 @@ def greedy_search(
     """
     pad_token_id: Any = config._pad_token_tensor
     pad_token_id = pad_token_id.to(input_ids.device)
+    end_ids = _end_ids(config, input_ids.device)
     plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
     finished_rows = _FinishedRows(len(input_ids), pad_token_id)
     sequences = next_ids = input_ids
@@ -70,7 +71,7 @@ def greedy_search(
             next_ids = torch.where(finished.unsqueeze(1), pad_token_id, next_ids)
         sequences = torch.cat([sequences, next_ids], dim=1)
         if plain_criteria:
-            finished = finished | _are_last(next_ids.squeeze(1), sequences.shape[1], config)
+            finished = finished | _are_last(next_ids.squeeze(1), sequences.shape[1], end_ids, config)
         else:
             finished = finished | stopping_criteria(sequences, None)
         count = int(finished.sum())
@@ -191,7 +192,7 @@ class _BeamSearch:
         self._config, self._drop_finished, self._exact, self._prompts = config, drop_finished, exact, input_ids
         self._normalization = LengthPenalty(config.length_penalty) if normalization is None else normalization
         sentences, beams, device = len(input_ids), config.num_beams, input_ids.device
-        self._end_ids: Tensor | None = config._eos_token_tensor
+        self._end_ids = _end_ids(config, device)
         self._candidate_count = max(2, 1 + (0 if self._end_ids is None else len(self._end_ids))) * beams
         if stepper.vocabulary_size * beams < self._candidate_count:
             raise ValueError(
@@ -336,11 +337,7 @@ class _BeamSearch:
         if not self._plain_criteria and self._sequences is not None:
             sequences = _extended(self._sequences, parents, tokens)
             return self._criteria(sequences.flatten(0, 1), None).view(tokens.shape)
-        if self._prompts.shape[1] + self._length >= self._config.max_length:
-            return torch.ones_like(tokens, dtype=torch.bool)
-        if self._end_ids is None:
-            return torch.zeros_like(tokens, dtype=torch.bool) if self._exact else None
-        finished = torch.isin(tokens, self._end_ids)
+        finished = _are_last(tokens, self._prompts.shape[1] + self._length, self._end_ids, self._config)
         return finished if self._exact or finished.any() else None
 
     def _add_finished(self, scores: Tensor, parents: Tensor, tokens: Tensor, finished: Tensor) -> None:
@@ -442,12 +439,16 @@ def is_from_config(criterion: object, config: GenerationConfig) -> bool:
     return False
 
 
-def _are_last(tokens: Tensor, length: int, config: GenerationConfig) -> Tensor:
-    """Which tokens end sequences of that length, if nothing but the configuration says so; as in their shape."""
-    ends: Any = config._eos_token_tensor
+def _end_ids(config: GenerationConfig, device: torch.device) -> Tensor | None:
+    end_ids: Any = config._eos_token_tensor
+    return None if end_ids is None else end_ids.to(device)
+
+
+def _are_last(tokens: Tensor, length: int, end_ids: Tensor | None, config: GenerationConfig) -> Tensor:
+    """Which of these tokens end their sequences, of that length, as far as the configuration says."""
     if length >= config.max_length:
         return torch.ones_like(tokens, dtype=torch.bool)
-    return torch.zeros_like(tokens, dtype=torch.bool) if ends is None else torch.isin(tokens, ends)
+    return torch.zeros_like(tokens, dtype=torch.bool) if end_ids is None else torch.isin(tokens, end_ids)
 
 
 def _rows_to_drop(finished: Tensor, count: int) -> Tensor | None:

@@ -56,8 +56,10 @@ class Stepper:
         selected = None if tokens is None or type(head) is not VocabularyHead else _select_rows(lm_head, tokens)
         self._lm_head = self._prepare_module(lm_head if selected is None else selected)
         self._columns = tokens if selected is None else None
-        self._sources = self._prepare_sources(decoder.prepare(encoder_outputs, attention_mask))
-        self._state = decoder.first_state(encoder_outputs, self._sources)
+        prepared = decoder.prepare(encoder_outputs, attention_mask)
+        self._sources = self._prepare_sources(prepared)
+        # A bridge that averages rounds as it does in training, with the mask or without it.
+        self._state = decoder.first_state(encoder_outputs, prepared if self._sources.mask is None else self._sources)
         self._start = self._sources, self._state
         self._covers, self._covered = covers, self._nothing_covered() if covers else None
         self.vocabulary_size = decoder.config.written_vocab_size if tokens is None else len(tokens)

@@ -221,8 +221,7 @@ class ScoredAttention(Attention):
         weights = self.normalize(scores, -1)
         if factor is not None:
             weights = weights * factor
-        dropped = self.dropout(weights) if self.dropout.training else weights  # saves a call at every step
-        return dropped @ sources.memory, weights, state
+        return self.dropout(weights) @ sources.memory, weights, state
 
 
 class MultiHeadAttention(Attention):

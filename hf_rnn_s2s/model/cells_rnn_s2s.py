@@ -87,7 +87,7 @@ class RecurrentLayer(nn.Module):
         weight_ih: Tensor = self.weight_ih
         if inputs.shape[-1] != weight_ih.shape[1]:
             raise ValueError(f"The inputs have {inputs.shape[-1]} features; this layer reads {weight_ih.shape[1]}.")
-        dropout = dropout or (self.draw_dropout(inputs) if self.training else (None, None))
+        dropout = self.draw_dropout(inputs) if dropout is None else dropout
         loops = not self.has_kernel or dropout[0] is not None or dropout[1] is not None
         if padding is not None and not loops:
             inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)

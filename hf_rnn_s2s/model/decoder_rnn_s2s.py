@@ -55,11 +55,11 @@ class RnnS2SDecoder(RnnS2SPart):
         self.bridge = BRIDGES[config.bridge](config, state_size, self.memory_size)
         self.attention = build_attention(config, size, self.memory_size)
         self.query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
-        # What every step asks for is read once: a look into the configuration takes longer than it seems.
+        # What every step needs of the configuration is read here, since a look into it costs time at every step.
         self.input_feeding, self.copy_slots = config.input_feeding, config.copy_slots
-        self.asks_first = self.attention is not None and config.context_layers == "all"
-        self.asks_with_previous = config.attention_query == "previous"
-        self.first_residual_layer = max(2, config.first_residual_layer or config.decoder_layers + 1)
+        self.attends_first = config.context_layers == "all"  # before any layer reads
+        self.queries_previous_state = config.attention_query == "previous"
+        self.adds_from_layer = max(2, config.first_residual_layer or float("inf"))  # counted from 1
         fusion = CONTEXT_FUSIONS[config.context_fusion]
         readout = READOUTS[config.readout]
         joins = self.attention is not None and readout.reads_context
@@ -90,13 +90,13 @@ class RnnS2SDecoder(RnnS2SPart):
         return [bottom, *[config.decoder_size] * (config.decoder_layers - 1)]
 
     def _reads_context(self, index: int) -> bool:
-        return self.asks_first or (self.attention is not None and index > self.query_layer)
+        return self.attention is not None and (self.attends_first or index > self.query_layer)
 
     @property
     def needs_steps(self) -> bool:
         """Whether a step needs what the one before has computed, so that the target is read step by step."""
         parts: list[Any] = [self.attention, *self.layers]
-        waits = self.input_feeding or self.asks_first or self.context_layer is not None
+        waits = self.input_feeding or self.attends_first or self.context_layer is not None
         return waits or any(getattr(part, "needs_steps", False) for part in parts)
 
     @can_return_tuple
@@ -220,13 +220,13 @@ class RnnS2SDecoder(RnnS2SPart):
         Returns what was computed of the tokens, and the state after the last one.
         """
         dropout = state.dropout or {}
-        inside = dropout.get("layers") or [{}] * (len(state.layers) + 1)
+        inside = dropout.get("layers") or [{}] * (len(state.layers) + 1)  # arguments of each layer
         tokens = below = self.embedding_dropout(embedded, dropout.get("tokens"))
         if self.input_feeding:
             below = torch.cat([below, state.fed_back.unsqueeze(1)], dim=-1)
         context = weights = query = None
         attends, remembered = self.attention is not None, state.attention
-        if self.asks_first:
+        if attends and self.attends_first:
             query = state.layers[self.query_layer][0].unsqueeze(1)
             context, weights, remembered = self.attend(query, sources, remembered)
         layer_outputs: list[Tensor] = []
@@ -238,11 +238,11 @@ class RnnS2SDecoder(RnnS2SPart):
             below = below if index == 0 else self.dropout(below, dropout.get(place))
             outputs, after = layer(below, before, **inside[index])
             hidden = outputs
-            if index + 1 >= self.first_residual_layer:
+            if index + 1 >= self.adds_from_layer:
                 outputs = outputs + layer_outputs[-1]
             if index == self.query_layer and attends and context is None:
                 query = outputs
-                if self.asks_with_previous:
+                if self.queries_previous_state:
                     query = torch.cat([before[0].unsqueeze(1), hidden[:, :-1]], dim=1)
                 context, weights, remembered = self.attend(query, sources, remembered)
                 if self.context_layer is not None:
@@ -274,9 +274,10 @@ class RnnS2SDecoder(RnnS2SPart):
         if not self.training or state.dropout is not None:
             return state.dropout
         sizes = dict(enumerate(self.input_sizes()))
+        layers = [*self.layers, *([] if self.context_layer is None else [self.context_layer])]
         return {
             "tokens": self.embedding_dropout.draw(embedded, embedded.shape[-1]),
-            "layers": [{"dropout": one.draw_dropout(embedded)} for one in (*self.layers, self.context_layer) if one],
+            "layers": [{"dropout": layer.draw_dropout(embedded)} for layer in layers],
             **{str(index): self.dropout.draw(embedded, sizes[index]) for index in range(1, len(sizes))},
             "readout": self.dropout.draw(embedded, self.top_size),
         }

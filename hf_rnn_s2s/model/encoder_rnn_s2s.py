@@ -88,8 +88,7 @@ class TokenEncoder(RnnS2SPart):
             # The caller's embeddings at padding may be anything, NaN included.
             embedded = embedded.masked_fill(~mask.unsqueeze(-1), 0)
         encoded = self.read(embedded, mask, input_ids, bool(output_hidden_states))
-        ids = ids_to_copy(self.config, input_ids, copy_ids)
-        return encoded if mask is None and ids is None else replace(encoded, attention_mask=mask, source_ids=ids)
+        return replace(encoded, attention_mask=mask, source_ids=ids_to_copy(self.config, input_ids, copy_ids))
 
     def read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None, show: bool) -> RnnS2SEncoderOutput:
         """Encode embedded tokens `(batch, source, embedding)`, with the outputs of all layers if they are to be shown.

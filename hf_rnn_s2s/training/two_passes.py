@@ -67,7 +67,7 @@ class _TwoPasses(RnnS2SDecoder):
             below = self.dropout(below, dropout.get(place))
             masks = dropout["layers"][index] if dropout else {}
             above, after = self.layers[index](below, state.layers[index], **masks)
-            if index + 1 >= self.first_residual_layer:
+            if index + 1 >= self.adds_from_layer:
                 above = above + outputs[-1]
             outputs.append(above)
             states.append(after)

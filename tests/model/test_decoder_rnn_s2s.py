@@ -125,3 +125,12 @@ def test_widths_of_both_sides_are_independent() -> None:
     assert [one.shape[-1] for one in output.encoder_hidden_states] == [10, 14, 12]
     assert [one.shape[-1] for one in output.decoder_hidden_states] == [10, 20, 20, 20]
     assert model.lm_head.in_features == 5
+
+
+def test_a_layer_may_be_a_module_of_another_kind() -> None:
+    torch.manual_seed(0)
+    model = build(input_feeding=True, dropout=0.1).train()
+    model.model.decoder.layers[0] = torch.compile(model.model.decoder.layers[0], backend="eager")
+    loss = model(input_ids=SOURCE, labels=TARGET).loss
+    loss.backward()
+    assert model.model.decoder.layers[0].weight_ih.grad.abs().sum() > 0
