@@ -116,13 +116,12 @@ def theirs(name: str, weights: dict[str, Tensor]) -> Tensor:
 
 
 def padded(texts: Texts, filler: int) -> Tensor:
+    """Token ids `(rows, longest)`, with the filler behind those of shorter texts."""
     longest = max(map(len, texts))
     return torch.tensor([text + [filler] * (longest - len(text)) for text in texts])
 
 
-def train(
-    model: RnnS2SForConditionalGeneration, batches: list[tuple[list[list[int]], list[list[int]]]]
-) -> list[float]:
+def train(model: RnnS2SForConditionalGeneration, batches: list[tuple[Texts, Texts]]) -> list[float]:
     """The loss of every step."""
     parameters = [one for one in model.parameters() if one.requires_grad]
     optimizer, losses = torch.optim.Adam(parameters, lr=1e-3), []
@@ -138,6 +137,7 @@ def train(
 
 
 def main() -> None:
+    """Prints the losses of both at every step, and the largest difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", type=Path, required=True, help="interpreter of the environment with OpenNMT-py")
     parser.add_argument("--steps", type=int, default=30)

@@ -46,7 +46,8 @@ def greedy_search(
         stepper: the decoder, with one row for each source.
         input_ids: the prompts, `(rows, prompt)`.
         logits_processor: changes the logits before the token is chosen.
-        stopping_criteria: say which rows are finished; one of them waits for the end token.
+        stopping_criteria: say which rows are finished; where all are those that `generate()` makes of the
+            configuration, it is looked up there instead.
         config: `max_length`, `eos_token_id`, and `pad_token_id`, which is written in rows that are finished.
         drop_finished: whether finished rows may be dropped from the batch: only if processors and criteria treat each
             row independently of the others.

@@ -58,7 +58,7 @@ class Stepper:
         self._columns = tokens if selected is None else None
         prepared = decoder.prepare(encoder_outputs, attention_mask)
         self._sources = self._prepare_sources(prepared)
-        # A bridge that averages rounds as it does in training, with the mask or without it.
+        # With the mask as it was given: without one, a bridge that takes means would round them in another way.
         self._state = decoder.first_state(encoder_outputs, prepared if self._sources.mask is None else self._sources)
         self._start = self._sources, self._state
         self._covers, self._covered = covers, self._nothing_covered() if covers else None
