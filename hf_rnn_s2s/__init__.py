@@ -1,11 +1,11 @@
 """Attention-RNN sequence-to-sequence models for Hugging Face transformers.
 
 Importing the package registers it: `AutoModelForSeq2SeqLM` and its kin load its checkpoints, and
-`pipeline("translation")` translates with them.
+`pipeline("translation")`, `pipeline("summarization")` and `pipeline("text2text-generation")` write with them.
 """
 
 from .decoding.int8 import quantize_int8
-from .decoding.pipeline import RnnTranslationPipeline
+from .decoding.pipeline import RnnSummarizationPipeline, RnnText2TextGenerationPipeline, RnnTranslationPipeline
 from .decoding.shortlist import Shortlist
 from .decoding.step_graphs import StepGraphs
 from .model.cache_rnn_s2s import RnnS2SCache
@@ -27,6 +27,8 @@ __all__ = [
     "RnnS2SPreTrainedModel",
     "RnnS2STokenizer",
     "RnnS2SWordTokenizer",
+    "RnnSummarizationPipeline",
+    "RnnText2TextGenerationPipeline",
     "RnnTranslationPipeline",
     "Shortlist",
     "StepGraphs",

@@ -1,4 +1,4 @@
-"""Registers this package with others: the Auto classes, `pipeline("translation")`, and the cache in `torch.export`."""
+"""Registers this package with others: the Auto classes, the pipelines, and the cache in `torch.export`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from .config_checks import register_checks
-from .decoding.pipeline import RnnTranslationPipeline
+from .decoding.pipeline import RnnSummarizationPipeline, RnnText2TextGenerationPipeline, RnnTranslationPipeline
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
 from .model.state_rnn_s2s import DecoderState
@@ -20,14 +20,20 @@ from .options import describe_options
 from .package_models import RnnS2SForConditionalGeneration, RnnS2SModel
 from .presets import register_presets
 
-TASK = "translation"  # the name of the task in transformers
+TRANSLATION = "translation"
+# The classes of pipelines, by the names of their tasks in transformers
+PIPELINES = {
+    TRANSLATION: RnnTranslationPipeline,
+    "summarization": RnnSummarizationPipeline,
+    "text2text-generation": RnnText2TextGenerationPipeline,
+}
 TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")  # its names in transformers 4
 
 
 def register_everything() -> None:
     """Make all registrations; to do so again changes nothing."""
     register_auto_classes()
-    register_pipeline()
+    register_pipelines()
     register_cache()
     describe_options()
     register_presets()
@@ -49,18 +55,20 @@ def register_auto_classes() -> None:
     RnnS2SWordTokenizer.register_for_auto_class()
 
 
-def register_pipeline() -> None:
-    """Bring back the tasks `"translation"` and `"translation_XX_to_YY"`, which transformers 5 removed.
+def register_pipelines() -> None:
+    """Bring back the tasks of `PIPELINES`, and `"translation_XX_to_YY"`, which transformers 5 removed.
 
-    A pipeline that somebody else has registered under the name stays.
+    A pipeline that somebody else has registered under one of the names stays.
     """
     # Newer versions refuse the names of former tasks before they look at what is registered. The table is private, so
     # it may be gone one day, and the refusal with it.
-    getattr(transformers.pipelines, "REMOVED_TASKS", {}).pop(TASK, None)
+    removed = getattr(transformers.pipelines, "REMOVED_TASKS", {})
     registry = transformers.pipelines.PIPELINE_REGISTRY
-    if TASK not in registry.supported_tasks:
-        registry.register_pipeline(TASK, RnnTranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
-        registry.supported_tasks[TASK]["default"] = _NoDefault()
+    for task, pipeline_class in PIPELINES.items():
+        removed.pop(task, None)
+        if task not in registry.supported_tasks:
+            registry.register_pipeline(task, pipeline_class, pt_model=AutoModelForSeq2SeqLM, type="text")
+            registry.supported_tasks[task]["default"] = _NoDefault(task)
     if not isinstance(registry.task_aliases, _AliasesWithLanguagePairs):
         registry.task_aliases = _AliasesWithLanguagePairs(registry.task_aliases)
 
@@ -121,10 +129,14 @@ class _OfWords(RnnS2SConfig):
 class _NoDefault(dict[str, Any]):
     """What transformers looks up where no model is named. An entry without it would end in a bare `KeyError`."""
 
+    def __init__(self, task: str) -> None:
+        super().__init__()
+        self._task = task
+
     def __contains__(self, name: object) -> bool:
         raise ValueError(
-            "There is no default model to translate with. Name one, a folder or a name on the Hub: "
-            'pipeline("translation", model=...).'
+            f"There is no default model for {self._task}. Name one, a folder or a name on the Hub: "
+            f'pipeline("{self._task}", model=...).'
         )
 
 
@@ -136,5 +148,5 @@ class _AliasesWithLanguagePairs(dict[str, str]):
 
     def __missing__(self, task: Any) -> str:
         if task in self:
-            return TASK
+            return TRANSLATION
         raise KeyError(task)

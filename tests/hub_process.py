@@ -17,12 +17,18 @@ BEAM = {"num_beams": 3, "num_return_sequences": 2}
 MAX_NEW_TOKENS = 9
 
 
-def translate(model: str, texts: list[str], trust: bool | None = None, without_task: bool = False) -> dict[str, Any]:
-    """Loads a model in every way there is, and translates."""
+def translate(
+    model: str,
+    texts: list[str],
+    trust: bool | None = None,
+    without_task: bool = False,
+    task: str = "translation",
+) -> dict[str, Any]:
+    """Loads a model in every way there is, and translates, or does another task."""
     options = {} if trust is None else {"trust_remote_code": trust}
     tokenizer = AutoTokenizer.from_pretrained(model, **options)
     loaded = AutoModelForSeq2SeqLM.from_pretrained(model, **options)
-    translator = pipeline("translation", model=model, device="cpu", **options)
+    translator = pipeline(task, model=model, device="cpu", **options)
     result = {
         "modules": [
             type(thing).__module__

@@ -18,7 +18,14 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import PreTrainedTokenizerFast
 
-from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnTranslationPipeline, train_tokenizer
+from hf_rnn_s2s import (
+    RnnS2SConfig,
+    RnnS2SForConditionalGeneration,
+    RnnSummarizationPipeline,
+    RnnText2TextGenerationPipeline,
+    RnnTranslationPipeline,
+    train_tokenizer,
+)
 
 from .hub_process import generate, translated
 from .hub_server import HubServer
@@ -39,17 +46,22 @@ def saved(
     return save_both(tiny_model, tiny_tokenizer, tmp_path)
 
 
-def save_both(model: RnnS2SForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, directory: Path) -> Saved:
+def save_both(
+    model: RnnS2SForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    directory: Path,
+    pipeline_class: Any = RnnTranslationPipeline,
+) -> Saved:
     plain, with_code = directory / "plain", directory / "with.code-1"  # a name that is no Python name
     expected = {
         "generated": generate(model, tokenizer, TEXTS),
-        "translated": translated(RnnTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu"), TEXTS),
+        "translated": translated(pipeline_class(model=model, tokenizer=tokenizer, device="cpu"), TEXTS),
     }
     # equality below would show little if the model wrote the same for every text
     assert len({tuple(token_ids) for token_ids in expected["generated"][0]}) == len(TEXTS)
     model.save_pretrained(plain)
     tokenizer.save_pretrained(plain)
-    RnnTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu").save_pretrained(with_code)
+    pipeline_class(model=model, tokenizer=tokenizer, device="cpu").save_pretrained(with_code)
     for file in with_code.glob("*.py"):
         leave_a_trace(file)
     return plain, with_code, expected
@@ -177,6 +189,41 @@ def test_two_vocabularies_travel_too(tiny_texts: list[str], run: Run, tmp_path: 
     assert inside["traces"] == []
     outside = run(("translate", {"model": str(with_code), "texts": TEXTS, "trust": True}), with_package=False)
     check(outside["results"][0], expected, "transformers_modules")
+
+
+@pytest.mark.parametrize(
+    ("task", "pipeline_task", "pipeline_class"),
+    [
+        ("summarization", "summarization", RnnSummarizationPipeline),
+        ("transduction", "text2text-generation", RnnText2TextGenerationPipeline),
+    ],
+)
+def test_other_tasks_travel_in_all_four_cases(
+    task: str,
+    pipeline_task: str,
+    pipeline_class: Any,
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    run: Run,
+    tmp_path: Path,
+) -> None:
+    tiny_model.config.task = task
+    plain, with_code, expected = save_both(tiny_model, tiny_tokenizer, tmp_path, pipeline_class)
+    key = f"{pipeline_class.return_name}_text"
+    assert all(key in record for record in expected["translated"][0])
+    common = {"texts": TEXTS, "task": pipeline_task}
+    inside = run(*(("translate", {"model": str(one), **common}) for one in (plain, with_code)), with_package=True)
+    for result in inside["results"]:
+        check(result, expected, "hf_rnn_s2s")
+    assert inside["traces"] == []
+    outside = run(
+        ("load_without_trust", {"model": str(with_code)}),
+        ("translate", {"model": str(with_code), "trust": True, "without_task": True, **common}),
+        with_package=False,
+    )
+    errors, result = outside["results"]
+    assert all("contains custom code" in error for error in errors if "removed from transformers" not in error)
+    check(result, expected, "transformers_modules")
 
 
 def test_push_what_came_as_code(saved: Saved, run: Run, hub: HubServer) -> None:

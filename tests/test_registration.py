@@ -20,10 +20,12 @@ from hf_rnn_s2s import (
     RnnS2SConfig,
     RnnS2SForConditionalGeneration,
     RnnS2SModel,
+    RnnSummarizationPipeline,
+    RnnText2TextGenerationPipeline,
     RnnTranslationPipeline,
 )
 from hf_rnn_s2s.options import meaning
-from hf_rnn_s2s.registration import register_everything, register_pipeline
+from hf_rnn_s2s.registration import register_everything, register_pipelines
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
 
@@ -44,7 +46,30 @@ def test_translation_is_a_task_again(
     assert list(translator("a dog")[0]) == ["translation_text"]
 
 
-@pytest.mark.parametrize("task", ["summarization", "translation_en", "sentiment"])
+@pytest.mark.parametrize(
+    ("task", "pipeline_class", "key"),
+    [
+        ("summarization", RnnSummarizationPipeline, "summary_text"),
+        ("text2text-generation", RnnText2TextGenerationPipeline, "generated_text"),
+    ],
+)
+def test_other_tasks_of_transformers_4_are_back(
+    task: str,
+    pipeline_class: type,
+    key: str,
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    writer = pipeline(task, model=tiny_model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=4)
+    assert type(writer) is pipeline_class
+    assert list(writer("a dog")[0]) == [key]
+    assert list(writer("a dog", return_tensors=True)[0]) == [key.replace("text", "token_ids")]
+    assert list(writer("a dog", return_scores=True)[0]) == [key, key.replace("text", "score")]
+    translator = RnnTranslationPipeline(model=tiny_model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=4)
+    assert writer("a dog")[0][key] == translator("a dog")[0]["translation_text"]
+
+
+@pytest.mark.parametrize("task", ["question-answering", "translation_en", "sentiment"])
 def test_other_tasks_are_refused_as_before(task: str, tiny_model: RnnS2SForConditionalGeneration) -> None:
     with pytest.raises(KeyError, match=task):
         pipeline(task, model=tiny_model)
@@ -105,14 +130,14 @@ def test_somebody_elses_translation_pipeline_stays(monkeypatch: pytest.MonkeyPat
 
     tasks = pipelines.PIPELINE_REGISTRY.supported_tasks
     monkeypatch.setitem(tasks, "translation", {"impl": OtherPipeline, "pt": ()})
-    register_pipeline()
+    register_pipelines()
     assert tasks["translation"]["impl"] is OtherPipeline
 
 
 def test_transformers_without_the_private_table_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(pipelines, "REMOVED_TASKS", raising=False)
     monkeypatch.delitem(pipelines.PIPELINE_REGISTRY.supported_tasks, "translation")
-    register_pipeline()
+    register_pipelines()
     assert pipelines.PIPELINE_REGISTRY.check_task("translation")[1]["impl"] is RnnTranslationPipeline
 
 
@@ -125,9 +150,9 @@ def test_language_codes_of_every_form_make_a_task(task: str) -> None:
     assert pipelines.PIPELINE_REGISTRY.check_task(task)[0] == "translation"
 
 
-@pytest.mark.parametrize("task", ["translation", "translation_en_to_de"])
+@pytest.mark.parametrize("task", ["translation", "translation_en_to_de", "summarization", "text2text-generation"])
 def test_without_a_model_the_error_asks_for_one(task: str) -> None:
-    with pytest.raises(ValueError, match=r"no default model to translate with.*model="):
+    with pytest.raises(ValueError, match=r"no default model for (translation|summarization|text2text).*model="):
         pipeline(task)
 
 

@@ -1,4 +1,4 @@
-"""The translation pipeline of the package: batches of like length, a view in evaluation mode, and more checks."""
+"""The pipelines of the package: batches of like length, a view in evaluation mode, and more checks."""
 
 from __future__ import annotations
 
@@ -34,21 +34,14 @@ MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_token
 PHRASES = ("force_phrases", "forbid_phrases")
 
 
-class RnnTranslationPipeline(ReadingPipeline):
-    """Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
+class RnnText2TextGenerationPipeline(ReadingPipeline):
+    """Writes a text for each text with an encoder-decoder: `pipeline("text2text-generation", model=...)`.
 
-    It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
+    It takes what the pipeline of this name of transformers 4 took and returns what it returned. Generation follows the
     `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
     The model may be in any mode, and change it at any time: the pipeline runs other modules with the same weights, in
     evaluation mode. Hooks are called with these modules, and what a forward pass sets on its module is set on one of
     them.
-
-    Example:
-        ```python
-        >>> translator = pipeline("translation", model="path/or/name", batch_size=16)
-        >>> translator("How are you?", num_beams=5)
-        [{'translation_text': 'Wie geht es dir?'}]
-        ```
 
     Raises:
         ValueError: if the model is no encoder-decoder that generates text, there is no tokenizer, or the tokenizer
@@ -58,7 +51,7 @@ class RnnTranslationPipeline(ReadingPipeline):
     _token_texts: TokenTexts | None = None  # of the tokenizer, made when phrases are given for the first time
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Translate one text or many, as the base class does, with more arguments and more checks.
+        """Write a text for one text or many, as the base class does, with more arguments and more checks.
 
         Args:
             inputs: a text, a list or another sequence of texts, or an iterator, generator, or dataset of texts
@@ -66,7 +59,7 @@ class RnnTranslationPipeline(ReadingPipeline):
             args: as in `Pipeline`.
             kwargs: those below; anything else that the base class takes, and `generate()`.
             batch_size: the most texts that go through the model together, by default 32, and 1 for an iterator; the
-                translations do not depend on it, except with a shortlist or in int8. The texts of a batch are of like
+                results do not depend on it, except with a shortlist or in int8. The texts of a batch are of like
                 length. Beside tensors for `generate()`, which have a row for each text of a batch, the default is 1;
                 beside these, and functions that `generate()` calls, texts stay in order, in batches of this size.
             batch_tokens: the most source tokens that go through the model together, padding included, by default 4096.
@@ -74,26 +67,27 @@ class RnnTranslationPipeline(ReadingPipeline):
                 more tokens is alone.
             return_attentions: as in the base class; `"heads"` also gives `cross_attentions`, a tuple with the weights
                 `(heads, target, source)` of each layer that attends to the source, which are found by reading the
-                translation once more. `attention` is the mean of the last layer's heads.
-            return_scores: whether to give `translation_score`, the natural logarithm of the translation's probability,
+                result once more. `attention` is the mean of the last layer's heads.
+            return_scores: whether to give `generated_score`, or what else it is called (see `return_text` in the base
+                class), the natural logarithm of the text's probability,
                 which is found by reading it once more.
             replace_unknown: whether to write, in place of an unknown token, the word of the source that the attention
                 looked at most when it was written (Luong et al. 2015b); for models with a vocabulary of words.
             minimum_bayes_risk: whether to return, of the `num_return_sequences`, only the one with the highest mean
                 chrF against the others (Kumar & Byrne 2004); with beams, or with `do_sample=True`.
-            force_phrases: texts that a translation must contain, as whole words, with `num_beams` above the number of
+            force_phrases: texts that a result must contain, as whole words, with `num_beams` above the number of
                 their tokens: a list of texts for all inputs, or, for a list of inputs, one list for each.
-            forbid_phrases: texts that no translation may contain, in the same form. A word that begins with the same
+            forbid_phrases: texts that no result may contain, in the same form. A word that begins with the same
                 tokens is forbidden, too.
             shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
-                True for the one beside the model. It may change a translation.
+                True for the one beside the model. It may change a result.
 
         Raises:
             TypeError: for an input that is not text.
             ValueError: for text that is not valid Unicode; a batch size, a number of beams or sequences, or a length
                 that is no whole number, or beyond all reason; if nothing is to be returned; if attention is asked of a
                 model that has none, or by another word than `"heads"`; for a model whose weights are no numbers; for
-                phrases that the tokenizer cannot write, or that do not fit in a translation.
+                phrases that the tokenizer cannot write, or that do not fit in a result.
         """
         inputs = list_or_iterator(inputs)
         for position, text in enumerate(inputs if isinstance(inputs, list) else []):
@@ -140,7 +134,9 @@ class RnnTranslationPipeline(ReadingPipeline):
         shared.model = model_to_share(self.model, carry_code)
         tags = kwargs.pop("tags", None) or []
         tags = [*([tags] if isinstance(tags, str) else tags), self.task]
-        return super(RnnTranslationPipeline, shared).push_to_hub(repo_id, tags=list(dict.fromkeys(tags)), **kwargs)
+        return super(RnnText2TextGenerationPipeline, shared).push_to_hub(
+            repo_id, tags=list(dict.fromkeys(tags)), **kwargs
+        )
 
     def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         # By now the folder has all that will be uploaded, with the card of the repository or an empty draft.
@@ -207,11 +203,11 @@ class RnnTranslationPipeline(ReadingPipeline):
         return super().run_single(inputs, preprocess_params, forward_params, postprocess_params)
 
     def _with_phrases(self, forward_params: dict[str, Any], inputs: int | None) -> dict[str, Any]:
-        """The arguments with phrases of tokens in place of texts, checked before any text is translated.
+        """The arguments with phrases of tokens in place of texts, checked before anything is written.
 
         Args:
             forward_params: the arguments.
-            inputs: the number of texts to translate; None where nobody knows it yet.
+            inputs: the number of texts; None where nobody knows it yet.
         """
         given = {name: forward_params[name] for name in PHRASES if name in forward_params}
         if not given:
@@ -244,7 +240,7 @@ class RnnTranslationPipeline(ReadingPipeline):
         texts: list[str],
         first: int,
     ) -> list[Any]:
-        """Translate some texts into records; `first` is the number of the first one among all inputs."""
+        """Turn some texts into records; `first` is the number of the first one among all inputs."""
         for number, text in enumerate(texts, start=first):
             require_text(text, f"input {number}")
         texts, ids = self._encode(texts, first, **preprocess_params)
@@ -272,7 +268,7 @@ class RnnTranslationPipeline(ReadingPipeline):
         **kwargs: Any,
     ) -> dict[str, Any]:
         if minimum_bayes_risk and (self._settings(kwargs).get("num_return_sequences") or 1) < 2:
-            raise ValueError("minimum_bayes_risk chooses among translations: set num_return_sequences above 1.")
+            raise ValueError("minimum_bayes_risk chooses among several results: set num_return_sequences above 1.")
         is_blank = input_tensors["is_blank"].tolist()
         for name in PHRASES:
             given = kwargs.get(name)
@@ -299,25 +295,25 @@ class RnnTranslationPipeline(ReadingPipeline):
         records = super().postprocess(model_outputs, **parameters)
         for number, record in enumerate(records):
             if "scores" in model_outputs:
-                record["translation_score"] = float(model_outputs["scores"][0, number])
+                record[f"{self.return_name}_score"] = float(model_outputs["scores"][0, number])
             if "cross_attentions" in model_outputs:
                 [layers] = model_outputs["cross_attentions"]
                 targets, is_source = len(record["target_tokens"]), model_outputs["attention_mask"][0].bool()
                 record["cross_attentions"] = without_padding(layers, number, targets, is_source)
-            if replace_unknown and "translation_text" in record:
-                record["translation_text"] = self._with_source_words(model_outputs, number)
+            if replace_unknown and (name := f"{self.return_name}_text") in record:
+                record[name] = self._with_source_words(model_outputs, number)
         if not minimum_bayes_risk:
             return records
         texts = [self._text(ids, False, model_outputs) for ids in self._written(model_outputs)]
         return [records[least_risk(texts)]]
 
     def _written(self, model_outputs: dict[str, Any]) -> list[Tensor]:
-        """The ids of all translations of a text, without padding."""
+        """The ids of all results for a text, without padding."""
         lengths = model_outputs["lengths"][0].tolist()
         return [ids[:length] for ids, length in zip(model_outputs["output_ids"][0], lengths, strict=True)]
 
     def _with_source_words(self, model_outputs: dict[str, Any], number: int) -> str:
-        """A translation with words of the source in place of unknown tokens."""
+        """A result with words of the source in place of unknown tokens."""
         ids = self._written(model_outputs)[number]
         attention = model_outputs["attention"][0, number]
         prompt = model_outputs["output_ids"].shape[2] - len(attention)
@@ -358,6 +354,34 @@ class RnnTranslationPipeline(ReadingPipeline):
                 if "probability tensor" in str(error):  # from sampling
                     require_usable_weights(self.model)
                 raise
+
+
+class RnnTranslationPipeline(RnnText2TextGenerationPipeline):
+    """Translates text: `pipeline("translation", model=...)`.
+
+    Example:
+        ```python
+        >>> translator = pipeline("translation", model="path/or/name", batch_size=16)
+        >>> translator("How are you?", num_beams=5)
+        [{'translation_text': 'Wie geht es dir?'}]
+        ```
+    """
+
+    return_name = pipeline_rnn_s2s.RnnTranslationPipeline.return_name
+
+
+class RnnSummarizationPipeline(RnnText2TextGenerationPipeline):
+    """Summarizes text: `pipeline("summarization", model=...)`.
+
+    Example:
+        ```python
+        >>> summarizer = pipeline("summarization", model="path/or/name")
+        >>> summarizer("Dear all, the meeting on Tuesday is moved to room 12, at the same time. Best, Ann")
+        [{'summary_text': 'Meeting moved to room 12'}]
+        ```
+    """
+
+    return_name = pipeline_rnn_s2s.RnnSummarizationPipeline.return_name
 
 
 def _of_rows(forward_params: dict[str, Any], rows: list[int]) -> dict[str, Any]:

@@ -31,13 +31,13 @@ class _Pairs(NamedTuple):
     labels: list[list[int]]
 
 
-class ReadingPipeline(pipeline_rnn_s2s.RnnTranslationPipeline):
-    """Reads texts, and scores given translations; see `RnnTranslationPipeline` in `pipeline.py`."""
+class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
+    """Reads texts, and scores given targets; see `RnnText2TextGenerationPipeline` in `pipeline.py`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         require_whole_numbers(kwargs, "batch_size")
         super().__init__(*args, **kwargs)
-        _require_translation_model(self.model, self.tokenizer)
+        _require_model_of_texts(self.model, self.tokenizer, self.task)
         self._in_evaluation_mode = EvaluationView()
 
     def preprocess(  # type: ignore[override]
@@ -186,15 +186,15 @@ def _task_prefix(config: Any, task: str) -> str:
     return task_settings.get("prefix") or getattr(config, "prefix", None) or ""
 
 
-def _require_translation_model(model: PreTrainedModel, tokenizer: Any) -> None:
+def _require_model_of_texts(model: PreTrainedModel, tokenizer: Any, task: str) -> None:
     if not (model.can_generate() and model.config.is_encoder_decoder):
         raise ValueError(
-            f"The translation pipeline needs an encoder-decoder that generates text; {type(model).__name__} is none. "
+            f"The {task} pipeline needs an encoder-decoder that generates text; {type(model).__name__} is none. "
             "Load the model with AutoModelForSeq2SeqLM."
         )
     if hasattr(tokenizer, "_build_translation_inputs"):
         raise ValueError(
             f"{type(tokenizer).__name__} belongs to a model of many languages, which has to be told the source and "
-            "the target language. This pipeline translates with models of one language pair; for this model, set "
+            "the target language. This pipeline is for models of one language pair; for this model, set "
             "the languages on the tokenizer and call model.generate()."
         )

@@ -40,7 +40,7 @@ def require_text(text: Any, name: str) -> None:
     """
     if not isinstance(text, str):
         raise TypeError(
-            f"The translation pipeline takes text, but {name} is of type {type(text).__name__}: {str(text)[:60]!r}. "
+            f"The pipeline takes text, but {name} is of type {type(text).__name__}: {str(text)[:60]!r}. "
             "For a column of a dataset, pass dataset['column'] or KeyDataset(dataset, 'column')."
         )
     try:

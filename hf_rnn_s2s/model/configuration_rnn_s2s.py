@@ -211,6 +211,7 @@ class RnnS2SConfig(CodeCarryingConfig):
     unk_token_id: int | None = 3
     decoder_start_token_id: int = 1
     encoder_config: Any = None  # of a pretrained encoder
+    task: str = "translation"  # what the model is trained for, which decides the pipeline of a checkpoint
     source_lang: str | None = None
     target_lang: str | None = None
     is_encoder_decoder: bool = True

@@ -1,4 +1,4 @@
-"""The translation pipeline: text in, text out, and the attention between the two on request."""
+"""The pipelines: text in, text out, and the attention between the two on request."""
 
 import copy
 import os
@@ -19,16 +19,21 @@ LENGTH_LIMITS = ("max_new_tokens", "max_length")
 NOT_ONE_SPACE = re.compile(r"\s{2,}|[\t-\r\x1c-\x1f\x85\u2028\u2029]")
 
 
-class RnnTranslationPipeline(Pipeline):
-    """Translates text with an encoder-decoder: `pipeline("translation", model=...)`.
+class RnnText2TextGenerationPipeline(Pipeline):
+    """Writes a text for each text with an encoder-decoder: `pipeline("text2text-generation", model=...)`.
 
-    It takes what the translation pipeline of transformers 4 took and returns what it returned. Generation follows the
+    It takes what the pipeline of this name of transformers 4 took and returns what it returned. Generation follows the
     `generation_config` of the model; every argument of `generate()` can be given when the pipeline is built or called.
-    That of the package `hf_rnn_s2s` has the same name and translates the same, faster, with more checks.
+    Those of the package `hf_rnn_s2s` have the same names and write the same, faster, with more checks.
+
+    Attributes:
+        return_name: what the names in its results begin with.
 
     Raises:
         ValueError: if there is no tokenizer.
     """
+
+    return_name = "generated"
 
     # Looser types than those of the base class, where each of these may be None
     model: Any
@@ -42,10 +47,10 @@ class RnnTranslationPipeline(Pipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.tokenizer is None:
-            raise ValueError("The translation pipeline needs a tokenizer: pass tokenizer= beside model=.")
+            raise ValueError(f"The {self.task} pipeline needs a tokenizer: pass tokenizer= beside model=.")
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Translate one text or many; what comes out is in the order of what went in.
+        """Write a text for one text or many; what comes out is in the order of what went in.
 
         Each argument but the first can also be given when the pipeline is built.
 
@@ -54,12 +59,13 @@ class RnnTranslationPipeline(Pipeline):
             args: as in `Pipeline`.
             kwargs: those below; anything else goes to `generate()`: `num_beams`, `num_return_sequences`,
                 `max_new_tokens`…
-            batch_size: the most texts that go through the model together; the translations do not depend on it.
+            batch_size: the most texts that go through the model together; the results do not depend on it.
             squeeze_whitespace: whether to put one space in place of every run of white space, see `squeezed`; by
                 default yes. The model knows little else from training.
             truncation: whether to cut a text to the tokenizer's `model_max_length`, if it has one; by default yes.
-            return_text: whether to give `translation_text`; by default yes, unless `return_tensors` is set.
-            return_tensors: whether to give `translation_token_ids` `(target,)`, start token and end token included.
+            return_text: whether to give the text, `generated_text`; by default yes, unless `return_tensors` is set. A
+                translation is the `translation_text`, a summary the `summary_text`, and so on below.
+            return_tensors: whether to give `generated_token_ids` `(target,)`, start token and end token included.
             return_attentions: whether to give `source_tokens`, `target_tokens`, and `attention`, a float32 tensor
                 `(target, source)`: row `t` is where the model attended when it wrote target token `t`, and sums to 1.
                 The tokens include end tokens, but not the decoder's start token.
@@ -69,7 +75,7 @@ class RnnTranslationPipeline(Pipeline):
         Returns:
             For one text, a list with one dictionary for each returned sequence. For a list of texts, a list of
             dictionaries, or, with `num_return_sequences` above 1, of such lists. For a generator or a dataset, an
-            iterable of such lists, which translates as it is read. The translation of a blank text is empty.
+            iterable of such lists, which writes as it is read. Of a blank text the result is empty.
 
         Raises:
             ValueError: if nothing is to be returned, or if attention is asked of a model that has none.
@@ -84,8 +90,9 @@ class RnnTranslationPipeline(Pipeline):
     ) -> None:
         """Save model and tokenizer, with the code they need to load where this package is not installed.
 
-        `pipeline("translation", model=save_directory, trust_remote_code=True)` loads them there. `carry_code` is as in
-        `push_to_hub` of the model, which does not change. A model of another kind has no code.
+        `pipeline(model=save_directory, trust_remote_code=True)` loads them there, for the task that the model's
+        configuration names. `carry_code` is as in `push_to_hub` of the model, which does not change. A model of
+        another kind has no code.
 
         Raises:
             NotADirectoryError: if `save_directory` is a file.
@@ -186,9 +193,9 @@ class RnnTranslationPipeline(Pipeline):
             token_ids = padded[: int(model_outputs["lengths"][0, number])]
             record: dict[str, Any] = {}
             if return_tensors:
-                record["translation_token_ids"] = token_ids
+                record[f"{self.return_name}_token_ids"] = token_ids
             if return_text:
-                record["translation_text"] = self._text(token_ids, clean_up_tokenization_spaces, model_outputs)
+                record[f"{self.return_name}_text"] = self._text(token_ids, clean_up_tokenization_spaces, model_outputs)
             if return_attentions:
                 attention = model_outputs["attention"][0, number]
                 prompt = len(padded) - len(attention)
@@ -242,6 +249,18 @@ class RnnTranslationPipeline(Pipeline):
             "target_tokens": self._target_tokenizer.convert_ids_to_tokens(target_ids.tolist()),
             "attention": attention[: len(target_ids), is_source],
         }
+
+
+class RnnTranslationPipeline(RnnText2TextGenerationPipeline):
+    """Translates: `pipeline("translation", model=...)` gives `translation_text`."""
+
+    return_name = "translation"
+
+
+class RnnSummarizationPipeline(RnnText2TextGenerationPipeline):
+    """Summarizes: `pipeline("summarization", model=...)` gives `summary_text`."""
+
+    return_name = "summary"
 
 
 def squeezed(text: str) -> str:

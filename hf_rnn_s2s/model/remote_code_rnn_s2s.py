@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     # Never executed: transformers finds the files to copy by following relative imports in the text, starting from the
     # file of the configuration. From these two, all others are reached.
     from .modeling_rnn_s2s import RnnS2SForConditionalGeneration  # noqa: F401
-    from .pipeline_rnn_s2s import RnnTranslationPipeline  # noqa: F401
+    from .pipeline_rnn_s2s import RnnText2TextGenerationPipeline  # noqa: F401
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -20,9 +20,12 @@ AUTO_MAP = {
     "AutoModel": "modeling_rnn_s2s.RnnS2SModel",
     "AutoModelForSeq2SeqLM": "modeling_rnn_s2s.RnnS2SForConditionalGeneration",
 }
-CUSTOM_PIPELINES = {
-    "translation": {"impl": "pipeline_rnn_s2s.RnnTranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}
+# For a task of the configuration, the name of its pipeline in transformers and its class; for others, the last ones
+PIPELINES = {
+    "translation": ("translation", "pipeline_rnn_s2s.RnnTranslationPipeline"),
+    "summarization": ("summarization", "pipeline_rnn_s2s.RnnSummarizationPipeline"),
 }
+ANY_OTHER_PIPELINE = ("text2text-generation", "pipeline_rnn_s2s.RnnText2TextGenerationPipeline")
 
 
 class CodeCarryingConfig(PreTrainedConfig):
@@ -69,7 +72,9 @@ class CodeCarryingConfig(PreTrainedConfig):
         content.pop("drops_code", None)
         if content.get("auto_map"):
             content["auto_map"] = {**content["auto_map"], **AUTO_MAP}
-            content["custom_pipelines"] = copy.deepcopy(CUSTOM_PIPELINES)
+            # Only one: with two, `pipeline(model=...)` could not tell which is meant.
+            name, pipeline = PIPELINES.get(content["task"], ANY_OTHER_PIPELINE)
+            content["custom_pipelines"] = {name: {"impl": pipeline, "pt": ["AutoModelForSeq2SeqLM"]}}
         return content
 
 

@@ -52,11 +52,28 @@ def test_carried_code_is_complete_and_exact(tiny_model: RnnS2SForConditionalGene
     assert "_auto_class" not in content
 
 
+def test_a_checkpoint_names_the_pipeline_of_its_task(tmp_path: Path) -> None:
+    """And no other: transformers could not tell which of two is meant. Any other task has the general one."""
+    expected = {
+        "translation": ("translation", "RnnTranslationPipeline"),
+        "summarization": ("summarization", "RnnSummarizationPipeline"),
+        "transduction": ("text2text-generation", "RnnText2TextGenerationPipeline"),
+        "paraphrasing": ("text2text-generation", "RnnText2TextGenerationPipeline"),
+    }
+    for task, (name, pipeline_class) in expected.items():
+        config = RnnS2SConfig(task=task)
+        config.carry_code()
+        config.save_pretrained(tmp_path / task)
+        [(saved, reference)] = content_of(tmp_path / task)["custom_pipelines"].items()
+        assert (saved, reference["impl"]) == (name, f"pipeline_rnn_s2s.{pipeline_class}")
+        assert RnnS2SConfig.from_pretrained(tmp_path / task).task == task
+
+
 def test_carried_code_is_little() -> None:
     """People are asked to read it before they trust it."""
     lines = [len((MODEL / name).read_text(encoding="utf-8").splitlines()) for name in expected_code()]
     assert len(lines) <= 24
-    assert sum(lines) <= 3_900
+    assert sum(lines) <= 4_000
 
 
 def test_carried_code_looks_into_nothing_private() -> None:
