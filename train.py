@@ -1,8 +1,9 @@
-"""Trains a translation model and leaves it, with its scores and pictures, in a folder.
+"""Trains a model for a task and leaves it, with its scores and pictures, in a folder.
 
     python train.py                                            recipes/demo.yaml, on the embedded corpus
     python train.py recipes/NAME.yaml [--argument value ...]   a recipe; the command line wins over it
     torchrun --nproc_per_node 2 train.py ...                   two processes, or `accelerate launch` for several GPUs
+    python train.py --task summarization ...                   another task than translation; each has its recipes
     python train.py --help                                     every argument
 
 The folder `output_dir` then holds the model with its code and tokenizer, `all_results.json`, `predictions.tsv`,
@@ -36,7 +37,7 @@ CARD_TEMPLATE = Path(__file__).parent / "model_card.md"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains, translates the test split and reports. `argv` follows the script's name; None: as called."""
+    """Trains, does the task on the test split and reports. `argv` follows the script's name; None: as called."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv, DEMO_RECIPE, CHECKS)
     with own_folder(arguments.training):
         run(arguments)
@@ -52,24 +53,23 @@ def run(arguments: Arguments) -> None:
     from hf_rnn_s2s.training.averaging import average_checkpoints, chosen_callbacks, last_checkpoints
     from hf_rnn_s2s.training.building import get_model, get_tokenizer, set_generation, set_longest_source
     from hf_rnn_s2s.training.checkpoints import find_checkpoint
-    from hf_rnn_s2s.training.languages import language_pair
     from hf_rnn_s2s.training.loaders import training_collator
-    from hf_rnn_s2s.training.metrics import TranslationMetric
     from hf_rnn_s2s.training.processes import end_together
     from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
-    model_arguments, data_arguments, training_arguments = arguments
+    model_arguments, data_arguments, training_arguments, task = arguments
     checkpoint = find_checkpoint(training_arguments)
     set_seed(training_arguments.seed)
 
-    examples = load_examples(data_arguments)
+    examples = load_examples(data_arguments, task.layout(data_arguments), task.build_corpus)
     require_splits(examples, training_arguments.do_train, training_arguments.do_predict)
+    task.check_examples(examples)
     gold = gold_alignments(examples.get("test"), data_arguments)
-    tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples)
+    tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples, task)
     collator = training_collator(tokenizer, data_arguments, training_arguments)
     if training_arguments.do_train:
         set_longest_source(tokenizer, data_arguments)
-    model = get_model(model_arguments, checkpoint, tokenizer, language_pair(data_arguments))
+    model = get_model(model_arguments, checkpoint, tokenizer, task.languages(data_arguments), task.name)
     require_alignable(model, tokenizer, data_arguments)
     set_generation(model, model_arguments, data_arguments, training_arguments)
     datasets = tokenize_splits(
@@ -79,17 +79,13 @@ def run(arguments: Arguments) -> None:
         training_arguments.do_train,
         training_arguments.do_predict,
         with_units=training_arguments.bpe_dropout > 0,
+        cuts_sources=task.cuts_long_sources,
     )
-
-    target_lang = model.config.target_lang  # of this run, or of the model where the run does not say
-
-    def score(predictions: list[str], references: list[str]) -> dict[str, Any] | None:
-        return TranslationMetric().compute(predictions=predictions, references=references, target_lang=target_lang)
 
     trainer = RnnS2STrainer(
         model,
         training_arguments,
-        score=score,
+        score=task.score(model.config, tokenizer),
         processing_class=tokenizer,
         data_collator=collator,
         train_dataset=datasets.get("train"),
@@ -110,9 +106,9 @@ def run(arguments: Arguments) -> None:
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
 
-    translations = predict_test_split(trainer, datasets.get("test"), gold, data_arguments.squeeze_whitespace)
+    results = predict_test_split(trainer, datasets.get("test"), gold, data_arguments.squeeze_whitespace)
     if trainer.is_world_process_zero():
-        report(trainer, arguments, datasets, translations, resumed=checkpoint is not None)
+        report(trainer, arguments, datasets, results, resumed=checkpoint is not None)
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
     end_together(trainer)
@@ -121,7 +117,7 @@ def run(arguments: Arguments) -> None:
 def predict_test_split(
     trainer: RnnS2STrainer, test: Dataset | None, gold: list[GoldAlignment] | None, squeezes: bool
 ) -> list[tuple[str, str, str]]:
-    """Rows of source, reference and translation; the scores, also of the alignments, go to `all_results.json`."""
+    """Rows of source, reference and result; the scores, also of the alignments, go to `all_results.json`."""
     from hf_rnn_s2s.training.attention_metrics import score_alignments
 
     if test is None:
@@ -141,7 +137,7 @@ def report(
     trainer: RnnS2STrainer,
     arguments: Arguments,
     datasets: dict[str, Examples],
-    translations: list[tuple[str, str, str]],
+    results: list[tuple[str, str, str]],
     resumed: bool,
 ) -> None:
     """Writes what people will look at, and shows how to go on."""
@@ -150,33 +146,36 @@ def report(
         draw_attention,
         draw_training_curves,
         informative_example,
-        translations_table,
+        results_table,
         write_predictions,
     )
 
     folder, model = Path(str(trainer.args.output_dir)), trainer.accelerator.unwrap_model(trainer.model)
-    if translations:
-        write_predictions(folder / "predictions.tsv", translations)
-        source = informative_example(trainer.processing_class, translations, arguments.data.max_source_length)
+    if results:
+        write_predictions(folder / "predictions.tsv", results)
+        source = informative_example(trainer.processing_class, results, arguments.data.max_source_length)
         if source is not None and model.config.attention_type != "none":
             options = {"squeeze_whitespace": arguments.data.squeeze_whitespace}
             draw_attention(folder / "attention.png", model, trainer.processing_class, source, **options)
     if trainer.args.do_train:
-        draw_training_curves(folder / "training_curves.png", trainer.state, trainer.args.metric_for_best_model)
+        titles = {name: metric.curve for name, metric in arguments.task.metrics.items()}
+        chosen_by = trainer.args.metric_for_best_model
+        draw_training_curves(folder / "training_curves.png", trainer.state, chosen_by, titles)
         card = build_model_card(
             CARD_TEMPLATE,
             model,
             *arguments,
             split_sizes={name: getattr(split, "num_rows", None) for name, split in datasets.items()},
             metrics=json.loads((folder / "all_results.json").read_text(encoding="utf-8")),
-            samples=translations[:5],
+            samples=results[:5],
             pictures={path.name for path in folder.glob("*.png")},
             resumed=resumed,
         )
         card.save(folder / "README.md")
-    print(translations_table(translations[:5]))
+    print(results_table(results[:5]))
     name = folder if trainer.args.do_train else arguments.model.model_name_or_path
-    print(f'from transformers import pipeline; translator = pipeline("translation", "{name}", trust_remote_code=True)')
+    writer, task = arguments.task.words.writer, arguments.task.pipeline_name
+    print(f'from transformers import pipeline; {writer} = pipeline("{task}", "{name}", trust_remote_code=True)')
 
 
 if __name__ == "__main__":

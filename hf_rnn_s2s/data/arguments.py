@@ -11,6 +11,8 @@ NO_VALIDATION_WAY_OUT = (
     "Give a validation_file, or validation_split_percentage (5, say) to set a share of the training pairs aside."
 )
 
+FILES = ("train_file", "validation_file", "test_file")  # the options that name them, in the order of the splits
+
 
 class DataError(UsageError):
     """Data that cannot be used as given; the message names the place and says what to do."""
@@ -22,7 +24,7 @@ def _option(help: str, default: Any = None) -> Any:
 
 @dataclass
 class DataArguments:
-    """Which sentence pairs to train and test on; by default those of the embedded corpus.
+    """Which examples to train and test on; by default those of the embedded corpus.
 
     Raises:
         DataError: if options contradict each other, or a number is out of its range.
@@ -30,6 +32,10 @@ class DataArguments:
 
     _argument_group_name: ClassVar[str] = "data"
 
+    task: str = _option(
+        "What the model is for; each task has arguments of its own, which --task NAME --help shows.",
+        default="translation",
+    )
     dataset_name: str | None = _option("Data set on the Hugging Face Hub, or a local folder that `datasets` can load.")
     dataset_config_name: str | None = _option("Configuration of the data set, often a language pair such as de-en.")
     train_file: str | None = _option(
@@ -50,6 +56,17 @@ class DataArguments:
     )
     target_column: str | None = _option(
         "Column with the target text; by default `translation`, the one named as target_lang, or `target`."
+    )
+    reference_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Columns with further references for validation and test, of which the best one counts: a text, a "
+            "list of texts, or null in each row."
+        },
+    )
+    column_names: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of the columns of .csv and .tsv files whose first line does not name them."},
     )
     streaming: bool = _option("Read examples as training goes, for data larger than the disk.", default=False)
     squeeze_whitespace: bool = _option(
@@ -97,22 +114,30 @@ class DataArguments:
             yield f"validation_split_percentage must lie between 0 and 100, not be {percentage}."
         if len(self.demo_locales) != 2:
             yield f"demo_locales takes a source and a target locale, not {self.demo_locales}."
-        files = [name for name in ("train_file", "validation_file", "test_file") if getattr(self, name)]
+        files = [name for name in FILES if getattr(self, name)]
         if self.alignment_first_index not in (0, 1):
             yield f"alignment_first_index must be 0 or 1, not {self.alignment_first_index}."
         if self.dataset_name and files:
             yield f"Give dataset_name or {files[0]}, not both."
-        if not self.dataset_name and not files:
+        if not names_data(self):
             yield from self._options_without_data()
+        names = self.column_names
+        if names is not None and len(set(names)) < len(names):
+            yield f"column_names must name each column once, not {', '.join(names)}."
         if self.train_file and not self.validation_file and percentage is None:
             yield f"train_file {self.train_file} needs a validation_file. {NO_VALIDATION_WAY_OUT}"
 
     def _options_without_data(self) -> Iterator[str]:
         """Report options that say how to read data that is not given: using the demo corpus would hide the mistake."""
-        options = ("dataset_config_name", "source_lang", "target_lang", "source_column", "target_column")
-        for name in (*options, "validation_split_percentage"):
+        columns = ("source_column", "target_column", "reference_columns", "column_names")
+        for name in ("dataset_config_name", "source_lang", "target_lang", *columns, "validation_split_percentage"):
             if getattr(self, name) is not None:
                 yield (
                     f"{name} says how to read data, but no data is named: give dataset_name or train_file. "
                     "The languages of the embedded corpus are demo_locales."
                 )
+
+
+def names_data(arguments: DataArguments) -> bool:
+    """Whether data is named; otherwise it is the embedded corpus. The arguments may be any object with these names."""
+    return bool(arguments.dataset_name) or any(getattr(arguments, name) for name in FILES)

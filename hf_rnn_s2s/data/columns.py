@@ -1,28 +1,34 @@
-"""Extracts pairs of texts from the columns of a dataset.
+"""Makes examples of the columns of a dataset.
 
-Also what the data modules share: the type of a split, the columns of a pair, and `map` and `filter` in batches.
+Also what the data modules share: the type of a split, the columns of an example, and `map` and `filter` in batches.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-from datasets import Dataset, Features, IterableDataset, Translation, Value
+from datasets import Dataset, Features, IterableDataset, Sequence, Translation, Value
 
 from .arguments import DataArguments, DataError
-from .sides import Columns, columns_of, find_sides, require_text
+from .sides import Columns, Found, Layout, columns_of
 
 Examples: TypeAlias = Dataset | IterableDataset  # one split
 
-PAIR = Features({"source": Value("string"), "target": Value("string")})  # the columns of a pair
+SIDES = ("source", "target")
 
 
-def as_pairs(dataset: Examples, origin: str, arguments: DataArguments) -> Examples:
-    """Extract the sides that `arguments` name as "source" and "target"; error messages call the dataset `origin`."""
+def features_of(layout: Layout | Found) -> Features:
+    """The columns of an example: a text for each side, and a list of `references` where there are more than one."""
+    features = {side: Value("string") for side in SIDES}
+    return Features({**features, "references": Sequence(Value("string"))} if layout.references else features)
+
+
+def as_examples(dataset: Examples, origin: str, arguments: DataArguments, layout: Layout) -> Examples:
+    """Make examples of the columns that the layout names; error messages call the dataset `origin`."""
     columns = _columns(dataset, origin)
-    source, target = find_sides(columns, origin, arguments)
-    function = partial(_extract_pairs, source=source, target=target, origin=origin)
-    return map_examples(dataset, function, arguments, with_indices=True, remove_columns=list(columns), features=PAIR)
+    function = partial(_extract, found=layout.find(columns, origin), origin=origin)
+    options = {"with_indices": True, "remove_columns": list(columns), "features": features_of(layout)}
+    return map_examples(dataset, function, arguments, **options)
 
 
 def _columns(dataset: Examples, origin: str) -> Columns:
@@ -42,19 +48,12 @@ def _keys(feature: Any) -> list[str] | None:
     return list(feature) if isinstance(feature, Mapping) else None
 
 
-def _extract_pairs(
-    batch: dict[str, list[Any]], rows: list[int], source: tuple[str, ...], target: tuple[str, ...], origin: str
-) -> dict[str, list[str]]:
-    pairs = {"source": _extract_side(batch, source), "target": _extract_side(batch, target)}
-    for path, texts in ((source, pairs["source"]), (target, pairs["target"])):
-        for row, text in zip(rows, texts, strict=True):
-            require_text(text, origin, row + 1, path)
-    return pairs
-
-
-def _extract_side(batch: dict[str, list[Any]], path: tuple[str, ...]) -> list[Any]:
-    values = batch[path[0]]
-    return values if len(path) == 1 else [None if value is None else value.get(path[1]) for value in values]
+def _extract(batch: dict[str, list[Any]], rows: list[int], found: Found, origin: str) -> dict[str, list[Any]]:
+    examples = [
+        found.example({name: batch[name][place] for name in found.columns}, origin, row + 1)
+        for place, row in enumerate(rows)
+    ]
+    return {name: [example[name] for example in examples] for name in examples[0]}
 
 
 def map_examples(

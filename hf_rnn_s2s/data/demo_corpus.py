@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import TypeVar
 
 from babel import Locale, UnknownLocaleError, numbers
 
+from .arguments import DataArguments
 from .locale_formatter import DeltaUnit, ListStyle, LocaleFormatter
 
 Example = dict[str, str]
@@ -276,6 +278,13 @@ def _price_tag(random: Random, vocabulary: _Vocabulary) -> tuple[Decimal, str]:
     whole = Decimal(random.randint(1, random.choice([20, 100, 1000, 5000])))
     has_cents = numbers.get_currency_precision(currency) == 2 and random.random() < 0.5
     return whole + Decimal(random.randint(1, 99)) / 100 if has_cents else whole, currency
+
+
+def demo_pairs(arguments: DataArguments) -> dict[str, list[Example]]:
+    """The corpus that a run's arguments ask for; errors are those of `build_demo_corpus`."""
+    source_locale, target_locale = arguments.demo_locales
+    build = partial(build_demo_corpus, source_locale, target_locale, seed=arguments.examples_seed)
+    return build() if arguments.demo_size is None else build(size=arguments.demo_size)
 
 
 def build_demo_corpus(

@@ -1,15 +1,15 @@
-"""Local files of sentence pairs, parallel text and tables: all are checked before the first is loaded."""
+"""Local files of examples, parallel text and tables: all are checked before the first is loaded."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, Features, IterableDataset
 from datasets.exceptions import DatasetGenerationError
 
 from .arguments import DataArguments, DataError
-from .columns import PAIR, Examples
+from .columns import Examples, features_of
 from .heads import parallel_text_problems
 from .rows import (
     CHECKS,
@@ -19,7 +19,7 @@ from .rows import (
     check_text,
     read_text,
 )
-from .sides import columns_of, find_sides, require_text
+from .sides import Found, Layout, columns_of
 
 
 def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> Callable[[], Examples]:
@@ -42,11 +42,12 @@ def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> C
         )
     shards = list(zip(source.shards, target.shards, strict=True))
     content = {"source_file": str(source_file), "target_file": str(target_file), "shards": shards}
-    return partial(_load, _read_parallel_text, content, source.digest + target.digest, arguments)
+    features = features_of(Found(("source",), ("target",)))
+    return partial(_load, _read_parallel_text, content, source.digest + target.digest, arguments, features)
 
 
-def check_table(path: Path, arguments: DataArguments) -> Callable[[], Examples]:
-    """Check a table, a CSV or TSV file row by row; return a function that loads it as pairs.
+def check_table(path: Path, arguments: DataArguments, layout: Layout) -> Callable[[], Examples]:
+    """Check a table, a CSV or TSV file row by row; return a function that loads its examples.
 
     Raises:
         DataError: if the file is missing, empty or, if it is text, not UTF-8; if a CSV or TSV file names a column
@@ -54,28 +55,31 @@ def check_table(path: Path, arguments: DataArguments) -> Callable[[], Examples]:
             JSON and Parquet are raised in loading.
     """
     kind = FORMATS[path.suffix.lower()]
-    table = CHECKS[kind](path)
-    source, target = find_sides(columns_of(table.columns), str(path), arguments)
+    table = CHECKS[kind](path, arguments.column_names)
+    found = layout.find(columns_of(table.columns), str(path))
     content = {
         "kind": kind,
         "path": str(path),
         "shards": table.shards,
         "options": table.options,
-        "source": source,
-        "target": target,
+        "found": found,
     }
-    return partial(_load, _read_table, content, table.digest, arguments)
+    return partial(_load, _read_table, content, table.digest, arguments, features_of(found))
 
 
 def _load(
-    read: Callable[..., Iterator[dict[str, str]]], content: dict[str, Any], digest: str, arguments: DataArguments
+    read: Callable[..., Iterator[dict[str, Any]]],
+    content: dict[str, Any],
+    digest: str,
+    arguments: DataArguments,
+    features: Features,
 ) -> Examples:
     # The digest makes the cache of `datasets` notice that a file has changed.
     content = {**content, "digest": digest}
     try:
         if arguments.streaming:
-            return IterableDataset.from_generator(read, features=PAIR, gen_kwargs=content)
-        return Dataset.from_generator(read, features=PAIR, gen_kwargs=content)
+            return IterableDataset.from_generator(read, features=features, gen_kwargs=content)
+        return Dataset.from_generator(read, features=features, gen_kwargs=content)
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, DataError):
             raise error.__cause__ from None
@@ -96,19 +100,8 @@ def _read_table(
     path: str,
     shards: Sequence[Shard],
     options: dict[str, Any],
-    source: tuple[str, ...],
-    target: tuple[str, ...],
+    found: Found,
     digest: str,
-) -> Iterator[dict[str, str]]:
-    for number, row in READERS[kind](path, shards, (source[0], target[0]), **options):
-        yield {
-            side: require_text(_value(row, place), path, number, place)
-            for side, place in (("source", source), ("target", target))
-        }
-
-
-def _value(row: dict[str, Any], place: tuple[str, ...]) -> Any:
-    value: Any = row
-    for name in place:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+) -> Iterator[dict[str, Any]]:
+    for number, row in READERS[kind](path, shards, found.columns, **options):
+        yield found.example(row, path, number)

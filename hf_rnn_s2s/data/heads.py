@@ -5,10 +5,10 @@ from pathlib import Path
 
 from .arguments import DataArguments, DataError
 from .rows import FORMATS, HEADS, check_exists
-from .sides import columns_of, find_side
+from .sides import Layout, columns_of, find_side
 
 
-def file_problems(arguments: DataArguments) -> Iterator[str]:
+def file_problems(arguments: DataArguments, layout: Layout) -> Iterator[str]:
     """What is wrong with the files of all splits, as far as their first rows show.
 
     Their other rows are checked when they are loaded.
@@ -16,20 +16,27 @@ def file_problems(arguments: DataArguments) -> Iterator[str]:
     for split in ("train", "validation", "test"):
         given = getattr(arguments, f"{split}_file")
         if given and Path(given).suffix.lower() in FORMATS:
-            yield from _table_problems(Path(given), arguments)
+            yield from _table_problems(Path(given), arguments.column_names, layout)
         elif given:
             yield from parallel_text_problems(f"{split}_file", given, arguments)
 
 
-def _table_problems(path: Path, arguments: DataArguments) -> Iterator[str]:
+def _table_problems(path: Path, names: list[str] | None, layout: Layout) -> Iterator[str]:
     try:
-        columns = columns_of(HEADS[FORMATS[path.suffix.lower()]](path))
+        columns = columns_of(HEADS[FORMATS[path.suffix.lower()]](path, names))
     except DataError as error:
         yield str(error)
         return
-    for side in ("source", "target"):
+    found = 0
+    for side in (layout.source, layout.target):
         try:
-            find_side(side, columns, str(path), arguments)
+            find_side(side, columns, str(path))
+            found += 1
+        except DataError as error:
+            yield str(error)
+    if found == 2:  # then the rest can be looked at
+        try:
+            layout.find(columns, str(path))
         except DataError as error:
             yield str(error)
 

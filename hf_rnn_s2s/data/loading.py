@@ -1,12 +1,13 @@
-"""Where sentence pairs come from.
+"""Where examples come from.
 
 Each of four sources gives a dictionary from the splits it has (of "train", "validation", "test") to a dataset of
-`{"source": str, "target": str}`.
+`{"source": str, "target": str}`, with `references`, a list of texts, if the task's layout asks for more than one.
 
-- *Nothing named*: the embedded corpus of `demo_corpus.py`.
+- *Nothing named*: the embedded corpus of the task, if it has one.
 - `dataset_name`: a data set of the Hugging Face Hub, or a local folder that `datasets.load_dataset` understands.
 - `train_file`, `validation_file`, `test_file` with a known suffix: JSON lines (`.jsonl`, `.json`), `.csv` (quoted
-  fields), `.tsv` (tabs, no quoting), `.parquet`. The first line of a CSV or TSV file names its columns.
+  fields), `.tsv` (tabs, no quoting), `.parquet`. The first line of a CSV or TSV file names its columns, unless
+  `column_names` does.
 - the same options without such a suffix: parallel text. `--train_file data/train --source_lang en --target_lang de`
   reads `data/train.en` and `data/train.de`, one sentence a line. Only a newline ends a line (a carriage return
   before it is dropped), never one of the other characters Unicode calls a line separator.
@@ -33,20 +34,28 @@ from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
 from ..errors import as_usage_error
-from .arguments import NO_VALIDATION_WAY_OUT, DataArguments, DataError
-from .columns import PAIR, Examples, as_pairs, filter_examples
-from .demo_corpus import build_demo_corpus
+from .arguments import NO_VALIDATION_WAY_OUT, DataArguments, DataError, names_data
+from .columns import SIDES, Examples, as_examples, features_of, filter_examples
+from .demo_corpus import demo_pairs
 from .files import check_parallel_text, check_table
 from .rows import FORMATS, MOST_SHARDS, SHARD_ROWS, digest_of
+from .sides import Layout, pair_layout
 
 logger = logging.getLogger(__name__)
 
+# Makes the embedded corpus: for each split its examples
+Corpus = Callable[[DataArguments], dict[str, list[dict[str, str]]]]
 # The splits, each with the names that data sets give it
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
-def load_examples(arguments: DataArguments) -> dict[str, Examples]:
+def load_examples(
+    arguments: DataArguments, layout: Layout | None = None, build_corpus: Corpus = demo_pairs
+) -> dict[str, Examples]:
     """Load the splits that the data has, each a dataset of `{"source": str, "target": str}`.
+
+    `layout` says which columns are read, and what of them; None: a pair, as `arguments` name it. `build_corpus` makes
+    the embedded corpus, which is read where no data is named.
 
     With `streaming` the training split is a stream; the others are loaded whole, since they are read repeatedly.
 
@@ -55,12 +64,13 @@ def load_examples(arguments: DataArguments) -> dict[str, Examples]:
             counts differ, a value is not text, or all texts of one side of a split are empty. The values of a stream
             are checked as they are read.
     """
+    layout = pair_layout(arguments) if layout is None else layout
     if arguments.dataset_name:
-        examples = _load_dataset(arguments)
-    elif arguments.train_file or arguments.validation_file or arguments.test_file:
-        examples = _load_files(arguments)
+        examples = _load_dataset(arguments, layout)
+    elif names_data(arguments):
+        examples = _load_files(arguments, layout)
     else:
-        examples = _load_demo(arguments)
+        examples = _load_corpus(arguments, build_corpus)
 
     if "train" in examples:
         examples["train"] = _drop_empty_pairs(examples["train"], arguments)
@@ -86,28 +96,32 @@ def require_splits(examples: dict[str, Examples], do_train: bool, do_predict: bo
         raise DataError("There is nothing to do without training; name a validation_file or a test_file.")
 
 
-def training_texts(examples: Examples, sides: Sequence[str] = ("source", "target")) -> Iterator[str]:
-    """Yield the texts of a split to train a tokenizer on: of both sides, or of one with `sides=("target",)`."""
+def training_texts(
+    examples: Examples, sides: Sequence[str] = SIDES, read: Callable[[str, str], str] | None = None
+) -> Iterator[str]:
+    """Yield the texts of a split to train a tokenizer on: of both sides, or of one with `sides=("target",)`.
+
+    `read` says what is yielded of the side and the text; None: the text.
+    """
     for batch in examples.iter(batch_size=1000):
         for side in sides:
-            yield from batch[side]
+            yield from batch[side] if read is None else (read(side, text) for text in batch[side])
 
 
 # Sources of examples
 
 
-def _load_demo(arguments: DataArguments) -> dict[str, Examples]:
-    source_locale, target_locale = arguments.demo_locales
-    build = partial(build_demo_corpus, source_locale, target_locale, seed=arguments.examples_seed)
+def _load_corpus(arguments: DataArguments, build: Corpus) -> dict[str, Examples]:
+    features = features_of(pair_layout(arguments))  # there are no other references without data of one's own
     with as_usage_error():
-        corpus = build() if arguments.demo_size is None else build(size=arguments.demo_size)
-    examples = {split: Dataset.from_list(list(pairs), features=PAIR) for split, pairs in corpus.items()}
+        corpus = build(arguments)
+    examples = {split: Dataset.from_list(pairs, features=features) for split, pairs in corpus.items()}
     if arguments.streaming:
         return {split: as_stream(dataset) for split, dataset in examples.items()}
     return dict(examples)
 
 
-def _load_dataset(arguments: DataArguments) -> dict[str, Examples]:
+def _load_dataset(arguments: DataArguments, layout: Layout) -> dict[str, Examples]:
     name = arguments.dataset_name
     try:
         splits = _open_dataset(arguments)
@@ -119,7 +133,7 @@ def _load_dataset(arguments: DataArguments) -> dict[str, Examples]:
     for split, names in SPLIT_NAMES.items():
         found = next((candidate for candidate in names if candidate in splits), None)
         if found is not None:
-            examples[split] = as_pairs(splits[found], f"{name}, split {found}", arguments)
+            examples[split] = as_examples(splits[found], f"{name}, split {found}", arguments, layout)
     if not examples:
         raise DataError(f"{name} has none of the splits {', '.join(SPLIT_NAMES)}; it has {', '.join(splits)}.")
     return examples
@@ -149,13 +163,13 @@ def as_stream(dataset: Dataset) -> IterableDataset:
     return dataset.to_iterable_dataset(num_shards=min(MOST_SHARDS, -(-max(1, len(dataset)) // SHARD_ROWS)))
 
 
-def _load_files(arguments: DataArguments) -> dict[str, Examples]:
+def _load_files(arguments: DataArguments, layout: Layout) -> dict[str, Examples]:
     """Load the files, all of which are checked first: no error may come up after hours of preprocessing."""
     loaders: dict[str, Callable[[], Examples]] = {}
     for split in SPLIT_NAMES:
         given = getattr(arguments, f"{split}_file")
         if given and Path(given).suffix.lower() in FORMATS:
-            loaders[split] = check_table(Path(given), arguments)
+            loaders[split] = check_table(Path(given), arguments, layout)
         elif given:
             loaders[split] = check_parallel_text(f"{split}_file", given, arguments)
     return {split: load() for split, load in loaders.items()}
@@ -194,7 +208,7 @@ def _with_validation(examples: dict[str, Examples], arguments: DataArguments) ->
         raise DataError("validation_split_percentage needs at least 2 training pairs.")
     size = min(max(1, round(len(train) * percentage / 100)), len(train) - 1)
     parts = train.train_test_split(test_size=size, seed=arguments.examples_seed)
-    seen = [set(parts["test"][side]) for side in PAIR]
+    seen = [set(parts["test"][side]) for side in SIDES]
     rest = filter_examples(parts["train"], partial(_shares_no_sentence, seen=seen), arguments)
     logger.warning(
         "%d training pairs are set aside for validation; %d that share a sentence with them are left out.",
@@ -219,8 +233,8 @@ def _first_examples(examples: Examples, limit: int | None) -> Examples:
 
 def _load_whole(split: str, examples: Examples) -> Dataset:
     """An evaluation split, read from end to end, so that its errors come up before the training."""
-    read = examples if isinstance(examples, Dataset) else Dataset.from_list(list(examples), features=PAIR)
-    for side in PAIR:
+    read = examples if isinstance(examples, Dataset) else Dataset.from_list(list(examples), features=examples.features)
+    for side in SIDES:
         if not any(text.strip() for text in read[side]):
             raise DataError(f"The {split} split has no {side} text: all of its {len(read)} are empty.")
     return read

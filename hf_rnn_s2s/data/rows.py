@@ -26,6 +26,7 @@ MOST_SHARDS = 1024  # in one file; the shards of longer files have more rows
 
 LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n|\Z)")  # it also ends a line of a table
 
+Names = list[str] | None  # of columns, where the file does not name them
 Row = tuple[int, dict[str, Any]]  # number of the row, counted from 1, and its columns
 
 
@@ -169,15 +170,16 @@ def _without_bom(line: str, is_first: bool) -> str:
 # JSON
 
 
-def head_json(path: Path) -> dict[str, Any]:
+def head_json(path: Path, names: Names = None) -> dict[str, Any]:
     """Read the first object in which nothing is null, as a null does not show what its column holds.
 
     The file has a JSON object on each line, or is a single list of objects. If each of the first thousand lines has a
     null, or each object of the list, the first object is returned.
 
     Raises:
-        DataError: if the file is missing, empty, not UTF-8 or not JSON.
+        DataError: if the file is missing, empty, not UTF-8 or not JSON; if `names` of columns are given.
     """
+    _refuse_names(path, names)
     with _open_beginning(path) as file:
         shards = [Shard(0, 1, None if _begins_with_list(file) else SHARD_ROWS)]
         first = None
@@ -190,7 +192,7 @@ def head_json(path: Path) -> dict[str, Any]:
     return first
 
 
-def check_json(path: Path) -> Table:
+def check_json(path: Path, names: Names = None) -> Table:
     """Read a JSON file from end to end, as text. Errors in its objects are raised when these are read.
 
     Raises:
@@ -200,8 +202,13 @@ def check_json(path: Path) -> Table:
     with path.open("rb") as file:
         if _begins_with_list(file):
             table.shards = [Shard(0, 1, None)]
-    table.columns = head_json(path)
+    table.columns = head_json(path, names)
     return table
+
+
+def _refuse_names(path: Path, names: Names) -> None:
+    if names is not None:
+        raise DataError(f"{path} names its columns by itself: leave column_names out.")
 
 
 def _begins_with_list(file: IO[bytes]) -> bool:
@@ -266,22 +273,31 @@ def _split_at_carriage_returns(line: str) -> list[str]:
     return [line[start:stop] for start, stop in itertools.pairwise([0, *ends, len(line)])] if ends else [line]
 
 
-def head_csv(path: Path) -> dict[str, Any]:
-    """Read the names of the columns from the first line of a table.
+def head_csv(path: Path, names: Names = None) -> dict[str, Any]:
+    """Read the names of the columns from the first line of a table, or take the names that are given.
 
     Fields are separated by commas and quoted if need be; in a file with the suffix `.tsv` they are separated by tabs
     and never quoted. Every field is text ("NA", "007").
 
     Raises:
-        DataError: if the file is missing, empty or not UTF-8, or names a column twice.
+        DataError: if the file is missing, empty or not UTF-8, or names a column twice; if the given names are not
+            those of all columns, or stand in the file, too.
     """
     with _open_beginning(path) as file:
         try:
             columns = next(csv.reader(_Lines(file), **_dialect(path)))
         except csv.Error as error:
             raise DataError(f"{path}, line 1: {error}. Is there a quotation mark without its pair?") from error
+    if names is not None:
+        if columns == list(names):
+            raise DataError(f"{path}: the first line names the columns: leave column_names out.")
+        _check_row(columns, names, path, 1, "column_names gives")
+        return dict.fromkeys(names)
     if len(set(columns)) != len(columns):
-        raise DataError(f"{path}: the first line must name each column once; it reads {', '.join(columns)}.")
+        raise DataError(
+            f"{path}: the first line must name each column once; it reads {', '.join(columns)}. If it is a row like "
+            "the others, give column_names."
+        )
     return dict.fromkeys(columns)
 
 
@@ -291,23 +307,25 @@ def _dialect(path: Path) -> dict[str, Any]:
     return {"delimiter": ",", "quoting": csv.QUOTE_MINIMAL}
 
 
-def check_csv(path: Path) -> Table:
+def check_csv(path: Path, names: Names = None) -> Table:
     """Read a table from end to end.
 
     Raises:
         DataError: see `head_csv`; also if it has no rows or rows of other lengths.
     """
-    table, columns, dialect = check_text(path), list(head_csv(path)), _dialect(path)
+    table, columns, dialect = check_text(path), list(head_csv(path, names)), _dialect(path)
+    naming = "the first line names" if names is None else "column_names gives"
     shards = _ShardCollector()
     with path.open("rb") as file:
         lines = _Lines(file)
         reader = csv.reader(lines, **dialect)
         start: int | None = 0
         try:
-            next(reader)  # the column names; the first shard begins before them
+            if names is None:
+                next(reader)  # the column names; the first shard begins before them
             for row in reader:
                 if row:
-                    _check_row(row, columns, path, reader.line_num)
+                    _check_row(row, columns, path, reader.line_num, naming)
                     shards.add(start, reader.line_num)
                 start = lines.offset
         except csv.Error as error:
@@ -317,27 +335,31 @@ def check_csv(path: Path) -> Table:
     if not shards.rows:
         raise DataError(f"{path} is empty: it has a line of column names and no rows.")
     table.shards, table.columns = shards.shards(), dict.fromkeys(columns)
-    table.options = {"columns": tuple(columns), **dialect}
+    table.options = {"columns": tuple(columns), "has_header": names is None, **dialect}
     return table
 
 
-def _check_row(row: list[str], columns: list[str], path: Path, line: int) -> None:
+def _check_row(row: list[str], columns: list[str], path: Path, line: int, naming: str) -> None:
     if len(row) != len(columns):
         raise DataError(
-            f"{path}, line {line}: {len(row)} fields, but the first line names {len(columns)} columns: "
-            f"{', '.join(columns)}."
+            f"{path}, line {line}: {len(row)} fields, but {naming} {len(columns)} columns: {', '.join(columns)}."
         )
 
 
 def read_csv(
-    path: str, shards: Sequence[Shard], wanted: Sequence[str], columns: Sequence[str], **dialect: Any
+    path: str,
+    shards: Sequence[Shard],
+    wanted: Sequence[str],
+    columns: Sequence[str],
+    has_header: bool = True,
+    **dialect: Any,
 ) -> Iterator[Row]:
     """Yield all columns of the rows, each numbered by the line it ends in."""
     with open(path, "rb") as file:
         for shard in shards:
             file.seek(shard.start)
             reader = csv.reader(_Lines(file), **dialect)
-            if shard.start == 0:
+            if shard.start == 0 and has_header:
                 next(reader)
             for row in itertools.islice(filter(None, reader), shard.rows):
                 yield shard.first + reader.line_num - 1, dict(zip(columns, row, strict=True))
@@ -346,15 +368,16 @@ def read_csv(
 # Parquet
 
 
-def head_parquet(path: Path) -> dict[str, Any]:
+def head_parquet(path: Path, names: Names = None) -> dict[str, Any]:
     """Read the columns of a file, each with its keys where it holds dictionaries.
 
     Raises:
-        DataError: if the file is missing, empty or not Parquet.
+        DataError: if the file is missing, empty or not Parquet; if `names` of columns are given.
     """
     import pyarrow
     from pyarrow import parquet
 
+    _refuse_names(path, names)
     check_exists(path)
     try:
         schema = parquet.read_schema(path)
@@ -366,7 +389,7 @@ def head_parquet(path: Path) -> dict[str, Any]:
     }
 
 
-def check_parquet(path: Path) -> Table:
+def check_parquet(path: Path, names: Names = None) -> Table:
     """Find the row groups of a file; each is a shard.
 
     Raises:
@@ -374,7 +397,7 @@ def check_parquet(path: Path) -> Table:
     """
     from pyarrow import parquet
 
-    columns, metadata = head_parquet(path), parquet.read_metadata(path)
+    columns, metadata = head_parquet(path, names), parquet.read_metadata(path)
     sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     if not sum(sizes):
         raise DataError(f"{path} is empty: it has columns and no rows.")
@@ -398,6 +421,7 @@ def read_parquet(path: str, shards: Sequence[Shard], wanted: Sequence[str]) -> I
 FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 # For each kind of table the functions that read its beginning, check all of it, and read its shards
-HEADS: dict[str, Callable[[Path], dict[str, Any]]] = {"json": head_json, "csv": head_csv, "parquet": head_parquet}
-CHECKS: dict[str, Callable[[Path], Table]] = {"json": check_json, "csv": check_csv, "parquet": check_parquet}
+Head = Callable[[Path, Names], dict[str, Any]]
+HEADS: dict[str, Head] = {"json": head_json, "csv": head_csv, "parquet": head_parquet}
+CHECKS: dict[str, Callable[[Path, Names], Table]] = {"json": check_json, "csv": check_csv, "parquet": check_parquet}
 READERS: dict[str, Callable[..., Iterator[Row]]] = {"json": read_json, "csv": read_csv, "parquet": read_parquet}

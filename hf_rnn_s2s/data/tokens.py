@@ -3,9 +3,9 @@
 Runs of white space become one space, as in the pipeline, unless `squeeze_whitespace` is off. The texts that are scored
 stay as they are.
 
-A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split. In the other
-splits a source longer than `max_source_length` is cut, and references stay whole. A warning counts both, unless the
-data is a stream, whose length is unknown.
+A pair longer than `max_source_length` or `max_target_length` tokens is left out of the training split, unless the task
+cuts long sources there, too. In the other splits a source longer than `max_source_length` is cut, and references stay
+whole. A warning counts both, unless the data is a stream, whose length is unknown.
 """
 
 import logging
@@ -19,6 +19,7 @@ from ..model.pipeline_rnn_s2s import squeezed
 from .arguments import DataArguments, DataError
 from .bpe_dropout import UNITS, units_of
 from .columns import Examples, filter_examples, map_examples
+from .unknown import warn_of_unknown_symbols
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +42,21 @@ def tokenize_splits(
     do_train: bool,
     do_predict: bool,
     with_units: bool = False,
+    cuts_sources: bool = False,
 ) -> dict[str, Examples]:
     """Tokenize the splits that a run needs. Evaluation splits also keep their texts, which are scored.
 
-    `with_units` is for the training split, as in `tokenize_examples`.
+    There is a warning for symbols of evaluation splits that the vocabulary lacks.
+
+    `with_units` and `cuts_sources` are for the training split, as in `tokenize_examples`.
     """
     encoded: dict[str, Examples] = {}
     if do_train:
-        encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, True, with_units)
+        encoded["train"] = tokenize_examples(examples["train"], tokenizer, arguments, True, with_units, cuts_sources)
     for name in ["validation", *(["test"] if do_predict else [])]:
         if name in examples:
             ids = tokenize_examples(examples[name], tokenizer, arguments, training=False)
+            warn_of_unknown_symbols(name, examples[name], ids, tokenizer)
             encoded[name] = concatenate_datasets([ids, examples[name]], axis=1)
     return encoded
 
@@ -62,23 +67,25 @@ def tokenize_examples(
     arguments: DataArguments,
     training: bool,
     with_units: bool = False,
+    cuts_sources: bool = False,
 ) -> Examples:
     """Encode pairs as columns `input_ids` and `labels`, and `copy_ids` where words are copied.
 
     The result is cached by `datasets`, or a stream again. No attention mask is kept, as nothing is padded yet: the
     collator makes it. What happens to pairs that are too long depends on `training`; see the docstring of this module.
-    `with_units` adds `input_units` and `label_units`, which BPE-dropout needs; see `units_of`.
+    `with_units` adds `input_units` and `label_units`, which BPE-dropout needs; see `units_of`. With `cuts_sources`,
+    sources are cut in training, too.
 
     Raises:
         DataError: if every training pair is too long.
     """
     function = _encode_with_units if with_units else _encode
     encode = partial(function, tokenizer=tokenizer, squeezes=arguments.squeeze_whitespace)
-    encoded = map_examples(examples, encode, arguments, remove_columns=["source", "target"])
+    encoded = map_examples(examples, encode, arguments, remove_columns=examples.column_names)
     limits = {"input_ids": arguments.max_source_length, "labels": arguments.max_target_length}
-    if training:
-        return _drop_long_pairs(encoded, limits, arguments)
-    return _cut_long_sources(encoded, limits["input_ids"], tokenizer.eos_token_id, arguments)
+    if cuts_sources or not training:
+        encoded = _cut_long_sources(encoded, limits["input_ids"], tokenizer.eos_token_id, arguments)
+    return _drop_long_pairs(encoded, limits, arguments) if training else encoded
 
 
 def _encode(
@@ -140,7 +147,7 @@ def _cut_long_sources(encoded: Examples, limit: int | None, eos_token_id: int, a
         too_long = sum(len(ids) > limit for ids in encoded["input_ids"])
         if too_long:
             logger.warning(
-                "%d of %d sources are longer than max_source_length=%d tokens: what exceeds it is not translated.",
+                "%d of %d sources are longer than max_source_length=%d tokens: what exceeds it is not read.",
                 too_long,
                 len(encoded),
                 limit,

@@ -11,6 +11,8 @@ from ..data.heads import file_problems
 from .alignment import read_alignments
 from .checkpoints import folder_problem, resumes
 from .command_line import Arguments, Check
+from .tasks import metric_directions
+from .tasks.base import LOSSES
 
 
 def wrong_names(arguments: Arguments) -> Iterator[str]:
@@ -26,12 +28,12 @@ def wrong_names(arguments: Arguments) -> Iterator[str]:
 
 def wrong_files(arguments: Arguments) -> Iterator[str]:
     """Data files that are missing, or have no columns for the two sides."""
-    yield from file_problems(arguments.data)
+    yield from file_problems(arguments.data, arguments.task.layout(arguments.data))
 
 
 def wrong_work(arguments: Arguments) -> Iterator[str]:
     """Runs that have nothing to do, or whose length is not known."""
-    model, data, training = arguments
+    model, data, training, _ = arguments
     files = data.dataset_name or data.train_file or data.validation_file or data.test_file
     if not training.do_train:
         if model.model_name_or_path is None:
@@ -53,9 +55,18 @@ def wrong_work(arguments: Arguments) -> Iterator[str]:
         )
 
 
+def wrong_task(arguments: Arguments) -> Iterator[str]:
+    """What the task objects to, and a checkpoint that would be chosen by the metric of another task."""
+    model, data, training, task = arguments
+    yield from task.problems(model, data, training)
+    chosen = (training.metric_for_best_model or "loss").removeprefix("eval_")
+    if chosen in metric_directions() and chosen not in {**LOSSES, **task.metrics}:
+        yield f"metric_for_best_model={chosen} is no metric of {task.name}; it has {', '.join(task.metrics)} and loss."
+
+
 def wrong_segmentation(arguments: Arguments) -> Iterator[str]:
     """BPE-dropout for a new tokenizer that is not of byte pairs."""
-    model, _, training = arguments
+    model, _, training, _ = arguments
     is_new = model.tokenizer_name is None and model.model_name_or_path is None
     if training.do_train and training.bpe_dropout and is_new and model.tokenizer_kind != "bpe":
         yield (
@@ -66,7 +77,7 @@ def wrong_segmentation(arguments: Arguments) -> Iterator[str]:
 
 def wrong_alignments(arguments: Arguments) -> Iterator[str]:
     """A file of alignments that cannot be read, or that nothing would be compared with."""
-    model, data, training = arguments
+    model, data, training, _ = arguments
     if data.alignment_file is None:
         return
     try:
@@ -101,6 +112,7 @@ CHECKS: tuple[Check, ...] = (
     wrong_names,
     wrong_files,
     wrong_work,
+    wrong_task,
     wrong_segmentation,
     wrong_alignments,
     wrong_reports,

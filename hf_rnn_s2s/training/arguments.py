@@ -12,9 +12,12 @@ from transformers.utils import logging
 from ..errors import UsageError
 from ..machine import has_fast_bfloat16
 from ..model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig, preset_values
+from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS
 from ..options import meaning
 from .noise import Schedule
-from .tokenizer_training import SMALLEST_VOCABULARY
+from .symbol_tokenizers import SYMBOL_KINDS
+from .tasks import metric_directions
+from .tokenizer_training import SMALLEST_VOCABULARY, Kind, Normalization
 
 logger = logging.get_logger(__name__)
 
@@ -28,17 +31,6 @@ LEAST = {
     "shuffle_buffer_size": 1,
     "sample_translations": 0,
 }
-# What a checkpoint can be chosen by, and whether more is better.
-BEST_MODEL_METRICS = {
-    "loss": False,
-    "perplexity": False,
-    "ter": False,
-    "bleu": True,
-    "chrf": True,
-    "exact_match": True,
-}
-
-
 # Options of the model that a run says in another way: by its tokenizer, and by `label_smoothing_factor`
 OF_THE_RUN = {"vocab_size", "decoder_vocab_size", "label_smoothing"}
 
@@ -88,8 +80,23 @@ class ModelArguments(_Options):
         default=None,
         metadata={"help": "Tokenizer to use: a folder or a name on the Hub. None: the checkpoint's, or a new one."},
     )
-    tokenizer_kind: Literal["bpe", "unigram", "word"] = field(
-        default="bpe", metadata={"help": "Kind of a new tokenizer; word: for models that copy words they do not know."}
+    tokenizer_kind: Kind = field(
+        default="bpe",
+        metadata={
+            "help": "Kind of a new tokenizer. bpe, unigram: subwords; char: characters; symbol: what stands between "
+            "spaces, such as phones; word: the same, for models that copy words they do not know."
+        },
+    )
+    decoder_tokenizer_kind: Kind | None = field(
+        default=None,
+        metadata={"help": "Kind of a separate target vocabulary; by default that of the source."},
+    )
+    unicode_normalization: Normalization = field(
+        default="NFC",
+        metadata={
+            "help": "Unicode form of the source in a new tokenizer without subwords, and of the target if both share "
+            "a vocabulary. NFD: a letter and its accent are two characters, a Korean syllable is two or three."
+        },
     )
     vocab_size: int = field(
         default=8000,
@@ -125,10 +132,16 @@ class ModelArguments(_Options):
     def _problems(self) -> Iterator[str]:
         if self.num_beams is not None and self.num_beams < 1:
             yield f"num_beams={self.num_beams} must be at least 1; 1 is greedy search."
-        for name in ("vocab_size", "decoder_vocab_size"):
-            value = getattr(self, name)
-            if value is not None and value < SMALLEST_VOCABULARY and self.tokenizer_kind != "word":
-                yield f"{name}={value} must be at least {SMALLEST_VOCABULARY}; a useful vocabulary has some thousands."
+        kinds = {"vocab_size": self.tokenizer_kind, "decoder_vocab_size": self.kind_of_target}
+        for name, kind in kinds.items():
+            value, useful = getattr(self, name), "some thousands"
+            least = SMALLEST_VOCABULARY
+            if kind in SYMBOL_KINDS:
+                least, useful = len(SPECIAL_TOKENS) + 1, "all symbols"
+            if value is not None and value < least:
+                yield f"{name}={value} must be at least {least}; a useful vocabulary has {useful}."
+        if self.unicode_normalization != "NFC" and self.tokenizer_kind not in SYMBOL_KINDS:
+            yield f"unicode_normalization={self.unicode_normalization} needs a tokenizer_kind without subwords: char."
         if self.model_name_or_path is None:
             try:  # a configuration for its checks alone, which need not wait for a tokenizer
                 RnnS2SConfig(vocab_size=self.vocab_size, **self.architecture())
@@ -139,18 +152,27 @@ class ModelArguments(_Options):
     def _problems_of_copying(self) -> Iterator[str]:
         asked = self.architecture()
         slots, copies = asked.get("copy_slots", 0), asked.get("head_type") == "copying"
-        if self.tokenizer_kind == "word" and self.decoder_vocab_size is not None:
-            yield "tokenizer_kind=word has one vocabulary for both sides; leave decoder_vocab_size out."
-        if copies and self.decoder_vocab_size is not None:
-            yield (
-                "head_type=copying copies tokens of the source, which the target's vocabulary must have: leave "
-                "decoder_vocab_size out."
-            )
+        for name in ("decoder_vocab_size", "decoder_tokenizer_kind"):
+            if copies and getattr(self, name) is not None:
+                yield (
+                    "head_type=copying copies tokens of the source, which the target's vocabulary must have: leave "
+                    f"{name} out."
+                )
         if slots and self.tokenizer_kind != "word" and self.tokenizer_name is None:
             yield (
                 f"copy_slots={slots} are for words that the vocabulary lacks, and "
                 f"tokenizer_kind={self.tokenizer_kind} lacks none: set tokenizer_kind=word, or copy_slots=0."
             )
+
+    @property
+    def kind_of_target(self) -> str:
+        """The kind of a target vocabulary of its own."""
+        return str(self.decoder_tokenizer_kind or self.tokenizer_kind)
+
+    @property
+    def has_two_vocabularies(self) -> bool:
+        """Whether a new tokenizer has a vocabulary for each side."""
+        return self.decoder_vocab_size is not None or self.decoder_tokenizer_kind is not None
 
     def architecture(self) -> dict[str, Any]:
         """The arguments of `RnnS2SConfig` that somebody asked for, by themselves or by a preset.
@@ -288,7 +310,7 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             self.load_best_model_at_end = False
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             # transformers takes everything but a loss for better when it is greater
-            self.greater_is_better = BEST_MODEL_METRICS.get(self.metric_for_best_model.removeprefix("eval_"))
+            self.greater_is_better = metric_directions().get(self.metric_for_best_model.removeprefix("eval_"))
         problems = list(self._problems())
         try:
             super().__post_init__()
@@ -321,8 +343,8 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         if self.do_train and self.max_steps <= 0 and self.num_train_epochs <= 0:
             yield f"num_train_epochs={self.num_train_epochs} is no training; it must be above 0, or set max_steps."
         chosen = (self.metric_for_best_model or "loss").removeprefix("eval_")
-        if chosen not in BEST_MODEL_METRICS:
-            yield f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(BEST_MODEL_METRICS)}."
+        if chosen not in metric_directions():
+            yield f"metric_for_best_model {chosen!r} cannot choose; there are {', '.join(metric_directions())}."
         yield from incomplete_translations(self)
 
     def _problems_of_averaging(self) -> Iterator[str]:

@@ -1,11 +1,12 @@
 """Builds the tokenizer and the model that a training run begins with, or loads them from a checkpoint."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate.utils import broadcast_object_list
+from tokenizers import AddedToken
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
@@ -18,8 +19,9 @@ from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
 from ..model.pipeline_rnn_s2s import DEFAULT_MAX_NEW_TOKENS
 from ..model.tokenization_rnn_s2s import RnnS2STokenizer
 from .arguments import NEW_MODEL_BEAMS, ModelArguments, RnnS2STrainingArguments
-from .languages import Languages, set_languages
+from .languages import set_languages
 from .pretrained_encoders import join_tokenizers
+from .tasks.base import Languages, Task
 from .tokenizer_training import train_tokenizer
 
 # Settings that may change when training continues from a checkpoint; the weights depend on all others.
@@ -31,6 +33,7 @@ def get_tokenizer(
     training: RnnS2STrainingArguments,
     checkpoint: str | None,
     examples: dict[str, Examples],
+    task: Task | None = None,
 ) -> PreTrainedTokenizerFast:
     """Load the tokenizer of the checkpoint or of the given name, or train one in the first process for all.
 
@@ -40,7 +43,7 @@ def get_tokenizer(
     """
     name = checkpoint or arguments.tokenizer_name or arguments.model_name_or_path
     if name is None:
-        new = train_new_tokenizer(arguments, examples["train"]) if training.process_index == 0 else None
+        new = train_new_tokenizer(arguments, examples["train"], task) if training.process_index == 0 else None
         return broadcast_object_list([new])[0]
     with _explaining_load_errors("tokenizer_name" if name == arguments.tokenizer_name else "model_name_or_path", name):
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
@@ -80,25 +83,45 @@ def set_longest_source(tokenizer: PreTrainedTokenizerFast, arguments: DataArgume
     tokenizer.model_max_length = VERY_LARGE_INTEGER if limit is None else limit
 
 
-def train_new_tokenizer(arguments: ModelArguments, examples: Examples) -> PreTrainedTokenizerFast:
+def train_new_tokenizer(
+    arguments: ModelArguments, examples: Examples, task: Task | None = None
+) -> PreTrainedTokenizerFast:
     """Train a tokenizer with one vocabulary for both sides, or with `decoder_vocab_size` one for each.
 
-    With a pretrained encoder, the source's is that of the encoder.
+    With a pretrained encoder, the source's is that of the encoder. Symbols that the task puts before sources become
+    tokens of their own.
     """
+    symbols: set[str] = set()
+
+    def without_symbols(side: str, text: str) -> str:
+        before, rest = task.split_symbols(text) if task is not None and side == "source" else ([], text)
+        symbols.update(before)
+        return rest
+
+    tokenizer = _train_new_tokenizer(arguments, lambda *sides: training_texts(examples, sides, without_symbols))
+    if symbols:
+        tokenizer.add_tokens([AddedToken(symbol, normalized=False) for symbol in sorted(symbols)])
+    return tokenizer
+
+
+def _train_new_tokenizer(arguments: ModelArguments, texts: Callable[..., Iterator[str]]) -> PreTrainedTokenizerFast:
+    kind: Any = arguments.tokenizer_kind
+    options: dict[str, Any] = {"normalization": arguments.unicode_normalization}
     if arguments.encoder_name is not None:
         size = arguments.decoder_vocab_size or arguments.vocab_size
-        target = train_tokenizer(training_texts(examples, ["target"]), size, arguments.tokenizer_kind)
+        target = train_tokenizer(texts("target"), size, cast(Any, arguments.kind_of_target))
         return join_tokenizers(arguments.encoder_name, target)
-    if arguments.decoder_vocab_size is None:
+    if not arguments.has_two_vocabularies:
         slots = arguments.architecture().get("copy_slots", 0)
-        texts = training_texts(examples)
-        return train_tokenizer(texts, arguments.vocab_size, arguments.tokenizer_kind, copy_slots=slots)
+        return train_tokenizer(texts("source", "target"), arguments.vocab_size, kind, copy_slots=slots, **options)
     return train_tokenizer(
-        training_texts(examples, ["source"]),
+        texts("source"),
         arguments.vocab_size,
-        arguments.tokenizer_kind,
-        target_texts=training_texts(examples, ["target"]),
+        kind,
+        target_texts=texts("target"),
         target_vocab_size=arguments.decoder_vocab_size,
+        target_kind=arguments.decoder_tokenizer_kind,
+        **options,
     )
 
 
@@ -107,18 +130,26 @@ def get_model(
     checkpoint: str | None,
     tokenizer: PreTrainedTokenizerFast,
     languages: Languages = (None, None),
+    task: str = RnnS2SConfig.task,
 ) -> RnnS2SForConditionalGeneration:
     """Load the model of the checkpoint or of the given name, or make a new one.
 
-    It will be saved with its code and with the languages of the run; there is a warning if it had others.
+    It will be saved with its code, for the task, and with the languages of the run; there is a warning if it had other
+    languages.
 
     Raises:
-        UsageError: if the checkpoint cannot be loaded, is of another model type, differs from the arguments in a
-            setting that its weights depend on, or does not belong to the tokenizer; if a pretrained encoder does not
-            fit the tokenizer, or reads fewer tokens than `max_source_length`.
+        UsageError: if the checkpoint cannot be loaded, is of another model type or for another task, differs from the
+            arguments in a setting that its weights depend on, or does not belong to the tokenizer; if a pretrained
+            encoder does not fit the tokenizer, or reads fewer tokens than `max_source_length`.
     """
     name, architecture = checkpoint or arguments.model_name_or_path, arguments.architecture()
     model = new_model(architecture, tokenizer) if name is None else load_model(name, architecture, tokenizer)
+    if name is not None and model.config.task != task:
+        raise UsageError(
+            f"The model {name} is for {model.config.task}, and this run for {task}: set --task {model.config.task}, "
+            "or begin with a new model."
+        )
+    model.config.task = task
     longest = getattr(model.config.encoder_config, "max_position_embeddings", None)
     if longest is not None and tokenizer.model_max_length > longest:
         raise UsageError(f"max_source_length must be at most {longest}: the pretrained encoder reads no more tokens.")

@@ -15,23 +15,29 @@ from ..data.arguments import DataArguments
 from ..errors import UsageError
 from ..model.configuration_rnn_s2s import PRESETS
 from .arguments import OF_THE_RUN, ModelArguments, RnnS2STrainingArguments
+from .tasks import TASKS
+from .tasks.base import Task
 
 USAGE = "train.py [recipes/NAME.yaml] [--argument value ...]"  # what --help shows
 # Arguments that replace the demo's data or model, so that its recipe is not used
-NON_DEMO_ARGUMENTS = {"dataset_name", "train_file", "model_name_or_path", "tokenizer_name"}
+NON_DEMO_ARGUMENTS = {"task", "dataset_name", "train_file", "model_name_or_path", "tokenizer_name"}
 # Former names of arguments, and their names now
 RENAMED = {"label_smoothing": "label_smoothing_factor"}
 
 
 class Arguments(NamedTuple):
-    """The arguments of a run. While they are checked, each may be a namespace with the attributes of its class."""
+    """The arguments of a run. While they are checked, each may be a namespace with the attributes of its class.
+
+    The task has its own arguments, `task.arguments`.
+    """
 
     model: ModelArguments
     data: DataArguments
     training: RnnS2STrainingArguments
+    task: Task
 
 
-GROUPS = [ModelArguments, DataArguments, RnnS2STrainingArguments]  # the classes of arguments, in this order
+GROUPS = [ModelArguments, DataArguments, RnnS2STrainingArguments]  # of every task, in this order
 
 Check = Callable[[Arguments], Iterable[str]]  # returns what is wrong with the arguments
 
@@ -52,23 +58,30 @@ def parse_arguments(argv: Sequence[str], demo_recipe: Path | None = None, checks
             invalid or contradict each other.
         SystemExit: after `--help`.
     """
-    parser = _Parser(
-        cast(Any, GROUPS),
-        usage=USAGE,
-        description="Trains a translation model and leaves it in output_dir with its scores, pictures and model card.",
-        allow_abbrev=False,
-        exit_on_error=False,
-    )
     options = list(argv)
     problems: list[str] = []
     if demo_recipe is not None and _asks_for_the_demo(options):
         options.insert(0, str(demo_recipe))
-    if options and not options[0].startswith("-"):
-        recipe_options, problems = _read_recipe(parser, options.pop(0))
+    path = options.pop(0) if options and not options[0].startswith("-") else None
+    recipe = {} if path is None else _read_recipe(path)
+    task_class = _task_of(recipe, options)
+    groups = [*GROUPS, task_class.arguments_class]
+    parser = _Parser(
+        cast(Any, groups),
+        usage=USAGE,
+        description=f"Trains a model for {task_class.name} and leaves it in output_dir with its scores, pictures and "
+        f"model card. --task chooses among {', '.join(TASKS)}.",
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.set_defaults(**task_class.defaults)
+    if path is not None:
+        recipe_options, problems = _as_options(parser, recipe, path)
         options = _without_fields_of_preset(recipe_options, options) + options
     namespace, option_problems = _parse(parser, options)
     problems += option_problems
-    arguments = Arguments(*(_build_group(group, namespace, problems) for group in GROUPS))
+    model, data, training, own = (_build_group(group, namespace, problems) for group in groups)
+    arguments = Arguments(model, data, training, task_class(own))
     for check in checks:
         problems += check(arguments)
     if problems:
@@ -139,22 +152,45 @@ def _asks_for_the_demo(options: Sequence[str]) -> bool:
     return not given & NON_DEMO_ARGUMENTS
 
 
-def _read_recipe(parser: HfArgumentParser, path: str) -> tuple[list[str], list[str]]:
-    """Read a recipe; return it as command-line options, and what is wrong with the names in it.
-
-    As options its values are checked like those of the command line.
+def _read_recipe(path: str) -> dict[Any, Any]:
+    """Read a recipe.
 
     Raises:
-        UsageError: if it cannot be read at all.
+        UsageError: if it cannot be read.
     """
     try:
         recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        parser.error(f"there is no recipe {path!r}; a recipe is a YAML file such as recipes/demo.yaml")
+        raise UsageError(f"there is no recipe {path!r}; a recipe is a YAML file such as recipes/demo.yaml") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        parser.error(f"the recipe {path} cannot be read: {error}")
+        raise UsageError(f"the recipe {path} cannot be read: {error}") from error
     if not isinstance(recipe, dict):
-        parser.error(f"the recipe {path} must map arguments to values, one `argument: value` a line")
+        raise UsageError(f"the recipe {path} must map arguments to values, one `argument: value` a line")
+    return recipe
+
+
+def _task_of(recipe: dict[Any, Any], options: list[str]) -> type[Task]:
+    """The task of a run, which says what other arguments there are.
+
+    Raises:
+        UsageError: if there is none of that name.
+    """
+    name = recipe.get("task", DataArguments.task)
+    for place, option in enumerate(options):
+        if option.split("=")[0] == "--task":
+            name = option.partition("=")[2] or "".join(options[place + 1 : place + 2])
+    if name not in TASKS:
+        similar = difflib.get_close_matches(str(name), TASKS, n=1, cutoff=0.5)
+        hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(TASKS)}"
+        raise UsageError(f"there is no task {name!r}; {hint}")
+    return TASKS[name]
+
+
+def _as_options(parser: HfArgumentParser, recipe: dict[Any, Any], path: str) -> tuple[list[str], list[str]]:
+    """A recipe as command-line options, and what is wrong with the names in it.
+
+    As options its values are checked like those of the command line.
+    """
     options, problems = [], []
     for name, value in recipe.items():
         if name not in _names(parser):
@@ -185,10 +221,17 @@ def _explain_name(parser: HfArgumentParser, name: str, place: str) -> str:
     name = name.replace("-", "_")
     if name in RENAMED:
         return f"unknown argument {name!r} {place}; it is called {RENAMED[name]} now"
+    of_tasks = [task.name for task in TASKS.values() if name in _fields(task.arguments_class)]
+    if of_tasks:
+        return f"unknown argument {name!r} {place}; it belongs to --task {' and --task '.join(of_tasks)}"
     similar = difflib.get_close_matches(name, _names(parser), n=3)
     hint = f"did you mean {' or '.join(similar)}?" if similar else "--help lists all of them"
     return f"unknown argument {name!r} {place}; {hint}"
 
 
 def _names(parser: HfArgumentParser) -> list[str]:
-    return [argument.name for group in parser.dataclass_types for argument in fields(group) if argument.init]
+    return [name for group in parser.dataclass_types for name in _fields(group)]
+
+
+def _fields(group: Any) -> list[str]:
+    return [argument.name for argument in fields(group) if argument.init]

@@ -7,13 +7,11 @@ from babel import Locale, parse_locale
 from babel.core import get_global
 from transformers.utils import logging
 
-from ..data.arguments import DataArguments
+from ..data.arguments import DataArguments, names_data
 from ..model.configuration_rnn_s2s import RnnS2SConfig
+from .tasks.base import Languages
 
 logger = logging.get_logger(__name__)
-
-# Source and target language as the data names them: a code, or any other name of a file or column; None if not known
-Languages = tuple[str | None, str | None]
 
 # Labels that mean the input in data, although they are (unused) codes of Sardinian and Indonesian
 INPUT_LABELS = ("src", "in")
@@ -21,8 +19,7 @@ INPUT_LABELS = ("src", "in")
 
 def language_pair(arguments: DataArguments) -> Languages:
     """Source and target language as the arguments of the run name them, None if they do not."""
-    files = (arguments.train_file, arguments.validation_file, arguments.test_file)
-    if arguments.dataset_name or any(files):
+    if names_data(arguments):
         return arguments.source_lang or None, arguments.target_lang or None
     source, target = arguments.demo_locales
     return source, target

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import uuid
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import datasets
-import evaluate
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-References = Sequence[str] | Sequence[Sequence[str]]  # one reference for each prediction, or several
+from .text_metric import References, TextMetric, as_alternatives, require_references
 
 # For each language sacreBLEU's tokenizer, the modules it needs, and what to install for them
 _WORD_SEGMENTERS = {
@@ -57,93 +54,19 @@ Raises:
 """
 
 
-class TranslationMetric(evaluate.Metric):
-    """An `evaluate` metric for translations, built in code, so that nothing is downloaded.
+class TranslationMetric(TextMetric):
+    """BLEU, chrF2++, TER, exact match and length ratio: `compute(predictions=…, references=…, target_lang="zh")`."""
 
-    `compute(predictions=…, references=…, target_lang="zh")` scores the lists; `add_batch` collects them first, in
-    memory. With several processes they must be collected in files that all processes see: give `num_process`,
-    `process_id`, an `experiment_id` and a `cache_dir`, the latter two the same in each process, as for any `evaluate`
-    metric; process 0 gets the result and the others None.
-
-    Raises:
-        ValueError: for several processes without `experiment_id` (two runs at once would read each other's files).
-    """
-
-    def __init__(
-        self,
-        *args: Any,
-        num_process: int = 1,
-        keep_in_memory: bool | None = None,
-        experiment_id: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if num_process > 1 and experiment_id is None:
-            raise ValueError(
-                f"experiment_id: with num_process={num_process} the processes meet in files named after it; give all "
-                "of them one name that no other run uses"
-            )
-        super().__init__(
-            *args,
-            num_process=num_process,
-            keep_in_memory=num_process == 1 if keep_in_memory is None else keep_in_memory,
-            # evaluate's default is the same file name for every run of this user: two at once would clash.
-            experiment_id=experiment_id or uuid.uuid4().hex,
-            **kwargs,
-        )
-
-    def _info(self) -> evaluate.MetricInfo:
-        string = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_INPUTS_DESCRIPTION,
-            features=[
-                datasets.Features({"predictions": string, "references": datasets.Sequence(string)}),
-                datasets.Features({"predictions": string, "references": string}),
-            ],
-            reference_urls=["https://github.com/mjpost/sacrebleu"],
-        )
-
-    # evaluate copies these two methods for each instance, and a copy cannot use the bare super().
-
-    def add_batch(
-        self, *, predictions: Sequence[str] | None = None, references: References | None = None, **kwargs: Any
-    ) -> None:
-        """Add a batch of predictions and references; they are scored when `compute` is called.
-
-        Raises:
-            ValueError: if one of them is missing, or if their numbers differ.
-        """
-        if predictions is None or references is None:
-            raise ValueError("predictions and references: both are needed")
-        if len(predictions) != len(references):
-            raise ValueError(
-                f"references: {len(references)} for {len(predictions)} predictions; give one reference, or one list "
-                "of references, for each prediction"
-            )
-        if len(predictions) > 0:
-            evaluate.Metric.add_batch(self, predictions=predictions, references=references, **kwargs)
-
-    def compute(
-        self, *, predictions: Sequence[str] | None = None, references: References | None = None, **kwargs: Any
-    ) -> dict[str, Any] | None:
-        """Score the given predictions together with those added before.
-
-        Raises:
-            ValueError: if there are none, their references are not valid, or `add_batch` raises it.
-        """
-        if predictions is not None or references is not None:
-            self.add_batch(predictions=predictions, references=references)
-        if len(self) == 0:
-            raise ValueError("predictions: there is none to score; give some to compute or, before it, to add_batch")
-        result: dict[str, Any] | None = evaluate.Metric.compute(self, **kwargs)
-        return result
+    description_of_metric = _DESCRIPTION
+    citation_of_metric = _CITATION
+    inputs_of_metric = _INPUTS_DESCRIPTION
+    urls_of_metric = ["https://github.com/mjpost/sacrebleu"]
 
     def _compute(
         self, predictions: Sequence[str], references: References, target_lang: str | None = None
     ) -> dict[str, Any]:
         predictions = list(predictions)
-        alternatives = [[each] if isinstance(each, str) else list(each) for each in references]
+        alternatives = as_alternatives(references)
         _check_references(alternatives)
         language = _language(target_lang)
         by_position = [list(column) for column in zip(*alternatives, strict=True)]  # as sacreBLEU takes them
@@ -173,8 +96,7 @@ def _check_references(alternatives: list[list[str]]) -> None:
             f"references: predictions have {' or '.join(map(str, counts))} references each; give all of them the same "
             "number, at least 1"
         )
-    if not any(text.strip() for texts in alternatives for text in texts):
-        raise ValueError("references: every one is empty, so there is nothing to compare with")
+    require_references(alternatives)
 
 
 def _language(target_lang: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Fills in `model_card.md`: what a trained model is, what it was trained on, and how well it translates."""
+"""Fills in `model_card.md`: what a trained model is, what it was trained on, and how well it does its task."""
 
 import importlib.metadata
 import json
@@ -17,7 +17,7 @@ from ..data.arguments import DataArguments
 from ..model.configuration_rnn_s2s import OPTIONS
 from ..version import __version__
 from .arguments import ModelArguments, RnnS2STrainingArguments
-from .languages import Languages, language_code, language_name, language_pair
+from .languages import language_code, language_name
 from .markdown import (
     LONGEST_TEXT,
     code,
@@ -27,18 +27,12 @@ from .markdown import (
     plain,
     shorten,
 )
+from .tasks.base import LOSSES, Languages, MetricInfo, Task
 
-# For each metric its usual name, and the number of decimals in the card
-METRICS = {
-    "bleu": ("BLEU", 1),
-    "chrf": ("chrF2++", 1),
-    "ter": ("TER", 1),
-    "exact_match": ("Exact match", 4),
-    "aer": ("Alignment error rate of the attention", 3),
-    "loss": ("Loss (nats per target token)", 3),
-    "perplexity": ("Perplexity per target token", 2),
+# Of any task with an attention, where there are gold alignments
+ALIGNMENT_ERROR = {
+    "aer": MetricInfo("Alignment error rate of the attention", 3, greater_is_better=False, on_hub=False)
 }
-MODEL_INDEX_METRICS = ("bleu", "chrf", "ter", "exact_match")  # those that the Hub shows, from the card's metadata
 # Training arguments in the card
 HYPERPARAMETERS = (
     "learning_rate",
@@ -69,6 +63,7 @@ def build_model_card(
     model_arguments: ModelArguments,
     data_arguments: DataArguments,
     training_arguments: RnnS2STrainingArguments,
+    task: Task,
     *,
     split_sizes: Mapping[str, int | None],
     metrics: Mapping[str, Any],
@@ -84,6 +79,7 @@ def build_model_card(
         model_arguments: the model arguments of the run.
         data_arguments: its data arguments.
         training_arguments: its training arguments.
+        task: what it was trained for.
         split_sizes: number of examples of each split; None for a stream.
         metrics: what is in `all_results.json`; without `predict_` metrics the card says that nothing was measured.
         samples: rows of `(source, reference, hypothesis)`, best from the test split.
@@ -93,16 +89,19 @@ def build_model_card(
     folder = Path(training_arguments.output_dir or ".").resolve()
     name = one_line((training_arguments.hub_model_id or folder.name).split("/")[-1])
     rows = list(samples)
-    pair = language_pair(data_arguments)
+    pair, words = task.languages(data_arguments), task.words
     languages = pair[0] or model.config.source_lang, pair[1] or model.config.target_lang
+    known = list(dict.fromkeys(map(_language, languages))) if any(languages) else ["not stated"]
     card: ModelCard = ModelCard.from_template(
-        card_data=_card_data(name, languages, model, model_arguments, data_arguments, metrics),
+        card_data=_card_data(name, languages, model, model_arguments, data_arguments, task, metrics),
         template_path=str(template),
         model_name=plain(name),
-        summary=f"Translates {_direction(languages)}. Trained with hf-rnn-s2s {__version__}, whose code it carries.",
+        summary=f"{task.summary(_names(languages))} Trained with hf-rnn-s2s {__version__}, whose code it carries.",
+        words=words,
+        pipeline_name=task.pipeline_name,
         has_attention=model.config.attention_type != "none",
         origin=_origin(model_arguments.model_name_or_path),
-        languages=" → ".join(map(_language, languages)) if any(languages) else "not stated",
+        languages=" → ".join(known),
         license=plain(model_arguments.license or "not stated; the training data may bind it"),
         parameters=model.num_parameters(),
         architecture=_settings(model.config, OPTIONS),
@@ -110,11 +109,11 @@ def build_model_card(
         example_source=_python_literal(_example_source(rows)),
         max_source_length=data_arguments.max_source_length,
         max_new_tokens=model.generation_config.max_length - 1,
-        data_description=describe_data(data_arguments),
+        data_description=describe_data(data_arguments, task),
         split_sizes={split: "a stream" if size is None else f"{size:,}" for split, size in split_sizes.items()},
         training_description=_describe_training(training_arguments, metrics, resumed, data_arguments.streaming),
         hyperparameters=_hyperparameters(training_arguments),
-        results=_results(metrics),
+        results=_results(task, metrics),
         num_beams=model.generation_config.num_beams or 1,
         samples=[[plain(shorten(text)) for text in row] for row in rows],
         pictures=pictures,
@@ -124,7 +123,7 @@ def build_model_card(
     return card
 
 
-def describe_data(arguments: DataArguments) -> str:
+def describe_data(arguments: DataArguments, task: Task) -> str:
     """One sentence on where the examples came from. It names local files without their folders."""
     if arguments.dataset_name and not _hub_dataset(arguments):
         return f"A local folder: {code(Path(arguments.dataset_name).name)}."
@@ -134,11 +133,7 @@ def describe_data(arguments: DataArguments) -> str:
         return f"The dataset {name}{f', configuration {code(config)}' if config else ''}."
     if arguments.train_file:
         return f"Local files: {code(Path(arguments.train_file).name)}."
-    locales = " and ".join(map(code, arguments.demo_locales))
-    return (
-        "The demo corpus of hf-rnn-s2s: phrases with dates, times, durations, quantities and prices, written by rule "
-        f"from [Unicode CLDR](https://cldr.unicode.org) data for the locales {locales}."
-    )
+    return task.source_of_corpus(arguments)
 
 
 def _card_data(
@@ -147,58 +142,70 @@ def _card_data(
     model: PreTrainedModel,
     model_arguments: ModelArguments,
     data_arguments: DataArguments,
+    task: Task,
     metrics: Mapping[str, Any],
 ) -> ModelCardData:
-    results = _eval_results(data_arguments, metrics)
+    results = _eval_results(data_arguments, task, metrics)
     codes = [language_code(label) for label in languages if label]
     return ModelCardData(
         language=list(dict.fromkeys(filter(None, codes))) or None,
         license=one_line(model_arguments.license) if model_arguments.license else None,
         library_name="transformers",
-        pipeline_tag="translation",
-        tags=["translation", "rnn", model.config.cell_type, *_attention_tag(model), "hf-rnn-s2s"],
+        pipeline_tag=task.pipeline_name,
+        tags=[
+            *_task_tags(task),
+            "rnn",
+            model.config.cell_type,
+            *_attention_tag(model),
+            "hf-rnn-s2s",
+        ],
         datasets=_hub_dataset(data_arguments),
-        metrics=["bleu", "chrf", "ter", "exact_match"],
+        metrics=_shown(task),
         base_model=_hub_name(model_arguments.model_name_or_path),
         model_name=name if results else None,
         eval_results=results or None,
     )
 
 
-def _eval_results(arguments: DataArguments, metrics: Mapping[str, Any]) -> list[EvalResult]:
+def _eval_results(arguments: DataArguments, task: Task, metrics: Mapping[str, Any]) -> list[EvalResult]:
     local = arguments.test_file or arguments.train_file or arguments.dataset_name or "hf-rnn-s2s-demo"
     dataset = (_hub_dataset(arguments) or [one_line(Path(local).name)])[0]
     config = arguments.dataset_config_name
     results = []
-    for metric in MODEL_INDEX_METRICS:
+    for metric in _shown(task):
         if not math.isfinite(metrics.get(f"predict_{metric}", math.nan)):  # the Hub accepts finite numbers only
             continue
         signature = metrics.get(f"predict_{metric}_signature")
         results.append(
             EvalResult(
-                task_type="translation",
-                task_name="Translation",
+                task_type=task.pipeline_name,
+                task_name=task.words.title,
                 dataset_type=dataset,
                 dataset_name=dataset,
                 dataset_config=one_line(config) if config else None,
                 dataset_split="test",
                 metric_type=metric,
-                metric_name=METRICS[metric][0],
-                metric_value=round(metrics[f"predict_{metric}"], METRICS[metric][1]),
+                metric_name=task.metrics[metric].title,
+                metric_value=round(metrics[f"predict_{metric}"], task.metrics[metric].decimals),
                 metric_args={"signature": signature} if signature else None,
             )
         )
     return results
 
 
-def _results(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _shown(task: Task) -> list[str]:
+    """The metrics that the Hub shows."""
+    return [name for name, info in task.metrics.items() if info.on_hub]
+
+
+def _results(task: Task, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
-            "name": name,
-            "value": _rounded(metrics[f"predict_{metric}"], decimals),
+            "name": info.title,
+            "value": _rounded(metrics[f"predict_{metric}"], info.decimals),
             "signature": code_cell(metrics.get(f"predict_{metric}_signature", "")),
         }
-        for metric, (name, decimals) in METRICS.items()
+        for metric, info in {**task.metrics, **ALIGNMENT_ERROR, **LOSSES}.items()
         if f"predict_{metric}" in metrics
     ]
 
@@ -262,11 +269,9 @@ def _versions() -> dict[str, str]:
     return {"hf-rnn-s2s": __version__, "Python": platform.python_version(), **installed}
 
 
-def _direction(languages: Languages) -> str:
+def _names(languages: Languages) -> tuple[str | None, str | None]:
     source, target = (label and plain(language_name(label) or label) for label in languages)
-    if source and target:
-        return f"{source} to {target}"
-    return f"text{f' from {source}' if source else ''}{f' into {target}' if target else ''}"
+    return source, target
 
 
 def _language(label: str | None) -> str:
@@ -286,6 +291,10 @@ def _example_source(rows: Sequence[Sequence[str]]) -> str:
 
 def _attention_tag(model: PreTrainedModel) -> list[str]:
     return [] if model.config.attention_type == "none" else ["attention"]
+
+
+def _task_tags(task: Task) -> list[str]:
+    return list(dict.fromkeys([task.name, task.pipeline_name]))
 
 
 def _hub_dataset(arguments: DataArguments) -> list[str] | None:

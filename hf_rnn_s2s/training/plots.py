@@ -42,7 +42,7 @@ _PANELS = {
     "ter": "TER (lower is better)",
     "exact_match": "Exact match (share of sentences)",
 }
-_METRICS = ("bleu", "chrf", "ter", "exact_match")  # metrics drawn by default
+TRANSLATION_METRICS = ("bleu", "chrf", "ter", "exact_match")  # metrics drawn by default
 _SAME_CURVE = {"perplexity": "loss", "token_loss": "loss"}  # metrics that are best at the same step as another one
 _COLORS = {"training": "tab:blue", "evaluation": "tab:orange"}  # of the curves
 _ROUNDING_ERROR = 1e-9  # a value of at most this counts as 0
@@ -101,7 +101,9 @@ def plot_attention_heads(
     return figure
 
 
-def has_training_curves(log_history: Iterable[Mapping[str, Any]], *, metrics: Sequence[str] = _METRICS) -> bool:
+def has_training_curves(
+    log_history: Iterable[Mapping[str, Any]], *, metrics: Iterable[str] = TRANSLATION_METRICS
+) -> bool:
     """Whether the history has a curve for `plot_training_curves` to draw; a run may have logged too little."""
     return bool(_panels(log_history, metrics))
 
@@ -111,7 +113,7 @@ def plot_training_curves(
     best_global_step: int | None = None,
     metric_for_best_model: str | None = None,
     *,
-    metrics: Sequence[str] = _METRICS,
+    metrics: Iterable[str] = TRANSLATION_METRICS,
 ) -> Figure:
     """Draw the losses in one panel and each metric of the evaluations in a panel of its own, over training steps.
 
@@ -124,12 +126,14 @@ def plot_training_curves(
         best_global_step: `Trainer.state.best_global_step`, the step of the best checkpoint, which is marked; None if
             there is none.
         metric_for_best_model: the Trainer's argument, the metric that chose it.
-        metrics: names of the metrics, without `eval_`; by default those of translation.
+        metrics: names of the metrics, without `eval_`, or a dictionary from them to titles; by default those of
+            translation.
 
     Raises:
         ValueError: if there is no curve in the history.
     """
     chosen_by = _curve_of(metric_for_best_model)
+    titles = {**metrics, **_PANELS} if isinstance(metrics, Mapping) else _PANELS
     panels = _panels(log_history, [*metrics, chosen_by] if chosen_by else metrics)
     if not panels:
         raise ValueError(
@@ -140,7 +144,7 @@ def plot_training_curves(
     # The panel whose legend names the best checkpoint: that of the metric which chose it, else the first
     named = chosen_by if chosen_by in panels else next(iter(panels))
     for axes, (name, curves) in zip(_grid(figure, len(panels)), panels.items(), strict=True):
-        _draw_curves(axes, _PANELS.get(name, name), curves)
+        _draw_curves(axes, titles.get(name, name), curves)
         _label_axes(axes, curves, max(steps))
         if best_global_step is not None:
             values = curves.get("evaluation", {}) if name == chosen_by else {}
@@ -300,7 +304,7 @@ def _curve_of(metric_for_best_model: str | None) -> str | None:
     return _SAME_CURVE.get(name, name) or None
 
 
-def _panels(log_history: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, dict[str, Curve]]:
+def _panels(log_history: Iterable[Mapping[str, Any]], metrics: Iterable[str]) -> dict[str, dict[str, Curve]]:
     """The curves of each panel, without those that would show nothing."""
     entries = [entry for entry in log_history if "step" in entry]
     panels = {"loss": {"training": _curve(entries, "loss"), "evaluation": _curve(entries, "eval_loss")}}

@@ -1,4 +1,4 @@
-"""Output of a run for human readers: the table of translations, `predictions.tsv` and the pictures."""
+"""Output of a run for human readers: the table of results, `predictions.tsv` and the pictures."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
-from ..decoding.pipeline import RnnTranslationPipeline
-from .plots import has_training_curves, plot_attention, plot_training_curves
+from ..decoding.pipeline import RnnText2TextGenerationPipeline
+from .plots import TRANSLATION_METRICS, has_training_curves, plot_attention, plot_training_curves
 
 # Everything that some program takes for the end of a line or of a field
 SEPARATORS = re.compile("\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
@@ -18,7 +18,7 @@ WIDEST_PICTURE = 30  # most tokens on an axis that can still be read
 LARGEST_PICTURE = 128  # most tokens on an axis that can still be drawn
 
 
-def translations_table(rows: Iterable[Row]) -> str:
+def results_table(rows: Iterable[Row]) -> str:
     """Format rows of `(source, reference, hypothesis)` as a block of three lines each."""
     blocks = [
         "\n".join(f"{name:>10}  {SEPARATORS.sub(' ', text)}" for name, text in zip(COLUMNS, row, strict=True))
@@ -41,7 +41,7 @@ def write_predictions(path: Path, rows: Iterable[Row]) -> None:
 def informative_example(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_source_length: int | None = None
 ) -> str | None:
-    """The source whose attention is most informative: the longest one, rightly translated if one is, that is readable.
+    """The source whose attention is most informative: the longest one, rightly done if one is, that is readable.
 
     If none fits into a readable picture, the shortest; None if all are empty, were cut to `max_source_length` tokens
     or are too long to draw.
@@ -50,7 +50,8 @@ def informative_example(
     longest = min(max_source_length or LARGEST_PICTURE, LARGEST_PICTURE)
     candidates = []
     for source, reference, hypothesis in rows:
-        source_length, length = len(tokenizer(source)["input_ids"]), len(target_tokenizer(hypothesis)["input_ids"])
+        source_length = len(tokenizer(source, verbose=False)["input_ids"])
+        length = len(target_tokenizer(hypothesis, verbose=False)["input_ids"])
         if source.strip() and source_length <= longest and length <= LARGEST_PICTURE:
             size = max(source_length, length)
             fits = size <= WIDEST_PICTURE
@@ -61,14 +62,22 @@ def informative_example(
 def draw_attention(
     path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, **options: Any
 ) -> None:
-    """Translate a text, with these options of the pipeline, and draw the attention weights of each target token."""
-    translator = RnnTranslationPipeline(model=model, tokenizer=tokenizer, device=model.device)
-    translation = translator(source, return_attentions=True, **options)[0]
-    tokens = (translation["source_tokens"], translation["target_tokens"])
-    plot_attention(*tokens, translation["attention"]).savefig(path)
+    """Write for a text, with these options of the pipeline, and draw the attention weights of each target token."""
+    writer = RnnText2TextGenerationPipeline(model=model, tokenizer=tokenizer, device=model.device)
+    result = writer(source, return_attentions=True, **options)[0]
+    tokens = (result["source_tokens"], result["target_tokens"])
+    plot_attention(*tokens, result["attention"]).savefig(path)
 
 
-def draw_training_curves(path: Path, state: TrainerState, metric_for_best_model: str | None) -> None:
-    """Draw the training curves, with the best checkpoint marked; nothing if too little was logged for a curve."""
-    if has_training_curves(state.log_history):
-        plot_training_curves(state.log_history, state.best_global_step, metric_for_best_model).savefig(path)
+def draw_training_curves(
+    path: Path,
+    state: TrainerState,
+    metric_for_best_model: str | None,
+    metrics: Iterable[str] = TRANSLATION_METRICS,
+) -> None:
+    """Draw the curves of losses and metrics, the best checkpoint marked; nothing if too little was logged."""
+    if has_training_curves(state.log_history, metrics=metrics):
+        figure = plot_training_curves(
+            state.log_history, state.best_global_step, metric_for_best_model, metrics=metrics
+        )
+        figure.savefig(path)

@@ -1,4 +1,4 @@
-"""Training a subword tokenizer from text.
+"""Training a tokenizer from text. `symbol_tokenizers.py` makes those without subwords; this is about subwords.
 
 The result is a plain fast tokenizer: once saved, `AutoTokenizer.from_pretrained` loads it on a machine without this
 package. How a text becomes tokens, in the order in which the library does it:
@@ -29,7 +29,6 @@ last few years keep their order). Three choices make that hold, and keep tokens 
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -47,9 +46,11 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS, RnnS2STokenizer, RnnS2SWordTokenizer
+from .symbol_tokenizers import SYMBOL_KINDS, train_symbols
 from .training_texts import batches, rare_characters, spool
 
-Kind = Literal["bpe", "unigram", "word"]
+Kind = Literal["bpe", "unigram", "char", "symbol", "word"]
+Normalization = Literal["NFC", "NFD"]
 Digits = Literal["single", "whole"]
 
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # spell characters outside the vocabulary
@@ -84,6 +85,8 @@ def train_tokenizer(
     *,
     target_texts: Iterable[str] | None = None,
     target_vocab_size: int | None = None,
+    target_kind: Kind | None = None,
+    normalization: Normalization = "NFC",
     digits: Digits = "single",
     model_max_length: int | None = None,
     copy_slots: int = 0,
@@ -112,11 +115,17 @@ def train_tokenizer(
         vocab_size: the most tokens to make, all of them: 4 special tokens, 256 bytes, 12 ends of special tokens,
             characters, subwords. A small text may not have as many subwords that occur twice; use `len(tokenizer)` for
             the model. Single characters take at most half of what the first 272 leave, the most frequent first; the
-            rest are spelled in bytes.
-        kind: "bpe", "unigram" or "word". The last one takes whatever stands between white space for a word, keeps the
-            most frequent words, and makes a `RnnS2SWordTokenizer`, for a model that copies what it does not know.
+            rest are spelled in bytes. Kinds without subwords have the 4 special tokens and symbols, the most frequent
+            ones; others are unknown.
+        kind: "bpe" or "unigram", whose tokens are subwords; "char", whose tokens are characters; or "symbol" or
+            "word", whose tokens are what stands between white space. "word" with one vocabulary for both sides makes a
+            `RnnS2SWordTokenizer`, for a model that copies what it does not know.
         target_texts: if given, targets get a vocabulary of their own and the result is a `RnnS2STokenizer`.
         target_vocab_size: size of that vocabulary; `vocab_size` if not given.
+        target_kind: of that vocabulary; `kind` if not given.
+        normalization: of kinds without subwords, the Unicode form of what the model reads and writes. In "NFD" a
+            letter and its accent are two characters, and a Korean syllable is two or three. With a vocabulary for each
+            side, the form of the source; targets are always in NFC.
         digits: "single" makes each digit a token, so that every number is made of pieces the model knows and copying
             or converting one means doing so digit by digit. "whole" lets frequent numbers ("2024") become a token.
         model_max_length: the most tokens the model reads, `</s>` included; None for no limit.
@@ -133,18 +142,17 @@ def train_tokenizer(
     """
     _check_choice("kind", kind, get_args(Kind))
     _check_choice("digits", digits, get_args(Digits))
-    if kind == "word":
-        _check_whole_number("vocab_size", vocab_size)
-        if vocab_size <= len(SPECIAL_TOKENS):
-            raise ValueError(f"vocab_size={vocab_size} leaves no room for a word beside {len(SPECIAL_TOKENS)} tokens.")
-    else:
-        _check_vocab_size("vocab_size", vocab_size)
-    if kind == "word" and target_texts is not None:
-        raise ValueError('kind="word" has one vocabulary for both sides; put the texts of both into texts.')
-    if target_texts is None and target_vocab_size is not None:
-        raise ValueError("target_vocab_size needs target_texts: without them both sides share one vocabulary.")
-    if target_vocab_size is not None:
-        _check_vocab_size("target_vocab_size", target_vocab_size)
+    _check_choice("normalization", normalization, get_args(Normalization))
+    if normalization != "NFC" and kind not in SYMBOL_KINDS:
+        raise ValueError(f"normalization={normalization!r} is for kinds without subwords, not for {kind!r}.")
+    _check_vocab_size("vocab_size", vocab_size, kind)
+    if target_texts is None and (target_vocab_size is not None or target_kind is not None):
+        name = "target_kind" if target_vocab_size is None else "target_vocab_size"
+        raise ValueError(f"{name} needs target_texts: without them both sides share one vocabulary.")
+    target_kind = target_kind or kind
+    _check_choice("target_kind", target_kind, get_args(Kind))
+    if target_texts is not None:
+        _check_vocab_size("target_vocab_size", target_vocab_size or vocab_size, target_kind)
 
     if model_max_length is not None:
         _check_whole_number("model_max_length", model_max_length)
@@ -157,22 +165,38 @@ def train_tokenizer(
         "clean_up_tokenization_spaces": False,
         "model_max_length": model_max_length,
     }
-    if kind == "word":
+    if "char" in (kind, target_kind):
+        settings["split_special_tokens"] = True  # "</s>" in a text is four characters
+    backend = _train_side("texts", texts, vocab_size, kind, normalization, digits, show_progress)
+    if target_texts is None and kind == "word":
         settings["model_input_names"] = ["input_ids", "attention_mask", "copy_ids"]
-        return RnnS2SWordTokenizer(tokenizer_object=_train_words(texts, vocab_size), copy_slots=copy_slots, **settings)
-    backend = _train_backend("texts", texts, vocab_size, kind, digits, show_progress)
+        return RnnS2SWordTokenizer(tokenizer_object=backend, copy_slots=copy_slots, **settings)
     if target_texts is None:
         return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
-    target_backend = _train_backend(
-        "target_texts", target_texts, target_vocab_size or vocab_size, kind, digits, show_progress
-    )
+    target_size = target_vocab_size or vocab_size
+    target_backend = _train_side("target_texts", target_texts, target_size, target_kind, "NFC", digits, show_progress)
     return RnnS2STokenizer(tokenizer_object=backend, target_tokenizer_object=target_backend, **settings)
 
 
-def _train_backend(
+def _train_side(
+    name: str,
+    texts: Iterable[str],
+    vocab_size: int,
+    kind: Kind,
+    normalization: Normalization,
+    digits: Digits,
+    show_progress: bool,
+) -> Tokenizer:
+    """Train the tokenizer of one vocabulary; `name` is what error messages call `texts`."""
+    if kind in SYMBOL_KINDS:
+        return train_symbols(name, texts, vocab_size, kind, normalization)
+    return _train_subwords(name, texts, vocab_size, kind, digits, show_progress)
+
+
+def _train_subwords(
     name: str, texts: Iterable[str], vocab_size: int, kind: Kind, digits: Digits, show_progress: bool
 ) -> Tokenizer:
-    """Train one `tokenizers.Tokenizer`; `name` is what error messages call `texts`."""
+    """As `_train_side`, for kinds with subwords."""
     model_kind = MODEL_KINDS[kind]
     # The library's trainers reserve special tokens only: `build` adds the other reserved tokens to the learned ones.
     learned_size = vocab_size - len(RESERVED_TOKENS) + len(SPECIAL_TOKENS)
@@ -188,27 +212,6 @@ def _train_backend(
     eos = SPECIAL_TOKENS["eos_token"]
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, backend.token_to_id(eos))]
-    )
-    return backend
-
-
-def _train_words(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of the most frequent words; of equally frequent ones, those that stand first in the alphabet."""
-    normalizer, split = normalizers.NFC(), pre_tokenizers.WhitespaceSplit()
-    counts: Counter[str] = Counter()
-    with tempfile.TemporaryFile() as file:
-        spool("texts", texts, file)
-        for batch in batches(file, {}):
-            for text in batch:
-                counts.update(word for word, _ in split.pre_tokenize_str(normalizer.normalize_str(text)))
-    special = list(SPECIAL_TOKENS.values())
-    ordered = sorted((word for word in counts if word not in special), key=lambda word: (-counts[word], word))
-    vocabulary = {word: number for number, word in enumerate([*special, *ordered][:vocab_size])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
-    backend.normalizer, backend.pre_tokenizer = normalizer, split
-    eos = SPECIAL_TOKENS["eos_token"]
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"$A {eos}", special_tokens=[(eos, backend.token_to_id(eos))]
     )
     return backend
 
@@ -292,7 +295,7 @@ def _build_unigram(trained: dict[str, Any]) -> models.Model:
     return models.Unigram(vocab, unk_id=RESERVED_TOKENS.index(SPECIAL_TOKENS["unk_token"]), byte_fallback=True)
 
 
-# The two values of `kind`
+# The values of `kind` with subwords
 MODEL_KINDS: dict[str, _ModelKind] = {
     "bpe": _ModelKind(models.BPE, _bpe_trainer, _build_bpe),
     "unigram": _ModelKind(models.Unigram, _unigram_trainer, _build_unigram),
@@ -304,9 +307,12 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
 
 
-def _check_vocab_size(name: str, value: int) -> None:
+def _check_vocab_size(name: str, value: int, kind: str) -> None:
     _check_whole_number(name, value)
-    if value < SMALLEST_VOCABULARY:
+    if kind in SYMBOL_KINDS:
+        if value <= len(SPECIAL_TOKENS):
+            raise ValueError(f"{name}={value} leaves no room for a {kind} beside {len(SPECIAL_TOKENS)} tokens.")
+    elif value < SMALLEST_VOCABULARY:
         raise ValueError(
             f"{name}={value} is too small: {len(RESERVED_TOKENS)} special tokens, bytes and the like come first, "
             f"so the smallest that works is {SMALLEST_VOCABULARY}, and a useful one has some thousands."

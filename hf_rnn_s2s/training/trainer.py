@@ -1,10 +1,9 @@
-"""A `Seq2SeqTrainer` for translation: it scores texts, in the order of the examples, and trains on streams."""
+"""A `Seq2SeqTrainer` that scores texts, in the order of the examples, and trains on streams."""
 
 import copy
 import functools
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,18 +42,18 @@ from .checkpoints import (
 from .finite import not_finite, require_finite_weights
 from .loaders import lengths_of, load_stream, longest_first, require_segmentation
 from .noise import divergence, noisy_inputs
-from .reports import translations_table
+from .reports import results_table
 from .run_folder import naming_a_full_disk
+from .tasks.base import Score
 
 logger = logging.get_logger(__name__)
 
 # Sentences of unfinished model cards, which transformers writes in push_to_hub of a model and in the Trainer
 DRAFTS = (DRAFT, "This model card has been generated automatically according to the information the Trainer had")
-Score = Callable[[list[str], list[str]], dict[str, Any] | None]  # from hypotheses and references to metrics
 
 
 class RnnS2STrainer(Seq2SeqTrainer):
-    """A `Seq2SeqTrainer` for translation.
+    """A `Seq2SeqTrainer` for models that write text.
 
     It differs from `Seq2SeqTrainer` in these ways:
 
@@ -83,11 +82,12 @@ class RnnS2STrainer(Seq2SeqTrainer):
     Args:
         model: the model to train.
         args: the training arguments.
-        score: maps hypotheses and references, two lists of texts, to a dictionary of metrics. Values that are texts,
+        score: maps hypotheses and references to a dictionary of metrics: two lists of texts, the second one of lists
+            of texts where the examples have several references. Values that are texts,
             such as signatures, are only in the metrics of `predict()`, because training logs take numbers.
         processing_class: the tokenizer.
         eval_dataset: like the dataset of `predict()`, it has the columns `input_ids` and `labels`, and the texts
-            `source` and `target`.
+            `source` and `target`, and `references`, a list of texts, where there are more of them than the target.
         other: further arguments of `Seq2SeqTrainer`.
 
     Raises:
@@ -454,7 +454,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
             step = max(1, len(dataset) // self.args.sample_translations)
             rows = range(0, len(dataset), step)[: self.args.sample_translations]
             samples = [(dataset[row]["source"], dataset[row]["target"], hypotheses[row]) for row in rows]
-            tqdm.write(translations_table(samples))
+            tqdm.write(results_table(samples))
         metrics = self._metrics(dataset, outcome, hypotheses)
         return {name: value for name, value in metrics.items() if not isinstance(value, str)}
 
@@ -473,7 +473,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         weights = np.array([len(labels) for labels in dataset["labels"]])[longest_first(dataset)]
         token_loss = float(np.average(np.asarray(outcome.losses)[: len(dataset)], weights=weights))
         perplexity = math.exp(token_loss) if token_loss < 700 else math.inf  # exp(710) overflows a float
-        scores = self.score(hypotheses, list(dataset["target"])) or {}
+        references = "references" if "references" in dataset.column_names else "target"
+        scores = self.score(hypotheses, list(dataset[references])) or {}
         return {**scores, **self._entropy.metrics(), "token_loss": token_loss, "perplexity": perplexity}
 
 

@@ -132,7 +132,7 @@ def test_recipes_take_every_kind_of_value(tmp_path: Path) -> None:
         "lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 0.5}\nmax_steps: -1\n",
         encoding="utf-8",
     )
-    _, data, training = parse_arguments([str(path), "--demo_locales", "en", "fr"])
+    _, data, training, _ = parse_arguments([str(path), "--demo_locales", "en", "fr"])
     assert data.demo_locales == ["en", "fr"]
     assert training.save_total_limit is None
     assert training.load_best_model_at_end is False
@@ -160,7 +160,7 @@ def test_the_demo_recipe_is_taken_where_nothing_else_is_asked_for() -> None:
 def test_a_preset_that_is_typed_counts_for_more_than_a_recipe(preset: list[str]) -> None:
     demo = ROOT / "recipes" / "demo.yaml"
     for argv in (preset, [str(demo), *preset]):
-        model, data, training = parse_arguments([*argv, "--decoder_layers", "2"], demo)
+        model, data, training, _ = parse_arguments([*argv, "--decoder_layers", "2"], demo)
         assert (model.hidden_size, model.decoder_layers, model.encoder_layers) == (None, 2, None)
         assert (model.architecture()["hidden_size"], model.architecture()["encoder_layers"]) == (1000, 4)
         assert model.vocab_size == 450  # which is the run's
@@ -172,7 +172,7 @@ def test_a_preset_that_is_typed_counts_for_more_than_a_recipe(preset: list[str])
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_understood(path: Path) -> None:
-    _, _, training = parse_arguments([str(path)])
+    _, _, training, _ = parse_arguments([str(path)])
     assert training.output_dir == f"outputs/{path.stem}"
 
 
@@ -206,5 +206,5 @@ def test_recipes_train_as_they_did() -> None:
 
 def test_the_best_perplexity_is_the_lowest() -> None:
     for name, greater in (("perplexity", False), ("eval_ter", False), ("bleu", True), ("loss", False)):
-        *_, arguments = parse_arguments(["--output_dir", "x", "--metric_for_best_model", name], None)
+        _, _, arguments, _ = parse_arguments(["--output_dir", "x", "--metric_for_best_model", name], None)
         assert arguments.greater_is_better is greater, name

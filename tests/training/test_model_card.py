@@ -15,6 +15,7 @@ from hf_rnn_s2s.data.arguments import DataArguments
 from hf_rnn_s2s.training.arguments import ModelArguments, RnnS2STrainingArguments
 from hf_rnn_s2s.training.languages import language_pair
 from hf_rnn_s2s.training.model_card import build_model_card, describe_data
+from hf_rnn_s2s.training.tasks.translation import Translation
 
 from ..markdown_reader import PARSER, blocks, shown, tables
 
@@ -53,6 +54,7 @@ def make_card(
         ModelArguments(license=license),
         data or DataArguments(train_file="folder/train", validation_file="v", source_lang="en", target_lang="de"),
         RnnS2STrainingArguments(**options),
+        inputs.pop("task", Translation()),
         **inputs,
     )
     path = tmp_path / "README.md"
@@ -125,7 +127,7 @@ def test_a_model_that_was_not_measured_says_so(tiny_model: RnnS2SForConditionalG
 )
 def test_data(data: DataArguments, pair: tuple[str | None, str | None], sentence: str) -> None:
     assert language_pair(data) == pair
-    assert sentence in describe_data(data)
+    assert sentence in describe_data(data, Translation())
 
 
 def test_language_codes_are_those_of_the_hub(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
@@ -368,5 +370,7 @@ def test_long_sentences_are_cut(tiny_model: RnnS2SForConditionalGeneration, tmp_
 
 def test_what_is_no_name_on_the_hub_is_no_link(tmp_path: Path) -> None:
     hostile = DataArguments(dataset_name="x](https://example.org) [y", source_lang="en", target_lang="de")
-    assert "https://" not in describe_data(hostile).replace("`x](https://example.org) [y`", "")
-    assert "[`lab/x`](https://huggingface.co/datasets/lab/x)." in describe_data(DataArguments(dataset_name="lab/x"))
+    assert "https://" not in describe_data(hostile, Translation()).replace("`x](https://example.org) [y`", "")
+    assert "[`lab/x`](https://huggingface.co/datasets/lab/x)." in describe_data(
+        DataArguments(dataset_name="lab/x"), Translation()
+    )

@@ -269,7 +269,11 @@ def test_model_max_length() -> None:
         ({"texts": ["a\ud800"]}, ValueError, r"texts must be valid Unicode; item 0 .* at character 1"),
         ({"vocab_size": 273}, ValueError, "vocab_size=273 is too small.*smallest that works is 274"),
         ({"vocab_size": "8000"}, TypeError, "vocab_size must be a whole number, not '8000'"),
-        ({"kind": "wordpiece"}, ValueError, "kind must be one of 'bpe', 'unigram', 'word', not 'wordpiece'"),
+        (
+            {"kind": "wordpiece"},
+            ValueError,
+            "kind must be one of 'bpe', 'unigram', 'char', 'symbol', 'word', not 'wordpiece'",
+        ),
         ({"digits": "pairs"}, ValueError, "digits must be one of 'single', 'whole', not 'pairs'"),
         ({"target_vocab_size": 300}, ValueError, "target_vocab_size needs target_texts"),
         ({"target_texts": ["a"], "target_vocab_size": 3}, ValueError, "target_vocab_size=3 is too small"),

@@ -1,0 +1,80 @@
+"""ROUGE, for any language, through Google's `rouge-score`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from nltk.stem.porter import PorterStemmer
+from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
+
+from .text_metric import References, TextMetric, as_alternatives, require_references
+
+KINDS = ("rouge1", "rouge2", "rougeL")
+SHORTEST_STEMMED = 4  # letters of a word, as in rouge-score
+# Scripts without spaces between words, of which each character counts as a word
+UNSPACED = re.compile(
+    "[\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+)
+
+
+class UnicodeTokenizer(Tokenizer):
+    """Words of lower-case letters and digits, stemmed where they are of ASCII.
+
+    `rouge-score` has a tokenizer that drops everything else, so that a Chinese text against itself scores 0. Of ASCII
+    text this one makes the same tokens.
+    """
+
+    def __init__(self) -> None:
+        self._stemmer = PorterStemmer()
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text; in scripts without spaces, its characters."""
+        lower = unicodedata.normalize("NFC", text).lower()
+        kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in lower)
+        return [self._stemmed(word) for word in UNSPACED.sub(r" \g<0> ", kept).split()]
+
+    def _stemmed(self, word: str) -> str:
+        return self._stemmer.stem(word) if len(word) >= SHORTEST_STEMMED and word.isascii() else word
+
+
+class RougeMetric(TextMetric):
+    """ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), means of F1, 0 to 100; of several references the best one counts.
+
+    Which one is best is asked of each kind anew, as `rouge-score` does it.
+    """
+
+    description_of_metric = "ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004) as rouge-score computes them, with stemming."
+    inputs_of_metric = """
+Args:
+    predictions: list of summaries.
+    references: list of reference summaries, or for each prediction a list of some.
+
+Returns:
+    rouge1, rouge2, rougeL: means of the F1 measures, 0 to 100.
+    length_ratio: words of the predictions for each word of the first references.
+
+Raises:
+    ValueError: no predictions, a prediction without a reference, or nothing but empty references.
+"""
+    urls_of_metric = ["https://github.com/google-research/google-research/tree/master/rouge"]
+
+    def _compute(self, predictions: Sequence[str], references: References) -> dict[str, Any]:
+        alternatives = as_alternatives(references)
+        require_references(alternatives)
+        tokenizer = UnicodeTokenizer()
+        scorer = RougeScorer(list(KINDS), tokenizer=tokenizer)
+        totals = dict.fromkeys(KINDS, 0.0)
+        for prediction, texts in zip(predictions, alternatives, strict=True):
+            scores = scorer.score_multi(texts, prediction)
+            for kind in KINDS:
+                totals[kind] += scores[kind].fmeasure
+        written, expected = (
+            sum(len(tokenizer.tokenize(text)) for text in texts)
+            for texts in (predictions, [texts[0] for texts in alternatives])
+        )
+        means: dict[str, Any] = {kind: 100 * total / len(predictions) for kind, total in totals.items()}
+        return {**means, "length_ratio": written / expected if expected else float("nan")}

@@ -1,0 +1,144 @@
+"""What a task is: which columns it reads, how results are scored, which pipeline writes them, what the card says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from ...data.arguments import DataArguments, names_data
+from ...data.sides import Layout, pair_layout
+
+# Source and target language as the data names them: a code, or any other name of a file or column; None if not known
+Languages = tuple[str | None, str | None]
+# From hypotheses and references, one text or several for each hypothesis, to metrics
+Score = Callable[[list[str], list[Any]], "dict[str, Any] | None"]
+
+
+class MetricInfo(NamedTuple):
+    """What is said of a metric.
+
+    Attributes:
+        title: its usual name.
+        decimals: in the model card.
+        greater_is_better: whether a checkpoint with more of it is the better one.
+        on_hub: whether the Hub shows it, from the metadata of the card.
+    """
+
+    title: str
+    decimals: int
+    greater_is_better: bool
+    on_hub: bool = True
+
+    @property
+    def curve(self) -> str:
+        """The title of its curve."""
+        return f"{self.title}; {'higher' if self.greater_is_better else 'lower'} is better"
+
+
+class Words(NamedTuple):
+    """How the card and messages speak of a task.
+
+    Attributes:
+        title: its name, as a heading.
+        writer: the name of a pipeline in examples of code.
+        result: one result.
+        done: what was done to the examples, such as "translated".
+        purpose: what the model is meant for.
+        limits: what it may get wrong, one sentence or more each.
+        measured: what computed the scores.
+    """
+
+    title: str
+    writer: str
+    result: str
+    done: str
+    purpose: str
+    limits: tuple[str, ...]
+    measured: str
+
+
+# Of every task, beside its own
+LOSSES = {
+    "loss": MetricInfo("Loss (nats per target token)", 3, greater_is_better=False, on_hub=False),
+    "perplexity": MetricInfo("Perplexity per target token", 2, greater_is_better=False, on_hub=False),
+}
+REPEATS_BIASES = "It repeats the biases of its training data."
+
+
+@dataclass
+class NoArguments:
+    """For tasks that have no arguments of their own."""
+
+
+class Task:
+    """A task. Each is one file that derives a class from this one, and a line of the registry.
+
+    Attributes:
+        name: as in `--task` and in the configuration of the model.
+        pipeline_name: the name of its pipeline in transformers.
+        arguments_class: a dataclass with the arguments that only this task has.
+        defaults: what arguments of a run are by default, where that is something else than for other tasks.
+        metrics: those of its own that `score` returns, by name, in the order of the card.
+        words: how it is spoken of.
+        unread: arguments of the data that it does not read, and what to do instead.
+        cuts_long_sources: whether training sources beyond `max_source_length` are cut; otherwise they are left out.
+    """
+
+    name: ClassVar[str]
+    pipeline_name: ClassVar[str] = "text2text-generation"
+    arguments_class: ClassVar[type] = NoArguments
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    metrics: ClassVar[Mapping[str, MetricInfo]]
+    words: ClassVar[Words]
+    unread: ClassVar[Mapping[str, str]] = {}
+    cuts_long_sources: ClassVar[bool] = False
+
+    def __init__(self, arguments: Any = None) -> None:
+        self.arguments = self.arguments_class() if arguments is None else arguments
+
+    def problems(self, model: Any, data: DataArguments, training: Any) -> Iterator[str]:
+        """What is wrong with the arguments of a run for this task, before anything is loaded."""
+        for name, other in self.unread.items():
+            if getattr(data, name) is not None:
+                yield f"{name} is not read in the task {self.name}: {other}."
+        if not names_data(data) and training.do_train:
+            yield (
+                f"The task {self.name} has no embedded corpus: name data to learn from, with --train_file or "
+                "--dataset_name."
+            )
+
+    def layout(self, data: DataArguments) -> Layout:
+        """Which columns are read."""
+        return pair_layout(data)
+
+    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, str]]]:
+        """The embedded corpus, for a run that names no data; see `Task.problems`."""
+        raise NotImplementedError
+
+    def check_examples(self, examples: Mapping[str, Any]) -> None:
+        """Look at the examples of all splits before anything is trained.
+
+        Raises:
+            DataError: if they do not fit the task; the message names the row.
+        """
+
+    def languages(self, data: DataArguments) -> Languages:
+        """The languages of a run, for the configuration of the model and the card."""
+        return None, None
+
+    def split_symbols(self, source: str) -> tuple[list[str], str]:
+        """Symbols before a source that are a token each, whatever the tokenizer makes of the rest; and the rest."""
+        return [], source
+
+    def score(self, config: Any, tokenizer: Any) -> Score:
+        """What scores results of a model with this configuration and this tokenizer."""
+        raise NotImplementedError
+
+    def summary(self, languages: tuple[str | None, str | None]) -> str:
+        """The first sentence of the card. `languages` are names in English, of source and target."""
+        raise NotImplementedError
+
+    def source_of_corpus(self, data: DataArguments) -> str:
+        """What the card says of the embedded corpus."""
+        raise NotImplementedError

@@ -1,0 +1,88 @@
+"""Summarization: a document becomes a short text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ...data.arguments import DataArguments
+from ...data.sides import Layout, Side
+from .base import REPEATS_BIASES, Languages, MetricInfo, Score, Task, Words
+
+# What data sets call the two columns, as in the example script of transformers
+TEXT_NAMES = ("text", "document", "article", "source")
+SUMMARY_NAMES = ("summary", "highlights", "target")
+
+
+@dataclass
+class SummarizationArguments:
+    """The arguments that only summarization has."""
+
+    _argument_group_name: ClassVar[str] = "summarization"
+
+    text_column: str | None = field(
+        default=None, metadata={"help": f"Column with the documents; by default {', '.join(TEXT_NAMES)}."}
+    )
+    summary_column: str | None = field(
+        default=None, metadata={"help": f"Column with their summaries; by default {', '.join(SUMMARY_NAMES)}."}
+    )
+    language: str | None = field(default=None, metadata={"help": "Language of the documents, for the card: en."})
+
+
+class Summarization(Task):
+    """`--task summarization`: ROUGE, and `pipeline("summarization")`. Long documents are cut, also in training."""
+
+    name = "summarization"
+    pipeline_name = "summarization"
+    arguments_class = SummarizationArguments
+    defaults = {"max_source_length": 400, "metric_for_best_model": "rouge2"}
+    metrics = {
+        "rouge1": MetricInfo("ROUGE-1", 2, greater_is_better=True),
+        "rouge2": MetricInfo("ROUGE-2", 2, greater_is_better=True),
+        "rougeL": MetricInfo("ROUGE-L", 2, greater_is_better=True),
+    }
+    words = Words(
+        title="Summarization",
+        writer="summarizer",
+        result="summary",
+        done="summarized",
+        purpose="summarizing texts of the kind it was trained on",
+        limits=(
+            "A summary may say what the text does not: names, numbers and who did what to whom have to be checked "
+            "before anything depends on it.",
+            "On text of another kind, or in another language, it writes fluent summaries of something else.",
+            REPEATS_BIASES,
+            "It reads the beginning of a long text only.",
+        ),
+        measured=(
+            "[rouge-score](https://github.com/google-research/google-research/tree/master/rouge) computed ROUGE: "
+            "means of F1, with stemming; of several references the best one counts."
+        ),
+    )
+    unread = {
+        "source_column": "name the column of documents with text_column",
+        "target_column": "name the column of summaries with summary_column",
+    }
+    cuts_long_sources = True
+
+    def layout(self, data: DataArguments) -> Layout:
+        own = self.arguments
+        return Layout(
+            Side("document", "text_column", own.text_column, TEXT_NAMES),
+            Side("summary", "summary_column", own.summary_column, SUMMARY_NAMES),
+            tuple(data.reference_columns or ()),
+        )
+
+    def languages(self, data: DataArguments) -> Languages:
+        return self.arguments.language, self.arguments.language
+
+    def score(self, config: Any, tokenizer: Any) -> Score:
+        from ..rouge import RougeMetric
+
+        def score(predictions: list[str], references: list[Any]) -> dict[str, Any] | None:
+            return RougeMetric().compute(predictions=predictions, references=references)
+
+        return score
+
+    def summary(self, languages: tuple[str | None, str | None]) -> str:
+        return f"Summarizes text{f' in {languages[0]}' if languages[0] else ''}."
