@@ -55,7 +55,8 @@ def test_summarization_from_data_to_pipeline(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     printed = run(
         "--task=summarization", *write(tmp_path, mails()), *options, *SIZES, "--vocab_size=300",
-        "--max_source_length=12", "--max_target_length=20", "--preset=pointer-generator2017", "--copy_slots=0", "--readout_size=16",
+        "--max_source_length=12", "--max_target_length=20", "--preset=pointer-generator2017", "--copy_slots=0",
+        "--readout_size=16",
         "--attention_hidden_size=16", "--encoder_direction_size=16", f"--output_dir={folder}",
     )  # fmt: skip
     scores = results(folder)
