@@ -48,12 +48,10 @@ def run(arguments: Arguments) -> None:
     from transformers import set_seed
 
     from hf_rnn_s2s.data.loading import load_examples, require_splits
-    from hf_rnn_s2s.data.tokens import tokenize_splits
     from hf_rnn_s2s.training.attention_metrics import gold_alignments, require_alignable
     from hf_rnn_s2s.training.averaging import average_checkpoints, chosen_callbacks, last_checkpoints
     from hf_rnn_s2s.training.building import get_model, get_tokenizer, set_generation, set_longest_source
     from hf_rnn_s2s.training.checkpoints import find_checkpoint
-    from hf_rnn_s2s.training.loaders import training_collator
     from hf_rnn_s2s.training.processes import end_together
     from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
@@ -66,27 +64,21 @@ def run(arguments: Arguments) -> None:
     task.check_examples(examples)
     gold = gold_alignments(examples.get("test"), data_arguments)
     tokenizer = get_tokenizer(model_arguments, training_arguments, checkpoint, examples, task)
-    collator = training_collator(tokenizer, data_arguments, training_arguments)
+    went_on_from = checkpoint or model_arguments.model_name_or_path
+    processor = task.get_processor(tokenizer, went_on_from, model_arguments)
+    collator = task.collator(processor, data_arguments, training_arguments)
     if training_arguments.do_train:
         set_longest_source(tokenizer, data_arguments)
     model = get_model(model_arguments, checkpoint, tokenizer, task.languages(data_arguments), task.name)
     require_alignable(model, tokenizer, data_arguments)
     set_generation(model, model_arguments, data_arguments, training_arguments)
-    datasets = tokenize_splits(
-        examples,
-        tokenizer,
-        data_arguments,
-        training_arguments.do_train,
-        training_arguments.do_predict,
-        with_units=training_arguments.bpe_dropout > 0,
-        cuts_sources=task.cuts_long_sources,
-    )
+    datasets = task.encode_splits(examples, processor, data_arguments, training_arguments)
 
     trainer = RnnS2STrainer(
         model,
         training_arguments,
         score=task.score(model.config, tokenizer),
-        processing_class=tokenizer,
+        processing_class=processor,
         data_collator=collator,
         train_dataset=datasets.get("train"),
         eval_dataset=datasets.get("validation"),
@@ -142,21 +134,14 @@ def report(
 ) -> None:
     """Writes what people will look at, and shows how to go on."""
     from hf_rnn_s2s.training.model_card import build_model_card
-    from hf_rnn_s2s.training.reports import (
-        draw_attention,
-        draw_training_curves,
-        informative_example,
-        results_table,
-        write_predictions,
-    )
+    from hf_rnn_s2s.training.reports import draw_training_curves, results_table, write_predictions
 
     folder, model = Path(str(trainer.args.output_dir)), trainer.accelerator.unwrap_model(trainer.model)
     if results:
         write_predictions(folder / "predictions.tsv", results)
-        source = informative_example(trainer.processing_class, results, arguments.data.max_source_length)
-        if source is not None and model.config.attention_type != "none":
-            options = {"squeeze_whitespace": arguments.data.squeeze_whitespace}
-            draw_attention(folder / "attention.png", model, trainer.processing_class, source, **options)
+        if model.config.attention_type != "none":
+            drawn = (model, trainer.processing_class, results, datasets["test"], arguments.data)
+            arguments.task.draw_attention(folder / "attention.png", *drawn)
     if trainer.args.do_train:
         titles = {name: metric.curve for name, metric in arguments.task.metrics.items()}
         chosen_by = trainer.args.metric_for_best_model

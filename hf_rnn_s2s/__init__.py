@@ -1,12 +1,14 @@
 """Attention-RNN sequence-to-sequence models for Hugging Face transformers.
 
 Importing the package registers it: `AutoModelForSeq2SeqLM` and its kin load its checkpoints, and
-`pipeline("translation")`, `pipeline("summarization")` and `pipeline("text2text-generation")` write with them.
+`pipeline()` does with them what they are for: `"translation"`, `"summarization"`, `"text2text-generation"` and
+`"automatic-speech-recognition"`.
 """
 
 from .decoding.int8 import quantize_int8
 from .decoding.pipeline import RnnSummarizationPipeline, RnnText2TextGenerationPipeline, RnnTranslationPipeline
 from .decoding.shortlist import Shortlist
+from .decoding.speech_pipeline import RnnSpeechRecognitionPipeline
 from .decoding.step_graphs import StepGraphs
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
@@ -27,6 +29,7 @@ __all__ = [
     "RnnS2SPreTrainedModel",
     "RnnS2STokenizer",
     "RnnS2SWordTokenizer",
+    "RnnSpeechRecognitionPipeline",
     "RnnSummarizationPipeline",
     "RnnText2TextGenerationPipeline",
     "RnnTranslationPipeline",

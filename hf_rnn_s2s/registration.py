@@ -8,10 +8,18 @@ from typing import Any
 import torch
 import transformers.pipelines
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutomaticSpeechRecognitionPipeline,
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
+    AutoTokenizer,
+)
 
 from .config_checks import register_checks
 from .decoding.pipeline import RnnSummarizationPipeline, RnnText2TextGenerationPipeline, RnnTranslationPipeline
+from .decoding.speech_pipeline import SpeechRecognitionByModel
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
 from .model.state_rnn_s2s import DecoderState
@@ -27,6 +35,7 @@ PIPELINES = {
     "summarization": RnnSummarizationPipeline,
     "text2text-generation": RnnText2TextGenerationPipeline,
 }
+SPEECH = "automatic-speech-recognition"  # which transformers still has
 TASK_OF_A_LANGUAGE_PAIR = re.compile(r"translation_.+_to_.+")  # its names in transformers 4
 
 
@@ -48,6 +57,7 @@ def register_auto_classes() -> None:
     AutoConfig.register(RnnS2SConfig.model_type, RnnS2SConfig, exist_ok=True)
     AutoModel.register(RnnS2SConfig, RnnS2SModel, exist_ok=True)
     AutoModelForSeq2SeqLM.register(RnnS2SConfig, RnnS2SForConditionalGeneration, exist_ok=True)
+    AutoModelForSpeechSeq2Seq.register(RnnS2SConfig, RnnS2SForConditionalGeneration, exist_ok=True)
     AutoTokenizer.register(RnnS2SConfig, tokenizer_class=RnnS2STokenizer, exist_ok=True)
     AutoTokenizer.register(_OfWords, tokenizer_class=RnnS2SWordTokenizer, exist_ok=True)
     # Tokenizers with one vocabulary of subwords are plain ones without code; these always need their own.
@@ -69,6 +79,10 @@ def register_pipelines() -> None:
         if task not in registry.supported_tasks:
             registry.register_pipeline(task, pipeline_class, pt_model=AutoModelForSeq2SeqLM, type="text")
             registry.supported_tasks[task]["default"] = _NoDefault(task)
+    # The pipeline of transformers takes models it does not know for another kind (CTC).
+    speech = registry.supported_tasks.get(SPEECH, {})
+    if speech.get("impl") is AutomaticSpeechRecognitionPipeline:
+        speech["impl"] = SpeechRecognitionByModel
     if not isinstance(registry.task_aliases, _AliasesWithLanguagePairs):
         registry.task_aliases = _AliasesWithLanguagePairs(registry.task_aliases)
 

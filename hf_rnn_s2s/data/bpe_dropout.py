@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
-from .arguments import DataError
+from .arguments import DataArguments, DataError
 
 # The columns with the unit of each token, beside those of its ids
 UNITS = {"input_ids": "input_units", "labels": "label_units"}
@@ -163,3 +163,17 @@ def units_of(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """For each token of each text the number of its unit within the text; -1 for tokens that are added to it."""
     encodings = tokenizer(texts, return_attention_mask=False, verbose=False).encodings
     return [[NO_UNIT if unit is None else unit for unit in encoding.word_ids] for encoding in encodings]
+
+
+def training_collator(tokenizer: PreTrainedTokenizerBase, data: DataArguments, training: Any) -> Callable[[Any], Any]:
+    """What makes batches of rows: it pads them, and with `bpe_dropout` segments those of the training anew.
+
+    Raises:
+        DataError: if the tokenizer is none for BPE-dropout.
+    """
+    collate = DataCollatorForSeq2Seq(tokenizer)
+    if not (training.bpe_dropout and training.do_train):
+        return collate
+    limits = {"input_ids": data.max_source_length, "labels": data.max_target_length}
+    seed = training.seed if training.data_seed is None else training.data_seed
+    return BpeDropoutCollator(collate, tokenizer, training.bpe_dropout, seed, limits)

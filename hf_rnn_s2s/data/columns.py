@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-from datasets import Dataset, Features, IterableDataset, Sequence, Translation, Value
+from datasets import Audio, Dataset, Features, IterableDataset, Sequence, Translation, Value
 
 from .arguments import DataArguments, DataError
 from .sides import Columns, Found, Layout, columns_of
@@ -18,14 +18,21 @@ SIDES = ("source", "target")
 
 
 def features_of(layout: Layout | Found) -> Features:
-    """The columns of an example: a text for each side, and a list of `references` where there are more than one."""
-    features = {side: Value("string") for side in SIDES}
-    return Features({**features, "references": Sequence(Value("string"))} if layout.references else features)
+    """The columns of an example: a text for each side, `references` where there are several, `audio` of recordings."""
+    features: dict[str, Any] = {side: Value("string") for side in SIDES}
+    if layout.references:
+        features["references"] = Sequence(Value("string"))
+    if layout.reads_audio:
+        features["audio"] = {"path": Value("string"), "bytes": Value("binary")}
+    return Features(features)
 
 
 def as_examples(dataset: Examples, origin: str, arguments: DataArguments, layout: Layout) -> Examples:
     """Make examples of the columns that the layout names; error messages call the dataset `origin`."""
     columns = _columns(dataset, origin)
+    for name, feature in (dataset.features or {}).items():
+        if layout.reads_audio and isinstance(feature, Audio):
+            dataset = dataset.cast_column(name, Audio(decode=False))  # it is read later, by soundfile
     function = partial(_extract, found=layout.find(columns, origin), origin=origin)
     options = {"with_indices": True, "remove_columns": list(columns), "features": features_of(layout)}
     return map_examples(dataset, function, arguments, **options)

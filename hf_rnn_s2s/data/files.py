@@ -56,7 +56,7 @@ def check_table(path: Path, arguments: DataArguments, layout: Layout) -> Callabl
     """
     kind = FORMATS[path.suffix.lower()]
     table = CHECKS[kind](path, arguments.column_names)
-    found = layout.find(columns_of(table.columns), str(path))
+    found = layout.find(columns_of(table.columns), str(path), str(path.parent))
     content = {
         "kind": kind,
         "path": str(path),

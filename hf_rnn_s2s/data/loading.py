@@ -44,7 +44,7 @@ from .sides import Layout, pair_layout
 logger = logging.getLogger(__name__)
 
 # Makes the embedded corpus: for each split its examples
-Corpus = Callable[[DataArguments], dict[str, list[dict[str, str]]]]
+Corpus = Callable[[DataArguments], dict[str, list[dict[str, Any]]]]
 # The splits, each with the names that data sets give it
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
@@ -70,7 +70,7 @@ def load_examples(
     elif names_data(arguments):
         examples = _load_files(arguments, layout)
     else:
-        examples = _load_corpus(arguments, build_corpus)
+        examples = _load_corpus(arguments, layout, build_corpus)
 
     if "train" in examples:
         examples["train"] = _drop_empty_pairs(examples["train"], arguments)
@@ -111,8 +111,8 @@ def training_texts(
 # Sources of examples
 
 
-def _load_corpus(arguments: DataArguments, build: Corpus) -> dict[str, Examples]:
-    features = features_of(pair_layout(arguments))  # there are no other references without data of one's own
+def _load_corpus(arguments: DataArguments, layout: Layout, build: Corpus) -> dict[str, Examples]:
+    features = features_of(layout._replace(references=()))  # of which there are none without data of one's own
     with as_usage_error():
         corpus = build(arguments)
     examples = {split: Dataset.from_list(pairs, features=features) for split, pairs in corpus.items()}

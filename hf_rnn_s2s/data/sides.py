@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from .arguments import DataArguments, DataError
+from .audio import name_of, recording_of
 
 # Name of each column, with its keys (languages) where it holds dictionaries
 Columns: TypeAlias = dict[str, list[str] | None]
@@ -43,15 +45,17 @@ class Layout(NamedTuple):
         target: of what is written.
         references: columns with further references. Each value is a text, a list of texts, or null.
         features: a column of features, such as `V;PST`, which are put before the source as symbols: `<V><PST>walk`.
+        reads_audio: whether the source is a recording, and not a text.
     """
 
     source: Side
     target: Side
     references: tuple[str, ...] = ()
     features: str | None = None
+    reads_audio: bool = False
 
-    def find(self, columns: Columns, origin: str) -> "Found":
-        """The places of all that is read in a table with these columns.
+    def find(self, columns: Columns, origin: str, folder: str | None = None) -> "Found":
+        """The places of all that is read in a table with these columns, which lies in this folder, if in any.
 
         Raises:
             DataError: if there is no column for a side, or one that an argument names, or if both sides have the same.
@@ -63,7 +67,7 @@ class Layout(NamedTuple):
             for name in filter(None, names):
                 if name not in columns:
                     raise DataError(f"{origin} has no column {name!r} ({option}). It has {', '.join(columns)}.")
-        return Found(source, target, self.references, self.features)
+        return Found(source, target, self.references, self.features, self.reads_audio, folder)
 
 
 class Found(NamedTuple):
@@ -73,6 +77,8 @@ class Found(NamedTuple):
     target: Place
     references: tuple[str, ...] = ()
     features: str | None = None
+    reads_audio: bool = False
+    folder: str | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -83,23 +89,32 @@ class Found(NamedTuple):
     def example(self, row: Mapping[str, Any], origin: str, number: int) -> dict[str, Any]:
         """The texts `source` and `target` of a row, and `references`, if there are columns of them, the target first.
 
+        Of a recording, `audio` is where it is, and `source` its name.
+
         Raises:
-            DataError: if a value is not text; the message names the row.
+            DataError: if a value is not text, or there is no recording; the message names the row.
         """
-        source, target = (
-            require_text(_value(row, place), origin, number, place) for place in (self.source, self.target)
-        )
+        target = require_text(_value(row, self.target), origin, number, self.target)
+        if self.reads_audio:
+            folder = None if self.folder is None else Path(self.folder)
+            audio = recording_of(row.get(self.source[0]), origin, number, self.source[0], folder)
+            return {"source": name_of(audio, number), "audio": audio, **self._target(row, target, origin, number)}
+        source = require_text(_value(row, self.source), origin, number, self.source)
         if self.features is not None:
             given = require_text(row.get(self.features), origin, number, (self.features,))
             source = with_features(source, given)
+        return {"source": source, **self._target(row, target, origin, number)}
+
+    def _target(self, row: Mapping[str, Any], target: str, origin: str, number: int) -> dict[str, Any]:
+        """The target of a row, with the references if there are columns of them."""
         if not self.references:
-            return {"source": source, "target": target}
+            return {"target": target}
         references = [target]
         for column in self.references:
             value = row.get(column)
             texts = value if isinstance(value, list) else [] if value is None else [value]
             references += [require_text(text, origin, number, (column,)) for text in texts]
-        return {"source": source, "target": target, "references": list(dict.fromkeys(filter(str.strip, references)))}
+        return {"target": target, "references": list(dict.fromkeys(filter(str.strip, references)))}
 
 
 def pair_layout(arguments: DataArguments) -> Layout:

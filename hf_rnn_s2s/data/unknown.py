@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -14,7 +15,9 @@ logger = logging.getLogger(__name__)
 SHOWN = 10  # of the symbols, in the warning
 
 
-def warn_of_unknown_symbols(split: str, examples: Dataset, encoded: Dataset, tokenizer: Any) -> None:
+def warn_of_unknown_symbols(
+    split: str, examples: Dataset, encoded: Dataset, tokenizer: Any, sides: Sequence[str] = ("source", "target")
+) -> None:
     """Warn if a split has symbols that are unknown to a tokenizer of whole symbols; the warning names and counts them.
 
     Args:
@@ -23,12 +26,14 @@ def warn_of_unknown_symbols(split: str, examples: Dataset, encoded: Dataset, tok
         encoded: their ids, `input_ids` and `labels`.
         tokenizer: of both sides. Tokenizers of subwords know everything, and unknown words that can be copied are no
             surprise.
+        sides: those to look at.
     """
     if isinstance(tokenizer, RnnS2SWordTokenizer):
         return
     target = getattr(tokenizer, "target_tokenizer", tokenizer)
-    sides = {"source": ("input_ids", tokenizer), "target": ("labels", target)}
-    for side, (column, of_side) in sides.items():
+    columns = {"source": ("input_ids", tokenizer), "target": ("labels", target)}
+    for side in sides:
+        column, of_side = columns[side]
         found = _unknown(examples[side], encoded[column], of_side)
         if found:
             named = ", ".join(f"{symbol!r} ({count})" for symbol, count in found.most_common(SHOWN))

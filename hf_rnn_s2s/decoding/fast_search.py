@@ -102,6 +102,7 @@ UNSUPPORTED_SETTINGS = (
 KNOWN_ARGUMENTS = {
     "input_ids",
     "inputs_embeds",
+    "input_features",
     "attention_mask",
     "copy_ids",
     "encoder_outputs",

@@ -68,7 +68,7 @@ class RnnS2SConfig(CodeCarryingConfig):
     encoder_type: str = _option(
         "bidirectional",
         "What reads the source.",
-        choices="bidirectional unidirectional bidirectional_stack self_attentive transformer pretrained",
+        choices="bidirectional unidirectional bidirectional_stack self_attentive transformer pretrained pyramidal",
     )
     decoder_type: str = _option("stack", "What writes the target.", choices="stack conditional")
     head_type: str = _option(
@@ -146,6 +146,15 @@ class RnnS2SConfig(CodeCarryingConfig):
     )
     encoder_attention_heads: int = _option(8, "Number of heads of the `transformer` encoder.", largest=WIDEST)
     encoder_ffn_dim: int = _option(2048, "Width of its feed-forward layers.", largest=WIDEST)
+    num_mel_bins: int = _option(80, "Number of features of a frame of speech, for `pyramidal`.", largest=WIDEST)
+    stacked_frames: int = _option(1, "Number of frames that its first layer reads side by side.", largest=WIDEST)
+    apply_spec_augment: bool = _option(
+        False, "Whether spans of frames and of features of speech are set to 0 in training (Park et al. 2019)."
+    )
+    mask_time_prob: float = _option(0.1, "Share of the frames in such spans.", share=True)
+    mask_time_length: int = _option(10, "Frames in one span.", largest=WIDEST)
+    mask_feature_prob: float = _option(0.1, "Share of the features in such spans.", share=True)
+    mask_feature_length: int = _option(8, "Features in one span.", largest=WIDEST)
     encoder_name: str | None = _option(
         None, "A pretrained encoder, such as a BERT: a folder or a name on the Hub, from which its weights come."
     )

@@ -127,7 +127,7 @@ class RnnS2SEncoder(TokenEncoder):
 
     def _read_bottom(self, embedded: Tensor, source: PaddedSource) -> LayerOutput:
         """The outputs of the first layer, in the order in which further layers read, and its final state."""
-        return _read_both_ways(self, source.forward_order(embedded), source)
+        return read_both_ways(self, source.forward_order(embedded), source)
 
     def read(self, embedded: Tensor, mask: Tensor | None, ids: Tensor | None, show: bool) -> RnnS2SEncoderOutput:
         source = PaddedSource(mask)
@@ -185,11 +185,11 @@ class BidirectionalStackEncoder(RnnS2SEncoder):
 
     def _add_upper_layers(self, config: RnnS2SConfig, bottom_size: int) -> None:
         above = range(config.encoder_layers - 1)
-        self.upper_layers = nn.ModuleList(_TwoDirections(config, bottom_size) for _ in above)
+        self.upper_layers = nn.ModuleList(TwoDirections(config, bottom_size) for _ in above)
         self.state_size = bottom_size
 
     def _read_upper(self, layer: nn.Module, inputs: Tensor, source: PaddedSource) -> LayerOutput:
-        return _read_both_ways(layer, inputs, source)
+        return read_both_ways(layer, inputs, source)
 
 
 class SelfAttentiveEncoder(RnnS2SEncoder):
@@ -207,7 +207,7 @@ class SelfAttentiveEncoder(RnnS2SEncoder):
         return attended if mask is None else attended.masked_fill(~mask.unsqueeze(-1), 0)
 
 
-class _TwoDirections(nn.Module):
+class TwoDirections(nn.Module):
     """A bidirectional layer above the first one."""
 
     def __init__(self, config: RnnS2SConfig, input_size: int) -> None:
@@ -216,7 +216,7 @@ class _TwoDirections(nn.Module):
         self.backward_layer = build_layer(config, input_size, config.direction_size)
 
 
-def _read_both_ways(layers: Any, inputs: Tensor, source: PaddedSource) -> LayerOutput:
+def read_both_ways(layers: Any, inputs: Tensor, source: PaddedSource) -> LayerOutput:
     """Read with the `forward_layer` and the `backward_layer` of a module; everything is in the forward order."""
     forward, forward_state = layers.forward_layer(inputs, padding=source.padding)
     backward, backward_state = layers.backward_layer(source.backward_to_forward(inputs), padding=source.padding)

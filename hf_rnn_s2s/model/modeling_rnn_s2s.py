@@ -18,8 +18,9 @@ from .encoder_rnn_s2s import ENCODERS, RnnS2SEncoderOutput, ids_to_copy, whole_e
 from .generation_rnn_s2s import RnnS2SGenerationMixin
 from .head_rnn_s2s import HEADS, IGNORED_LABEL, coverage_loss
 from .inputs_rnn_s2s import check_ids
+from .speech_rnn_s2s import PyramidalEncoder  # noqa: F401 - it is among the encoders then
 from .state_rnn_s2s import DecoderOutput, Sources
-from .transformers_rnn_s2s import TransformerEncoder  # noqa: F401 - it and another one are among the encoders then
+from .transformers_rnn_s2s import TransformerEncoder  # noqa: F401 - as above
 
 
 class RnnS2SModel(RnnS2SPreTrainedModel):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     # file of the configuration. From these two, all others are reached.
     from .modeling_rnn_s2s import RnnS2SForConditionalGeneration  # noqa: F401
     from .pipeline_rnn_s2s import RnnText2TextGenerationPipeline  # noqa: F401
+    from .speech_pipeline_rnn_s2s import RnnSpeechRecognitionPipeline  # noqa: F401
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -19,13 +20,20 @@ AUTO_MAP = {
     "AutoConfig": "configuration_rnn_s2s.RnnS2SConfig",
     "AutoModel": "modeling_rnn_s2s.RnnS2SModel",
     "AutoModelForSeq2SeqLM": "modeling_rnn_s2s.RnnS2SForConditionalGeneration",
+    "AutoModelForSpeechSeq2Seq": "modeling_rnn_s2s.RnnS2SForConditionalGeneration",
 }
-# For a task of the configuration, the name of its pipeline in transformers and its class; for others, the last ones
+OF_TEXT, OF_SPEECH = "AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq"
+# For a task of the configuration, the name of its pipeline in transformers, its class, and what loads the model
 PIPELINES = {
-    "translation": ("translation", "pipeline_rnn_s2s.RnnTranslationPipeline"),
-    "summarization": ("summarization", "pipeline_rnn_s2s.RnnSummarizationPipeline"),
+    "translation": ("translation", "pipeline_rnn_s2s.RnnTranslationPipeline", OF_TEXT),
+    "summarization": ("summarization", "pipeline_rnn_s2s.RnnSummarizationPipeline", OF_TEXT),
+    "speech-recognition": (
+        "automatic-speech-recognition",
+        "speech_pipeline_rnn_s2s.RnnSpeechRecognitionPipeline",
+        OF_SPEECH,
+    ),
 }
-ANY_OTHER_PIPELINE = ("text2text-generation", "pipeline_rnn_s2s.RnnText2TextGenerationPipeline")
+ANY_OTHER_PIPELINE = ("text2text-generation", "pipeline_rnn_s2s.RnnText2TextGenerationPipeline", OF_TEXT)
 
 
 class CodeCarryingConfig(PreTrainedConfig):
@@ -73,8 +81,8 @@ class CodeCarryingConfig(PreTrainedConfig):
         if content.get("auto_map"):
             content["auto_map"] = {**content["auto_map"], **AUTO_MAP}
             # Only one: with two, `pipeline(model=...)` could not tell which is meant.
-            name, pipeline = PIPELINES.get(content["task"], ANY_OTHER_PIPELINE)
-            content["custom_pipelines"] = {name: {"impl": pipeline, "pt": ["AutoModelForSeq2SeqLM"]}}
+            name, pipeline, auto_class = PIPELINES.get(content["task"], ANY_OTHER_PIPELINE)
+            content["custom_pipelines"] = {name: {"impl": pipeline, "pt": [auto_class]}}
         return content
 
 

@@ -84,8 +84,10 @@ def _entropy_of_rows(layers: Sequence[Tensor], inputs: dict[str, Any]) -> Tensor
     entropy = torch.stack(of_layers).mean(0)  # (batch, target)
     is_target = inputs["labels"].ne(IGNORED_LABEL).to(entropy.dtype)
     mask, memory = inputs.get("attention_mask"), layers[0].shape[-1]
-    if mask is None or mask.shape[1] != memory:  # nothing is padded, or the encoder has its own positions
+    if mask is None:
         lengths = entropy.new_full((len(entropy),), memory)
+    elif mask.shape[1] != memory:  # the encoder has its own positions, of which those of padding have no weight
+        lengths = (layers[0] > 0).flatten(1, 2).any(1).sum(1).to(entropy.dtype)
     else:
         lengths = mask.sum(1).to(entropy.dtype)
     tokens = is_target.sum(1)

@@ -98,7 +98,12 @@ def train_new_tokenizer(
         symbols.update(before)
         return rest
 
-    tokenizer = _train_new_tokenizer(arguments, lambda *sides: training_texts(examples, sides, without_symbols))
+    tokenized = ("source", "target") if task is None else task.tokenized_sides
+
+    def texts(*sides: str) -> Iterator[str]:
+        return training_texts(examples, [side for side in sides if side in tokenized], without_symbols)
+
+    tokenizer = _train_new_tokenizer(arguments, texts)
     if symbols:
         tokenizer.add_tokens([AddedToken(symbol, normalized=False) for symbol in sorted(symbols)])
     return tokenizer

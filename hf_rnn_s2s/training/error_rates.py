@@ -56,6 +56,49 @@ Raises:
         return {"wer": 100 * wrong / len(predictions), "ser": error_rate(edits)}
 
 
+class SpeechMetric(TextMetric):
+    """Word and character error rate of speech recognition, and the share of transcripts that are exactly right.
+
+    Texts are compared in lower case and Unicode NFC, without punctuation, with one space in place of several; of
+    several references the one that is nearest.
+    """
+
+    description_of_metric = "Word and character error rate as jiwer counts edits, and the share of exact transcripts."
+    inputs_of_metric = """
+Args:
+    predictions: list of transcripts.
+    references: list of right transcripts, or for each prediction a list of those.
+
+Returns:
+    wer: edits for each 100 words of the references; may pass 100.
+    cer: edits for each 100 characters of the references, spaces included.
+    exact_match: share of the predictions that equal one of their references, 0 to 1.
+
+Raises:
+    ValueError: no predictions, a prediction without a reference, or nothing but empty references.
+"""
+    urls_of_metric = ["https://github.com/jitsi/jiwer"]
+
+    def _compute(self, predictions: Sequence[str], references: References) -> dict[str, Any]:
+        alternatives = [[spoken(text) for text in texts] for texts in as_alternatives(references)]
+        require_references(alternatives)
+        written = [spoken(text) for text in predictions]
+        pairs = list(zip(written, alternatives, strict=True))
+        return {
+            "wer": error_rate([fewest_edits(prediction, texts, str.split) for prediction, texts in pairs]),
+            "cer": error_rate([fewest_edits(prediction, texts, list) for prediction, texts in pairs]),
+            "exact_match": sum(prediction in texts for prediction, texts in pairs) / len(pairs),
+        }
+
+
+def spoken(text: str) -> str:
+    """What can be heard of a text: no case, and no punctuation but the apostrophe inside a word."""
+    kept = "".join(
+        " " if unicodedata.category(letter)[0] in "PS" and letter not in "'’" else letter for letter in text.lower()
+    )
+    return comparable(kept)
+
+
 def comparable(text: str) -> str:
     """The text in NFC, with one space in place of every run of white space, and none at its ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())

@@ -65,10 +65,16 @@ def require_finite_weights(model: nn.Module, folder: Path) -> None:
 
 def describe_rows(batches: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The source and target texts of the first few rows, and how many more there are."""
-    pairs = [pair for batch in batches for pair in zip(batch["input_ids"], batch["labels"], strict=True)]
+    pairs = [
+        pair
+        for batch in batches
+        for pair in zip(batch["input_ids" if "input_ids" in batch else "input_features"], batch["labels"], strict=True)
+    ]
     lines = []
     for source, target in pairs[:SHOWN_ROWS]:
-        source_text, target_text = _source_text(tokenizer, source), _text(tokenizer, target[target != -100])
+        is_text = source.dim() == 1
+        source_text = _source_text(tokenizer, source) if is_text else f"{len(source)} frames"
+        target_text = _text(tokenizer, target[target != -100])
         lines.append(f"  {source_text!r:.{LONGEST_TEXT}} -> {target_text!r:.{LONGEST_TEXT}}")
     if len(pairs) > SHOWN_ROWS:
         lines.append(f"  and {len(pairs) - SHOWN_ROWS} more")

@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..data.arguments import DataArguments
 from ..data.bpe_dropout import UNITS, BpeDropoutCollator
 from ..data.streaming import StreamBatching, StreamLoader
 from ..data.tokens import tokenize_in_one_thread
@@ -22,22 +20,6 @@ from .arguments import RnnS2STrainingArguments
 from .checkpoints import STREAM_STATE
 
 logger = logging.get_logger(__name__)
-
-
-def training_collator(
-    tokenizer: PreTrainedTokenizerBase, data: DataArguments, training: RnnS2STrainingArguments
-) -> Callable[[Any], Any]:
-    """What makes batches of rows: it pads them, and with `bpe_dropout` segments those of the training anew.
-
-    Raises:
-        DataError: if the tokenizer is none for BPE-dropout.
-    """
-    collate = DataCollatorForSeq2Seq(tokenizer)
-    if not (training.bpe_dropout and training.do_train):
-        return collate
-    limits = {"input_ids": data.max_source_length, "labels": data.max_target_length}
-    seed = training.seed if training.data_seed is None else training.data_seed
-    return BpeDropoutCollator(collate, tokenizer, training.bpe_dropout, seed, limits)
 
 
 def require_segmentation(bpe_dropout: float, collate: Any, examples: Any) -> None:
@@ -101,6 +83,11 @@ def lengths_of(dataset: Dataset, column: str) -> list[int]:
     return [len(ids) for ids in dataset[column]]
 
 
+def source_lengths(dataset: Dataset) -> list[int]:
+    """The length of each row's source: its tokens, or what a column `length` says, such as the frames of speech."""
+    return list(dataset["length"]) if "length" in dataset.column_names else lengths_of(dataset, "input_ids")
+
+
 def longest_first(dataset: Dataset) -> list[int]:
     """The numbers of the rows, from the longest source to the shortest."""
-    return np.argsort(-np.array(lengths_of(dataset, "input_ids")), kind="stable").tolist()
+    return np.argsort(-np.array(source_lengths(dataset)), kind="stable").tolist()

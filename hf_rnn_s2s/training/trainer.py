@@ -40,7 +40,7 @@ from .checkpoints import (
     require_whole,
 )
 from .finite import not_finite, require_finite_weights
-from .loaders import lengths_of, load_stream, longest_first, require_segmentation
+from .loaders import lengths_of, load_stream, longest_first, require_segmentation, source_lengths
 from .noise import divergence, noisy_inputs
 from .reports import results_table
 from .run_folder import naming_a_full_disk
@@ -85,8 +85,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
         score: maps hypotheses and references to a dictionary of metrics: two lists of texts, the second one of lists
             of texts where the examples have several references. Values that are texts,
             such as signatures, are only in the metrics of `predict()`, because training logs take numbers.
-        processing_class: the tokenizer.
-        eval_dataset: like the dataset of `predict()`, it has the columns `input_ids` and `labels`, and the texts
+        processing_class: the tokenizer, or the processor that has it.
+        eval_dataset: like the dataset of `predict()`, it has the columns `input_ids` and `labels`, or the features of
+            speech, `input_features`, and their `length`, in the place of the former; and the texts
             `source` and `target`, and `references`, a list of texts, where there are more of them than the target.
         other: further arguments of `Seq2SeqTrainer`.
 
@@ -198,7 +199,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         """
         if not model.training or self.compute_loss_func is not None:
             return super().compute_loss(model, inputs, *args, **kwargs)
-        unwrapped, special = self.accelerator.unwrap_model(self.model), self.processing_class.all_special_ids
+        unwrapped, special = self.accelerator.unwrap_model(self.model), self._tokenizer.all_special_ids
         noise = self.args.word_dropout, self.args.sampling_schedule
         inputs = noisy_inputs(unwrapped, inputs, *noise, self.state.global_step, special)
         if self.args.r_drop:
@@ -260,7 +261,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
                 "per_device_train_batch_size instead."
             )
         batches = TokenBudgetBatches(
-            lengths_of(self.train_dataset, "input_ids"),
+            source_lengths(self.train_dataset),
             lengths_of(self.train_dataset, "labels"),
             budget,
             seed=self._data_seed,
@@ -381,7 +382,12 @@ class RnnS2STrainer(Seq2SeqTrainer):
         if not torch.isfinite(value):
             learning_rate = cast(Any, self.optimizer).param_groups[0]["lr"]
             step = self.state.global_step + 1
-            raise not_finite(value, name, step, learning_rate, self._batches, self.processing_class, self._folder)
+            raise not_finite(value, name, step, learning_rate, self._batches, self._tokenizer, self._folder)
+
+    @property
+    def _tokenizer(self) -> Any:
+        """The tokenizer, which may be a part of the processor."""
+        return getattr(self.processing_class, "tokenizer", self.processing_class)
 
     @property
     def _folder(self) -> Path:
@@ -417,13 +423,20 @@ class RnnS2STrainer(Seq2SeqTrainer):
         missing = [name for name in load_result.missing_keys if name not in self.model.all_tied_weights_keys]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        # The samplers read the lengths of speech; its collator leaves them out.
+        columns = cast(list[str], self._signature_columns)
+        if "length" not in columns:
+            columns.append("length")
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         sampler = super()._get_train_sampler(train_dataset)
         if not isinstance(sampler, LengthGroupedSampler):
             return sampler
         dataset = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
         return ShuffledLengthGroups(
-            lengths_of(dataset, "input_ids"),
+            source_lengths(dataset),
             lengths_of(dataset, "labels"),
             self.args.train_batch_size,
             seed=self._data_seed,
@@ -460,12 +473,12 @@ class RnnS2STrainer(Seq2SeqTrainer):
 
     def _hypotheses(self, dataset: Dataset, outcome: EvalPrediction) -> list[str]:
         """The generated texts in the order of the dataset, without the examples that fill up the last batch."""
-        generated = np.where(outcome.predictions == -100, self.processing_class.pad_token_id, outcome.predictions)
+        generated = np.where(outcome.predictions == -100, self._tokenizer.pad_token_id, outcome.predictions)
         in_order = generated[: len(dataset)][np.argsort(longest_first(dataset))]
         settings: dict[str, Any] = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-        if isinstance(self.processing_class, RnnS2SWordTokenizer):
+        if isinstance(self._tokenizer, RnnS2SWordTokenizer):
             settings["source"] = list(dataset["source"])  # for the words that were copied from it
-        return list(self.processing_class.decode(in_order, **settings))
+        return list(self._tokenizer.decode(in_order, **settings))
 
     def _metrics(self, dataset: Dataset, outcome: EvalPrediction, hypotheses: list[str]) -> dict[str, Any]:
         # Every example has the mean loss of its batch. Their mean, weighted by the tokens of each example, is the mean
@@ -480,6 +493,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
 
 def _describe_batch(inputs: dict[str, Any]) -> str:
     """Describe a batch in an error."""
-    rows, source = inputs["input_ids"].shape
+    rows, source = inputs["input_ids" if "input_ids" in inputs else "input_features"].shape[:2]
     target = inputs["labels"].shape[1] if "labels" in inputs else 0
-    return f"a batch of {rows} pairs with {source} source and {target} target tokens each, padding included"
+    unit = "source" if "input_ids" in inputs else "source frames"
+    return f"a batch of {rows} pairs with {source} {unit} and {target} target tokens each, padding included"

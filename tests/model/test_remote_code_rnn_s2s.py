@@ -15,6 +15,7 @@ AUTO_MAP = {
     "AutoConfig": "configuration_rnn_s2s.RnnS2SConfig",
     "AutoModel": "modeling_rnn_s2s.RnnS2SModel",
     "AutoModelForSeq2SeqLM": "modeling_rnn_s2s.RnnS2SForConditionalGeneration",
+    "AutoModelForSpeechSeq2Seq": "modeling_rnn_s2s.RnnS2SForConditionalGeneration",
 }
 CUSTOM_PIPELINES = {
     "translation": {"impl": "pipeline_rnn_s2s.RnnTranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}
@@ -57,6 +58,7 @@ def test_a_checkpoint_names_the_pipeline_of_its_task(tmp_path: Path) -> None:
     expected = {
         "translation": ("translation", "RnnTranslationPipeline"),
         "summarization": ("summarization", "RnnSummarizationPipeline"),
+        "speech-recognition": ("automatic-speech-recognition", "RnnSpeechRecognitionPipeline"),
         "transduction": ("text2text-generation", "RnnText2TextGenerationPipeline"),
         "paraphrasing": ("text2text-generation", "RnnText2TextGenerationPipeline"),
     }
@@ -65,7 +67,8 @@ def test_a_checkpoint_names_the_pipeline_of_its_task(tmp_path: Path) -> None:
         config.carry_code()
         config.save_pretrained(tmp_path / task)
         [(saved, reference)] = content_of(tmp_path / task)["custom_pipelines"].items()
-        assert (saved, reference["impl"]) == (name, f"pipeline_rnn_s2s.{pipeline_class}")
+        assert (saved, reference["impl"].split(".")[1]) == (name, pipeline_class)
+        assert (MODEL / f"{reference['impl'].split('.')[0]}.py").is_file()
         assert RnnS2SConfig.from_pretrained(tmp_path / task).task == task
 
 

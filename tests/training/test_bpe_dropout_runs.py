@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
 from hf_rnn_s2s.data.arguments import DataArguments, DataError
+from hf_rnn_s2s.data.bpe_dropout import training_collator
 from hf_rnn_s2s.data.tokens import tokenize_examples
 from hf_rnn_s2s.errors import UsageError
 from hf_rnn_s2s.training.arguments import RnnS2STrainingArguments
-from hf_rnn_s2s.training.loaders import training_collator
 from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
 from ..random_models import build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from ...data.arguments import DataArguments, names_data
@@ -63,6 +64,7 @@ LOSSES = {
     "loss": MetricInfo("Loss (nats per target token)", 3, greater_is_better=False, on_hub=False),
     "perplexity": MetricInfo("Perplexity per target token", 2, greater_is_better=False, on_hub=False),
 }
+OF_SPEECH = ("pyramidal",)  # encoders that read speech
 REPEATS_BIASES = "It repeats the biases of its training data."
 
 
@@ -82,6 +84,8 @@ class Task:
         metrics: those of its own that `score` returns, by name, in the order of the card.
         words: how it is spoken of.
         unread: arguments of the data that it does not read, and what to do instead.
+        tokenized_sides: of an example, what the tokenizer learns from.
+        has_corpus: whether it has an embedded corpus, for runs that name no data.
         cuts_long_sources: whether training sources beyond `max_source_length` are cut; otherwise they are left out.
     """
 
@@ -92,6 +96,8 @@ class Task:
     metrics: ClassVar[Mapping[str, MetricInfo]]
     words: ClassVar[Words]
     unread: ClassVar[Mapping[str, str]] = {}
+    tokenized_sides: ClassVar[tuple[str, ...]] = ("source", "target")
+    has_corpus: ClassVar[bool] = False
     cuts_long_sources: ClassVar[bool] = False
 
     def __init__(self, arguments: Any = None) -> None:
@@ -102,7 +108,9 @@ class Task:
         for name, other in self.unread.items():
             if getattr(data, name) is not None:
                 yield f"{name} is not read in the task {self.name}: {other}."
-        if not names_data(data) and training.do_train:
+        if model.encoder_type in OF_SPEECH and "source" in self.tokenized_sides:
+            yield f"encoder_type={model.encoder_type} reads speech, not text: set --task speech-recognition."
+        if not self.has_corpus and not names_data(data) and training.do_train:
             yield (
                 f"The task {self.name} has no embedded corpus: name data to learn from, with --train_file or "
                 "--dataset_name."
@@ -112,8 +120,8 @@ class Task:
         """Which columns are read."""
         return pair_layout(data)
 
-    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, str]]]:
-        """The embedded corpus, for a run that names no data; see `Task.problems`."""
+    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, Any]]]:
+        """The embedded corpus: for each split its examples."""
         raise NotImplementedError
 
     def check_examples(self, examples: Mapping[str, Any]) -> None:
@@ -122,6 +130,31 @@ class Task:
         Raises:
             DataError: if they do not fit the task; the message names the row.
         """
+
+    def get_processor(self, tokenizer: Any, checkpoint: str | None, model_arguments: Any) -> Any:
+        """What turns examples into inputs of the model: the tokenizer, or a processor around it.
+
+        Args:
+            tokenizer: of the run.
+            checkpoint: where a run goes on from; None for a new model.
+            model_arguments: of the run.
+        """
+        return tokenizer
+
+    def encode_splits(
+        self, examples: dict[str, Any], processor: Any, data: DataArguments, training: Any
+    ) -> dict[str, Any]:
+        """The inputs of the splits that a run needs; those of validation and test keep their texts."""
+        from ...data.tokens import tokenize_splits
+
+        units, cuts = training.bpe_dropout > 0, self.cuts_long_sources
+        return tokenize_splits(examples, processor, data, training.do_train, training.do_predict, units, cuts)
+
+    def collator(self, processor: Any, data: DataArguments, training: Any) -> Callable[[Any], Any]:
+        """What makes batches of rows."""
+        from ...data.bpe_dropout import training_collator
+
+        return training_collator(processor, data, training)
 
     def languages(self, data: DataArguments) -> Languages:
         """The languages of a run, for the configuration of the model and the card."""
@@ -138,6 +171,25 @@ class Task:
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         """The first sentence of the card. `languages` are names in English, of source and target."""
         raise NotImplementedError
+
+    def draw_attention(
+        self, path: Path, model: Any, processor: Any, rows: Any, test: Any, data: DataArguments
+    ) -> None:
+        """Draw where the model looked while it wrote one of its results; nothing if none can be drawn.
+
+        Args:
+            path: of the picture.
+            model: the trained model, which has an attention.
+            processor: as `get_processor` returned it.
+            rows: of source, reference and result, of the test split.
+            test: the same split, as `encode_splits` returned it.
+            data: the arguments of the run.
+        """
+        from ..reports import draw_attention, informative_example
+
+        source = informative_example(processor, rows, data.max_source_length)
+        if source is not None:
+            draw_attention(path, model, processor, source, squeeze_whitespace=data.squeeze_whitespace)
 
     def source_of_corpus(self, data: DataArguments) -> str:
         """What the card says of the embedded corpus."""

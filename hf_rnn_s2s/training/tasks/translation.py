@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ...data.arguments import DataArguments, DataError
@@ -41,10 +41,9 @@ class Translation(Task):
         ),
     )
 
-    def problems(self, model: Any, data: DataArguments, training: Any) -> Iterator[str]:
-        yield from ()  # the embedded corpus is one of translations
+    has_corpus = True
 
-    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, str]]]:
+    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, Any]]]:
         from ...data.demo_corpus import demo_pairs
 
         return demo_pairs(data)

@@ -1,0 +1,182 @@
+"""Speech recognition: a recording becomes the text that is spoken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...data.arguments import DataArguments
+from ...data.sides import Layout, Side
+from ...model.configuration_rnn_s2s import RnnS2SConfig
+from .base import REPEATS_BIASES, Languages, MetricInfo, Score, Task, Words
+
+# What data sets call the two columns
+AUDIO_NAMES = ("audio", "file", "path", "source")
+TEXT_NAMES = ("text", "sentence", "transcription", "target")
+
+
+@dataclass
+class SpeechRecognitionArguments:
+    """The arguments that only speech recognition has."""
+
+    _argument_group_name: ClassVar[str] = "speech recognition"
+
+    audio_column: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Column with the recordings; by default {', '.join(AUDIO_NAMES)}. In files each is the path of a "
+            "WAV, FLAC, OGG or MP3 file, which may be relative to the folder of the table."
+        },
+    )
+    text_column: str | None = field(
+        default=None, metadata={"help": f"Column with what is spoken; by default {', '.join(TEXT_NAMES)}."}
+    )
+    sampling_rate: int = field(
+        default=16_000,
+        metadata={
+            "help": "Samples per second of what the model hears, to which recordings are resampled. The features have "
+            "windows of 400 and steps of 160 samples: at 16000 these are 25 and 10 milliseconds, which suit speech."
+        },
+    )
+    max_duration_in_seconds: float = field(
+        default=20.0,
+        metadata={
+            "help": "Longest recording. Longer training pairs are left out, other recordings cut. The pipeline cuts "
+            "longer ones into pieces."
+        },
+    )
+    language: str | None = field(default=None, metadata={"help": "Language that is spoken, for the card: en."})
+
+
+class SpeechRecognition(Task):
+    """`--task speech-recognition`: word and character error rate, and `pipeline("automatic-speech-recognition")`."""
+
+    name = "speech-recognition"
+    pipeline_name = "automatic-speech-recognition"
+    arguments_class = SpeechRecognitionArguments
+    defaults = {"encoder_type": "pyramidal", "tokenizer_kind": "char", "metric_for_best_model": "wer"}
+    metrics = {
+        "wer": MetricInfo("Word error rate (%)", 2, greater_is_better=False),
+        "cer": MetricInfo("Character error rate (%)", 2, greater_is_better=False),
+        "exact_match": MetricInfo("Exact transcripts", 4, greater_is_better=True),
+    }
+    words = Words(
+        title="Automatic Speech Recognition",
+        writer="transcriber",
+        result="transcript",
+        done="transcribed",
+        purpose="transcribing recordings of the kind it was trained on",
+        limits=(
+            "It knows the voices, rooms and microphones of its training data; others it understands less well.",
+            "Names and words that its training never heard come out as other words.",
+            REPEATS_BIASES,
+            "It writes something for every noise that is not silent.",
+        ),
+        measured=(
+            "[jiwer](https://github.com/jitsi/jiwer) counted wrong words and characters, in lower case and without "
+            "punctuation; less is better."
+        ),
+    )
+    unread = {
+        "source_column": "name the column of recordings with audio_column",
+        "target_column": "name the column of texts with text_column",
+    }
+    tokenized_sides = ("target",)
+    has_corpus = True
+
+    def problems(self, model: Any, data: DataArguments, training: Any) -> Iterator[str]:
+        yield from super().problems(model, data, training)
+        own = self.arguments
+        if data.streaming:
+            yield "streaming: features of speech are computed once and kept, so recordings are not streamed."
+        if own.sampling_rate < 1000:
+            yield f"sampling_rate={own.sampling_rate} must be at least 1000 samples per second."
+        if not 0 < own.max_duration_in_seconds < math.inf:
+            yield f"max_duration_in_seconds={own.max_duration_in_seconds} must be a number of seconds above 0."
+        if training.per_device_train_batch_tokens is not None:
+            yield "per_device_train_batch_tokens counts tokens of texts: set per_device_train_batch_size instead."
+        if data.demo_locales != ["en", "zh"]:
+            yield "demo_locales are those of translation; the demo of speech is in English."
+        for name in ("bpe_dropout", "word_dropout"):
+            if getattr(training, name):
+                yield f"{name} changes the tokens of the source, and a recording has none: leave it out."
+
+    def layout(self, data: DataArguments) -> Layout:
+        own = self.arguments
+        return Layout(
+            Side("recording", "audio_column", own.audio_column, AUDIO_NAMES),
+            Side("spoken text", "text_column", own.text_column, TEXT_NAMES),
+            tuple(data.reference_columns or ()),
+            reads_audio=True,
+        )
+
+    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, Any]]]:
+        from ...data.demo_speech import build_demo_speech
+
+        return build_demo_speech(data)
+
+    def source_of_corpus(self, data: DataArguments) -> str:
+        return (
+            "The speech demo of hf-rnn-s2s: English phrases with dates, times, durations, quantities and prices, "
+            "written by rule from [Unicode CLDR](https://cldr.unicode.org) data and spoken by "
+            "[eSpeak NG](https://github.com/espeak-ng/espeak-ng), a synthesizer. Voices and speed of the test split "
+            "are none of those of training."
+        )
+
+    def get_processor(self, tokenizer: Any, checkpoint: str | None, model_arguments: Any) -> Any:
+        """The processor of a checkpoint, or a new one around the tokenizer."""
+        from transformers import AutoProcessor, Speech2TextFeatureExtractor, Speech2TextProcessor
+
+        if checkpoint is not None:
+            return AutoProcessor.from_pretrained(checkpoint)
+        bins = model_arguments.num_mel_bins or RnnS2SConfig.num_mel_bins
+        extractor = Speech2TextFeatureExtractor(
+            feature_size=bins,
+            num_mel_bins=bins,
+            sampling_rate=self.arguments.sampling_rate,
+            normalize_vars=False,  # of a silent band the variance is 0, by which nothing can be divided
+            chunk_length=self.arguments.max_duration_in_seconds,
+        )
+        return Speech2TextProcessor(extractor, tokenizer)
+
+    def encode_splits(
+        self, examples: dict[str, Any], processor: Any, data: DataArguments, training: Any
+    ) -> dict[str, Any]:
+        from ...data.speech import encode_recordings
+
+        wanted = {"train": training.do_train, "validation": True, "test": training.do_predict}
+        longest = self.arguments.max_duration_in_seconds
+        return {
+            split: encode_recordings(split, rows, processor, data, longest, training=split == "train")
+            for split, rows in examples.items()
+            if wanted[split]
+        }
+
+    def collator(self, processor: Any, data: DataArguments, training: Any) -> Callable[[Any], Any]:
+        from ...data.speech import SpeechCollator
+
+        return SpeechCollator()
+
+    def languages(self, data: DataArguments) -> Languages:
+        return self.arguments.language, self.arguments.language
+
+    def score(self, config: Any, tokenizer: Any) -> Score:
+        from ..error_rates import SpeechMetric
+
+        def score(predictions: list[str], references: list[Any]) -> dict[str, Any] | None:
+            return SpeechMetric().compute(predictions=predictions, references=references)
+
+        return score
+
+    def summary(self, languages: tuple[str | None, str | None]) -> str:
+        return f"Transcribes speech{f' in {languages[0]}' if languages[0] else ''}."
+
+    def draw_attention(
+        self, path: Path, model: Any, processor: Any, rows: Any, test: Any, data: DataArguments
+    ) -> None:
+        from ..speech_pictures import draw_speech_attention
+
+        draw_speech_attention(path, model, processor, rows, test)
