@@ -81,7 +81,8 @@ def register_pipelines() -> None:
             registry.supported_tasks[task]["default"] = _NoDefault(task)
     # The pipeline of transformers takes models it does not know for another kind (CTC).
     speech = registry.supported_tasks.get(SPEECH, {})
-    if speech.get("impl") is AutomaticSpeechRecognitionPipeline:
+    current = speech.get("impl")  # the class, or its full name
+    if current is AutomaticSpeechRecognitionPipeline or str(current).endswith(".AutomaticSpeechRecognitionPipeline"):
         speech["impl"] = SpeechRecognitionByModel
     if not isinstance(registry.task_aliases, _AliasesWithLanguagePairs):
         registry.task_aliases = _AliasesWithLanguagePairs(registry.task_aliases)

@@ -199,12 +199,12 @@ def with_fast_search(
         options = {name: value for name, value in options.items() if value is not None}
         check_groups(setting)
     if "shortlist" in options or "ensemble" in options:
-        source = arguments.get("input_ids") if inputs is None else inputs
-        if source is None:
+        source = arguments.get(model.main_input_name) if inputs is None else inputs
+        if source is None or ("shortlist" in options and source.is_floating_point()):
             name = (
                 "shortlist goes by the tokens" if "shortlist" in options else "ensemble: every model reads the tokens"
             )
-            raise ValueError(f"{name} of the source: pass input_ids beside it.")
+            raise ValueError(f"{name} of the source: pass {model.main_input_name} beside it.")
         options["source_ids"] = source
     _check_options(model, options, setting)
     if _can_search(model, setting, arguments):

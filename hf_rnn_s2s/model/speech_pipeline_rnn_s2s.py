@@ -167,7 +167,7 @@ def _mono(samples: Any) -> Tensor:
     """
     if not hasattr(samples, "__array__"):
         raise TypeError(
-            f"A recording is a path, bytes, an array or a dictionary with one, and not a {type(samples).__name__}."
+            f"A recording is a path, bytes, an array or a dictionary with one, and this a {type(samples).__name__!r}."
         )
     tensor = torch.as_tensor(samples).detach().cpu()
     if not tensor.is_floating_point():

@@ -92,6 +92,8 @@ def build_model_card(
     pair, words = task.languages(data_arguments), task.words
     languages = pair[0] or model.config.source_lang, pair[1] or model.config.target_lang
     known = list(dict.fromkeys(map(_language, languages))) if any(languages) else ["not stated"]
+    reference = _python_literal(training_arguments.hub_model_id or "path/to/this/folder")
+    source = _python_literal(task.example or _example_source(rows))
     card: ModelCard = ModelCard.from_template(
         card_data=_card_data(name, languages, model, model_arguments, data_arguments, task, metrics),
         template_path=str(template),
@@ -105,8 +107,9 @@ def build_model_card(
         license=plain(model_arguments.license or "not stated; the training data may bind it"),
         parameters=model.num_parameters(),
         architecture=_settings(model.config, OPTIONS),
-        model_reference=_python_literal(training_arguments.hub_model_id or "path/to/this/folder"),
-        example_source=_python_literal(_example_source(rows)),
+        model_reference=reference,
+        example_source=source,
+        steps=task.steps.replace("{model}", reference).replace("{source}", source),
         max_source_length=data_arguments.max_source_length,
         max_new_tokens=model.generation_config.max_length - 1,
         data_description=describe_data(data_arguments, task),

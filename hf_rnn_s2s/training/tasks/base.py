@@ -65,6 +65,14 @@ LOSSES = {
     "perplexity": MetricInfo("Perplexity per target token", 2, greater_is_better=False, on_hub=False),
 }
 OF_SPEECH = ("pyramidal",)  # encoders that read speech
+# In the card, what to do one step at a time, and a source in an example of code; {model} and {source} are literals
+STEPS_OF_TEXT = """\
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({model}, trust_remote_code=True)
+model = AutoModelForSeq2SeqLM.from_pretrained({model}, trust_remote_code=True)
+inputs = tokenizer({source}, return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"""
 REPEATS_BIASES = "It repeats the biases of its training data."
 
 
@@ -83,6 +91,8 @@ class Task:
         defaults: what arguments of a run are by default, where that is something else than for other tasks.
         metrics: those of its own that `score` returns, by name, in the order of the card.
         words: how it is spoken of.
+        steps: how the card shows to use a model without a pipeline; `{model}` and `{source}` stand for literals.
+        example: the source in the card's examples; None takes one of the test split.
         unread: arguments of the data that it does not read, and what to do instead.
         tokenized_sides: of an example, what the tokenizer learns from.
         has_corpus: whether it has an embedded corpus, for runs that name no data.
@@ -95,6 +105,8 @@ class Task:
     defaults: ClassVar[Mapping[str, Any]] = {}
     metrics: ClassVar[Mapping[str, MetricInfo]]
     words: ClassVar[Words]
+    steps: ClassVar[str] = STEPS_OF_TEXT
+    example: ClassVar[str | None] = None
     unread: ClassVar[Mapping[str, str]] = {}
     tokenized_sides: ClassVar[tuple[str, ...]] = ("source", "target")
     has_corpus: ClassVar[bool] = False

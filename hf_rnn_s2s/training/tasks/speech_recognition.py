@@ -80,6 +80,16 @@ class SpeechRecognition(Task):
             "punctuation; less is better."
         ),
     )
+    steps = """\
+import soundfile
+from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+
+processor = AutoProcessor.from_pretrained({model}, trust_remote_code=True)
+model = AutoModelForSpeechSeq2Seq.from_pretrained({model}, trust_remote_code=True)
+samples, rate = soundfile.read({source})  # one channel, at the rate of processor.feature_extractor
+inputs = processor(samples, sampling_rate=rate, return_tensors="pt", padding=True)
+print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"""
+    example = "recording.wav"
     unread = {
         "source_column": "name the column of recordings with audio_column",
         "target_column": "name the column of texts with text_column",
