@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..audio import read_samples
 from .arguments import DataError
 
 Recording = dict[str, Any]  # `path` and `bytes`, of which one may be None, as `datasets.Audio(decode=False)` gives it
@@ -52,26 +51,13 @@ def read_recording(recording: Recording, sampling_rate: int, place: str) -> np.n
         DataError: if it is no recording that can be read, or has no samples or some that are no numbers; the message
             names the `place`.
     """
-    import soundfile
-    import soxr
-
     content = recording["bytes"]
     try:
-        samples, rate = soundfile.read(
-            recording["path"] if content is None else io.BytesIO(content), dtype="float32", always_2d=True
-        )
+        samples = read_samples(recording["path"] if content is None else content, sampling_rate)
     except (OSError, RuntimeError) as error:
         raise DataError(f"{place} cannot be read as a recording: {error} WAV, FLAC, OGG and MP3 files can.") from error
     if not len(samples):
         raise DataError(f"{place} has no samples: its length is 0. Take the row out.")
     if not np.isfinite(samples).all():
         raise DataError(f"{place} has samples that are no finite numbers. Mend the file, or take the row out.")
-    mono = samples.mean(axis=1)
-    if rate != sampling_rate:
-        mono = soxr.resample(mono, rate, sampling_rate, quality="HQ")
-        mono = _of_length(mono, math.ceil(len(samples) * sampling_rate / rate))
-    return np.ascontiguousarray(mono, dtype=np.float32)
-
-
-def _of_length(samples: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(samples, (0, max(0, length - len(samples))))[:length]
+    return samples

@@ -46,8 +46,8 @@ def build_demo_speech(arguments: DataArguments) -> dict[str, list[dict[str, Any]
     for module, package in (("espeakng_loader", "espeakng-loader"), ("soundfile", "soundfile"), ("soxr", "soxr")):
         if importlib.util.find_spec(module) is None:
             raise UsageError(
-                f'The demo of speech needs {package}: pip install "hf-rnn-s2s[speech]", or name recordings of your '
-                "own with --train_file."
+                f"The demo of speech needs {package}: pip install {package}, or name recordings of your own with "
+                "--train_file."
             )
     order = _order(arguments.demo_size or DEFAULT_SIZE, arguments.examples_seed)
     folder = _spoken(order)

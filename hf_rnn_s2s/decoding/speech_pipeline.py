@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutomaticSpeechRecognitionPipeline
 
+from ..audio import read_samples, resample
 from ..model import speech_pipeline_rnn_s2s
 from ..model.configuration_rnn_s2s import RnnS2SConfig
 from ..model.remote_code_rnn_s2s import model_to_share
@@ -43,10 +44,14 @@ class RnnSpeechRecognitionPipeline(speech_pipeline_rnn_s2s.RnnSpeechRecognitionP
         return pushed.push_to_hub(repo_id, tags=list(dict.fromkeys(tags)), **kwargs)
 
     def _resample(self, samples: Tensor, given_rate: int, rate: int) -> Tensor:
-        """As `soxr` does it, with which files are read."""
-        import soxr
+        """As files are resampled."""
+        return torch.from_numpy(resample(samples.numpy(), given_rate, rate))
 
-        return torch.from_numpy(soxr.resample(samples.numpy(), given_rate, rate, quality="HQ"))
+    def _read(self, file: str | bytes, rate: int) -> Tensor:
+        """As in training, with any version of transformers."""
+        if isinstance(file, str) and file.startswith(("http://", "https://")):
+            return super()._read(file, rate)
+        return torch.from_numpy(read_samples(file, rate))
 
     def _forward(self, model_inputs: dict[str, Any], **generate_kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         rows, frames = model_inputs["input_features"].shape[:2]

@@ -68,7 +68,7 @@ class RnnS2SConfig(CodeCarryingConfig):
     encoder_type: str = _option(
         "bidirectional",
         "What reads the source.",
-        choices="bidirectional unidirectional bidirectional_stack self_attentive transformer pretrained pyramidal",
+        choices="bidirectional unidirectional bidirectional_stack self_attentive pyramidal transformer pretrained",
     )
     decoder_type: str = _option("stack", "What writes the target.", choices="stack conditional")
     head_type: str = _option(

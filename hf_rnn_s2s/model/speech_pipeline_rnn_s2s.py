@@ -24,9 +24,10 @@ DEFAULT_SECONDS = 20.0  # longest piece, where the feature extractor has no `chu
 class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
     """Transcribes speech: `pipeline("automatic-speech-recognition", model=...)` gives `{"text": ...}`.
 
-    Files are read by `soundfile` and need no ffmpeg. A recording that is longer than `chunk_length_s` seconds, by
-    default the `chunk_length` of the feature extractor, is cut where it is quietest, and the texts of its pieces are
-    joined: no word is heard twice. What is silent has no text.
+    Files are read by `soundfile` and need no ffmpeg, but transformers 5.23 or later, and `soxr`. A recording that is
+    longer than `chunk_length_s` seconds, by default the `chunk_length` of the feature extractor, is cut where it is
+    quietest, and the texts of its pieces are joined: no word is heard twice. What is silent has no text. That of the
+    package `hf_rnn_s2s` has the same name, and reads files with any version of transformers.
     """
 
     type = "seq2seq"  # which the base class knows for the models of transformers only
@@ -115,8 +116,7 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
         if isinstance(inputs, (str, bytes)):
             name = repr(inputs)[:200] if isinstance(inputs, str) else f"The recording of {len(inputs)} bytes"
             try:
-                encoded = base64.b64encode(inputs).decode() if isinstance(inputs, bytes) else inputs
-                return torch.from_numpy(load_audio(encoded, rate, backend="soundfile"))
+                return self._read(inputs, rate)
             except (OSError, RuntimeError, ValueError) as error:
                 raise ValueError(f"{name} cannot be read as a recording: {error}") from error
         given_rate = rate
@@ -127,6 +127,11 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
             inputs, given_rate = array, inputs["sampling_rate"]
         samples = _mono(inputs)
         return samples if given_rate == rate else self._resample(samples, given_rate, rate)
+
+    def _read(self, file: str | bytes, rate: int) -> Tensor:
+        """The samples of a file at the given rate."""
+        encoded = base64.b64encode(file).decode() if isinstance(file, bytes) else file
+        return torch.from_numpy(load_audio(encoded, rate, backend="soundfile"))
 
     def _resample(self, samples: Tensor, given_rate: int, rate: int) -> Tensor:
         """The samples at another rate: the frequencies that both can have stay as they are."""

@@ -7,14 +7,12 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from nltk.stem.porter import PorterStemmer
 from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import Tokenizer
+from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from .text_metric import References, TextMetric, as_alternatives, require_references
 
 KINDS = ("rouge1", "rouge2", "rougeL")
-SHORTEST_STEMMED = 4  # letters of a word, as in rouge-score
 # Scripts without spaces between words, of which each character counts as a word
 UNSPACED = re.compile(
     "[\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
@@ -29,16 +27,14 @@ class UnicodeTokenizer(Tokenizer):
     """
 
     def __init__(self) -> None:
-        self._stemmer = PorterStemmer()
+        self._of_ascii = DefaultTokenizer(use_stemmer=True)
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text; in scripts without spaces, its characters."""
         lower = unicodedata.normalize("NFC", text).lower()
         kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in lower)
-        return [self._stemmed(word) for word in UNSPACED.sub(r" \g<0> ", kept).split()]
-
-    def _stemmed(self, word: str) -> str:
-        return self._stemmer.stem(word) if len(word) >= SHORTEST_STEMMED and word.isascii() else word
+        words = UNSPACED.sub(r" \g<0> ", kept).split()
+        return [one for word in words for one in (self._of_ascii.tokenize(word) if word.isascii() else [word])]
 
 
 class RougeMetric(TextMetric):

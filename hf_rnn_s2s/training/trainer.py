@@ -342,7 +342,9 @@ class RnnS2STrainer(Seq2SeqTrainer):
         is_known = self._signature_columns is not None
         super()._set_signature_columns_if_needed()
         if not is_known:
-            self._signature_columns = [*cast(Any, self._signature_columns), *UNITS.values()]  # type: ignore[assignment]
+            # What BPE-dropout reads, and the lengths of speech, which samplers read; collators leave both out.
+            more = [*UNITS.values(), "length"]
+            self._signature_columns = [*cast(Any, self._signature_columns), *more]  # type: ignore[assignment]
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # Trainer compares the number of steps only after each step, and would do one more.
@@ -422,13 +424,6 @@ class RnnS2STrainer(Seq2SeqTrainer):
         # A tied tensor is saved once, under one of its names; Trainer would report the others as missing.
         missing = [name for name in load_result.missing_keys if name not in self.model.all_tied_weights_keys]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        # The samplers read the lengths of speech; its collator leaves them out.
-        columns = cast(list[str], self._signature_columns)
-        if "length" not in columns:
-            columns.append("length")
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         sampler = super()._get_train_sampler(train_dataset)

@@ -76,7 +76,7 @@ def test_carried_code_is_little() -> None:
     """People are asked to read it before they trust it."""
     lines = [len((MODEL / name).read_text(encoding="utf-8").splitlines()) for name in expected_code()]
     assert len(lines) <= 24
-    assert sum(lines) <= 4_000
+    assert sum(lines) <= 4_600  # of which speech, its encoder and its pipeline, takes about 350
 
 
 def test_carried_code_looks_into_nothing_private() -> None:
@@ -85,6 +85,8 @@ def test_carried_code_looks_into_nothing_private() -> None:
         "_expand_inputs_for_generation",  # the beams of a sentence share its memory
         "_get_resized_embeddings",  # source and target may have vocabularies of their own
         "_get_resized_lm_head",
+        "_forward",  # of a pipeline
+        "_sanitize_parameters",  # of a pipeline, likewise
         "_prepare_cache_for_generation",  # makes a state where others have keys and values
         "_prepare_generated_length",  # a model's own limit gives way without a warning
         "_resize_token_embeddings",  # the configuration follows
