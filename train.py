@@ -40,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains, does the task on the test split and reports. `argv` follows the script's name; None: as called."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv, DEMO_RECIPE, CHECKS)
     with own_folder(arguments.training):
-        run(arguments)
+        if arguments.training.ensemble_size == 1:
+            run(arguments)
+        else:
+            from hf_rnn_s2s.training.ensembles import train_ensemble
+
+            train_ensemble(arguments, run)
 
 
 def run(arguments: Arguments) -> None:
@@ -52,6 +57,7 @@ def run(arguments: Arguments) -> None:
     from hf_rnn_s2s.training.averaging import average_checkpoints, chosen_callbacks, last_checkpoints
     from hf_rnn_s2s.training.building import get_model, get_tokenizer, set_generation, set_longest_source
     from hf_rnn_s2s.training.checkpoints import find_checkpoint
+    from hf_rnn_s2s.training.ensembles import load_ensemble
     from hf_rnn_s2s.training.processes import end_together
     from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
@@ -93,12 +99,13 @@ def run(arguments: Arguments) -> None:
             trainer.save_metrics("eval", trainer.evaluate())
         trainer.save_model(_internal_call=True)  # a call from outside also pushes, but scores and card come first
         trainer.save_state()
-    elif "validation" in datasets:
-        metrics = trainer.evaluate()
+    ensemble = load_ensemble(model_arguments.ensemble_models, model, tokenizer)
+    if not training_arguments.do_train and "validation" in datasets:
+        metrics = trainer.evaluate(**ensemble)
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
 
-    results = predict_test_split(trainer, datasets.get("test"), gold, data_arguments.squeeze_whitespace)
+    results = predict_test_split(trainer, datasets.get("test"), gold, data_arguments.squeeze_whitespace, ensemble)
     if trainer.is_world_process_zero():
         report(trainer, arguments, datasets, results, resumed=checkpoint is not None)
     if training_arguments.push_to_hub:
@@ -107,15 +114,23 @@ def run(arguments: Arguments) -> None:
 
 
 def predict_test_split(
-    trainer: RnnS2STrainer, test: Dataset | None, gold: list[GoldAlignment] | None, squeezes: bool
+    trainer: RnnS2STrainer,
+    test: Dataset | None,
+    gold: list[GoldAlignment] | None,
+    squeezes: bool,
+    ensemble: dict[str, Any],
 ) -> list[tuple[str, str, str]]:
-    """Rows of source, reference and result; the scores, also of the alignments, go to `all_results.json`."""
+    """Rows of source, reference and result; the scores, also of the alignments, go to `all_results.json`.
+
+    `ensemble` has the models that write together with that of the trainer, as an argument of `generate()`.
+    """
     from hf_rnn_s2s.training.attention_metrics import score_alignments
 
     if test is None:
         return []
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    output = trainer.predict(test, metric_key_prefix="predict", num_beams=model.generation_config.num_beams or 1)
+    beams = model.generation_config.num_beams or 1
+    output = trainer.predict(test, metric_key_prefix="predict", num_beams=beams, **ensemble)
     metrics: dict[str, Any] = dict(output.metrics or {})
     if gold is not None:
         scores = score_alignments(model, trainer.processing_class, test, gold, squeezes)

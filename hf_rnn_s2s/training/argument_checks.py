@@ -17,8 +17,9 @@ from .tasks.base import LOSSES
 
 def wrong_names(arguments: Arguments) -> Iterator[str]:
     """Names of models that are neither folders nor valid names on the Hub."""
-    for option in ("model_name_or_path", "tokenizer_name"):
-        name = getattr(arguments.model, option)
+    named = [(option, getattr(arguments.model, option)) for option in ("model_name_or_path", "tokenizer_name")]
+    named += [("ensemble_models", name) for name in arguments.model.ensemble_models or []]
+    for option, name in named:
         if name is not None and not Path(name).is_dir():
             try:
                 validate_repo_id(name)
@@ -62,6 +63,20 @@ def wrong_task(arguments: Arguments) -> Iterator[str]:
     chosen = (training.metric_for_best_model or "loss").removeprefix("eval_")
     if chosen in metric_directions() and chosen not in {**LOSSES, **task.metrics}:
         yield f"metric_for_best_model={chosen} is no metric of {task.name}; it has {', '.join(task.metrics)} and loss."
+
+
+def wrong_ensemble(arguments: Arguments) -> Iterator[str]:
+    """Ensembles that have nothing to do, or would be trained by several processes."""
+    model, _, training, _ = arguments
+    if training.ensemble_size > 1:
+        if not (training.do_train and training.do_predict):
+            yield f"ensemble_size={training.ensemble_size} trains models and scores them: set do_train and do_predict."
+        if training.world_size > 1:
+            yield "ensemble_size trains one model after the other, in one process: start one."
+        if training.push_to_hub:
+            yield "push_to_hub pushes one model: leave it out with ensemble_size, and push the models that you choose."
+    if model.ensemble_models is not None and training.do_train:
+        yield "ensemble_models write in an evaluation: set do_train=false, or ensemble_size to train several models."
 
 
 def wrong_segmentation(arguments: Arguments) -> Iterator[str]:
@@ -113,6 +128,7 @@ CHECKS: tuple[Check, ...] = (
     wrong_files,
     wrong_work,
     wrong_task,
+    wrong_ensemble,
     wrong_segmentation,
     wrong_alignments,
     wrong_reports,

@@ -29,6 +29,7 @@ LEAST = {
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
     "shuffle_buffer_size": 1,
+    "ensemble_size": 1,
     "sample_translations": 0,
 }
 # Options of the model that a run says in another way: by its tokenizer, and by `label_smoothing_factor`
@@ -74,6 +75,13 @@ class ModelArguments(_Options):
         metadata={
             "help": "Architecture of a paper for a new model, such as luong2015; other options change parts of it. "
             "The names are those of RnnS2SConfig.from_preset. None: the default architecture."
+        },
+    )
+    ensemble_models: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Other models, folders or names on the Hub, which write together with this one in validation and "
+            "test: the mean of their probabilities. The losses are those of this one. For do_train=false."
         },
     )
     tokenizer_name: str | None = field(
@@ -251,6 +259,13 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         metadata={
             "help": "Stop after so many evaluations in a row without a better metric_for_best_model. A run that is "
             "resumed keeps the patience it was started with."
+        },
+    )
+    ensemble_size: int = field(
+        default=1,
+        metadata={
+            "help": "Train so many models, with this seed and the next ones, each in a folder of its own in "
+            "output_dir, and let them write together at the end."
         },
     )
     ema_decay: float | None = field(

@@ -45,8 +45,7 @@ def get_tokenizer(
     if name is None:
         new = train_new_tokenizer(arguments, examples["train"], task) if training.process_index == 0 else None
         return broadcast_object_list([new])[0]
-    with _explaining_load_errors("tokenizer_name" if name == arguments.tokenizer_name else "model_name_or_path", name):
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    tokenizer = load_tokenizer("tokenizer_name" if name == arguments.tokenizer_name else "model_name_or_path", name)
     target = target_side(tokenizer)
     if target("a")["input_ids"][-1] != target.eos_token_id:
         raise UsageError(f"The tokenizer {name} does not end a text with an end token, so no translation would end.")
@@ -56,6 +55,12 @@ def get_tokenizer(
             f"tokenizer {name} has one for both sides; leave it out."
         )
     return tokenizer
+
+
+def load_tokenizer(option: str, name: str) -> Any:
+    """Load the tokenizer that `option` names; a UsageError if it cannot be loaded."""
+    with _explaining_load_errors(option, name):
+        return AutoTokenizer.from_pretrained(name)
 
 
 @contextmanager

@@ -89,6 +89,10 @@ def folder_problem(arguments: RnnS2STrainingArguments) -> str | None:
         return f"output_dir {folder} is a file; name a folder."
     if not resumes(arguments):
         return _why_not_empty(folder)
+    if arguments.ensemble_size > 1:  # each model of an ensemble has a folder of its own there
+        if str(arguments.resume_from_checkpoint).lower() == "true":
+            return None if folder.is_dir() else f"output_dir {folder} has no models to go on with."
+        return "resume_from_checkpoint names one checkpoint, and an ensemble has several: set it to true."
     if str(arguments.resume_from_checkpoint).lower() == "true":
         return _why_no_checkpoint(folder)
     checkpoint = Path(str(arguments.resume_from_checkpoint))
