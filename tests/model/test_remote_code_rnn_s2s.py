@@ -73,7 +73,7 @@ def test_carried_code_is_little() -> None:
     """People are asked to read it before they trust it."""
     lines = [len((MODEL / name).read_text(encoding="utf-8").splitlines()) for name in expected_code()]
     assert len(lines) <= 24
-    assert sum(lines) <= 4_000
+    assert sum(lines) <= 4_200
 
 
 def test_carried_code_looks_into_nothing_private() -> None:

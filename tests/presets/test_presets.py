@@ -16,9 +16,9 @@ from hf_rnn_s2s.model.configuration_rnn_s2s import PRESETS
 
 from ..random_models import logits_in_chunks
 from . import parameters, references
-from .small import END, LENGTH, OF_PRESETS, START, TARGETS, TOKENS, build, inputs, source_of
+from .small import ALL, END, LENGTH, OF_PRESETS, START, TARGETS, TOKENS, VARIANTS, build, inputs, source_of
 
-every_preset = pytest.mark.parametrize("name", list(OF_PRESETS))
+every_preset = pytest.mark.parametrize("name", ALL)
 
 
 def function_of(module: Any, name: str) -> Any:
@@ -52,7 +52,8 @@ def test_logits_and_gradients_are_those_of_the_equations(name: str) -> None:
 def test_parameters_are_those_of_the_paper(name: str) -> None:
     named = {"encoder_config": BertConfig(), "decoder_vocab_size": 8000} if name == "pretrained-encoder" else {}
     with torch.device("meta"):
-        model = RnnS2SForConditionalGeneration(RnnS2SConfig.from_preset(name, **named))
+        preset, different = VARIANTS.get(name, (name, {}))
+        model = RnnS2SForConditionalGeneration(RnnS2SConfig.from_preset(preset, **named, **different))
     assert sum(parameter.numel() for parameter in model.parameters()) == function_of(parameters, name)()
 
 
