@@ -128,6 +128,23 @@ def test_dropout_keeps_the_sum_of_probabilities(kind: str) -> None:
     torch.testing.assert_close(one.exp().sum(-1), torch.ones(3, 4))
 
 
+@every_kind
+@pytest.mark.parametrize("use_cache", [True, False])
+@torch.no_grad()
+def test_padding_of_the_target_is_passed_over(kind: str, use_cache: bool) -> None:
+    model = build(kind).double()
+    target = torch.tensor([[0, 0, 1, 4, 6], [0, 1, 5, 0, 2], [1, 3, 0, 0, 4]])
+    given: dict[str, Any] = {"attention_mask": MASK, "use_cache": use_cache}
+    found = model(SOURCES, decoder_input_ids=target, decoder_attention_mask=target.ne(0).long(), **given)
+    for row in range(3):
+        read = target[row][target[row].ne(0)]
+        alone = model(SOURCES[row : row + 1], attention_mask=MASK[row : row + 1], decoder_input_ids=read[None])
+        torch.testing.assert_close(found.logits[row][target[row].ne(0)], alone.logits[0], rtol=0, atol=1e-10)
+        if use_cache and kind != "hard":
+            remembered, expected = found.past_key_values.state.head[row], alone.past_key_values.state.head[0]
+            torch.testing.assert_close(remembered, expected, rtol=0, atol=1e-10)
+
+
 @every_chain
 @torch.no_grad()
 def test_ids_are_needed_and_asked_for(kind: str) -> None:

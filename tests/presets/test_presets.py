@@ -109,6 +109,17 @@ def test_searches_are_those_of_brute_force(name: str, how: str, monkeypatch: pyt
         assert [stripped(one) for one in beams.view(3, 4, -1)[row]] == first
 
 
+@every_preset
+@pytest.mark.parametrize("beams", [1, 3])
+def test_both_searches_go_on_from_a_prompt(name: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(name)
+    prompt = torch.tensor([[START, 4, 6]] * 3)
+    arguments: dict[str, Any] = {**inputs(name), "decoder_input_ids": prompt, "max_new_tokens": 5, "num_beams": beams}
+    found = model.generate(**arguments)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
+    assert torch.equal(found, model.generate(**arguments))
+
+
 def written(model: RnnS2SForConditionalGeneration) -> int:
     """Number of ids that a model can write."""
     return model.config.written_vocab_size
