@@ -34,6 +34,20 @@ TOKEN_IDS = {
 BOTTOM_IN_BOTH = ("bidirectional", "self_attentive")  # encoders of which only the first layer reads in both directions
 WITHOUT_STATE = ("transformer", "pretrained")  # encoders that give no final states
 COPYING = ("copying",)  # heads that copy
+# Attentions that look at one position, over which a head sums
+HARD = ("hard", "hard_monotonic", "hard_first_order", "hard_first_order_monotonic")
+# Target tokens of the marginal head, which scores them for every source position: training holds a few tensors of
+# rows * target * source * tokens numbers. For 64 rows of 30 and 30 characters, each has 460 MB then.
+MOST_MARGINAL_TOKENS = 2_000
+# Options of the contexts that an ordinary attention gives, and what each one is about
+OF_CONTEXTS = {
+    "attention_normalizer": "weights",
+    "attention_dropout": "weights",
+    "context_fusion": "contexts",
+    "context_layers": "contexts",
+    "decoder_type": "contexts",
+    "input_feeding": "contexts",
+}
 REMEMBERING = ("coverage", "location")  # attentions that look at earlier weights
 
 
@@ -260,15 +274,49 @@ def _of_attentions(config: Any) -> Iterator[str]:
             value = getattr(config, name)
             if value != type(config).__dataclass_fields__[name].default:
                 yield f"{name}={value!r} says how an attention works, but attention_type='none'; leave it out."
-    if kind in ("none", *REMEMBERING) and heads != 1:
+    if kind in HARD:
+        yield from _of_hard_attentions(config)
+    if kind in ("none", *REMEMBERING, *HARD) and heads != 1:
         yield f"num_attention_heads={heads}: attention_type={kind!r} has one head; leave it out."
     if size % heads:
         yield f"num_attention_heads={heads} does not divide {size}, the width of the queries."
-    if kind in REMEMBERING and config.attention_span != "global":
-        yield f"attention_span={config.attention_span!r}: attention_type={kind!r} looks everywhere; leave it out."
+    if kind in (*REMEMBERING, *HARD) and config.attention_span != "global":
+        yield f"attention_span={config.attention_span!r}: attention_type={kind!r} looks where it wants; leave it out."
+
+
+def _of_hard_attentions(config: Any) -> Iterator[str]:
+    kind = config.attention_type
+    if config.head_type in ("vocabulary", *COPYING):
+        yield (
+            f"attention_type={kind!r} looks at one source position, and head_type={config.head_type!r} does not sum "
+            "over all of them. Set head_type='marginal', or another attention_type."
+        )
+    for name, what in OF_CONTEXTS.items():
+        value = getattr(config, name)
+        if value != type(config).__dataclass_fields__[name].default:
+            yield f"{name}={value!r} is about {what}, but attention_type={kind!r} has none; leave it out."
+    if config.readout in ("state", "joined", "maxout"):
+        yield (
+            f"readout={config.readout!r} is no sum of a map of the state and one of a source position, as "
+            f"attention_type={kind!r} needs it. Choose readout='attentional', 'linear', 'deep' or 'self_attentive'."
+        )
 
 
 def _of_heads(config: Any) -> Iterator[str]:
+    known = type(config).__dataclass_fields__["attention_type"].metadata["choices"]
+    if config.head_type == "marginal":
+        if config.attention_type in known and config.attention_type not in HARD:
+            yield (
+                "head_type='marginal' sums over the source positions that a hard attention may look at, but "
+                f"attention_type={config.attention_type!r}. Set attention_type='hard', or leave head_type out."
+            )
+        if config.target_vocab_size > MOST_MARGINAL_TOKENS:
+            name = "vocab_size" if config.decoder_vocab_size is None else "decoder_vocab_size"
+            yield (
+                f"{name}={config.target_vocab_size}: head_type='marginal' scores every target token for every source "
+                f"position, so there may be {MOST_MARGINAL_TOKENS:,} of them at most, such as characters or phones. "
+                f"Set a smaller {name}, or take another head_type and attention_type."
+            )
     if config.attention_type == "none":
         if config.head_type == "copying":
             yield "head_type='copying' copies from where the attention looks, but attention_type='none'."

@@ -235,6 +235,39 @@ def pointer_generator2017() -> dict[str, Any]:
     }
 
 
+def wu2019_hard() -> dict[str, Any]:
+    """Wu & Cotterell 2019, Exact Hard Monotonic Attention for Character-Level Transduction: the model 1-MONO.
+
+    Each target character is written from one position of the source, and its probability is the exact sum over all
+    ways in which the positions may have been chosen. From step to step the position moves on by 0 to 5 characters
+    (`attention_window`), from the first one at the beginning. `attention_type` has the others: `"hard_first_order"`
+    moves in both directions, `"hard_monotonic"` is the paper's 0-MONO, and `"hard"` 0-HARD of Wu, Shapiro & Cotterell
+    2018, Hard Non-Monotonic Attention for Character-Level Transduction, whose positions do not depend on each other.
+
+    Two bidirectional LSTM layers read the source. One LSTM layer writes; it begins with zeros and sees the source
+    through the attention only. `tanh(W [h; m])` is as wide as `[h; m]`. Sizes, the furthest move and the beginning are
+    those of the authors' code (its large models). The vocabulary is that of the data, 2,000 target tokens at most. The
+    authors drop parts of state and embeddings; here parts of `m` are dropped, too, as in all readouts.
+    """
+    return {
+        **SEPARATE,
+        "vocab_size": 100,
+        "encoder_type": "bidirectional_stack",
+        "attention_type": "hard_first_order_monotonic",
+        "attention_window": 5,
+        "head_type": "marginal",
+        "readout_size": 1200,
+        "bridge": "zero",
+        "embedding_size": 200,
+        "hidden_size": 400,
+        "encoder_direction_size": 400,
+        "encoder_layers": 2,
+        "decoder_layers": 1,
+        "first_residual_layer": 0,
+        "dropout": 0.4,
+    }
+
+
 def hybrid() -> dict[str, Any]:
     """Chen et al. 2018, The Best of Both Worlds, section 4: the encoder of a Transformer under the decoder of RNMT+.
 
@@ -276,5 +309,6 @@ def register_presets() -> None:
         self_attentive,
         pretrained_encoder,
         pointer_generator2017,
+        wu2019_hard,
     )
     PRESETS.update({preset.__name__.replace("_", "-"): preset for preset in presets})

@@ -166,14 +166,69 @@ def location_features(weights: Weights, before: torch.Tensor) -> list[torch.Tens
     return features
 
 
+def moves_from(
+    config: object, weights: Weights, query: torch.Tensor, memory: list[torch.Tensor], before: int
+) -> torch.Tensor:
+    """Where hard attention looks after it has looked at one position: a probability for each."""
+    prefix, kind, window = "model.decoder.attention", config.attention_type, config.attention_window
+    keys = [weights[f"{prefix}.key_projection.weight"] @ one for one in memory]
+    if "first_order" in kind:
+        back = 0 if kind.endswith("monotonic") else window
+        moves = weights[f"{prefix}.query_projection.weight"] @ query + weights[f"{prefix}.query_projection.bias"]
+        scores = {
+            place: (moves + keys[before])[place - before + back]
+            for place in range(len(memory))
+            if -back <= place - before <= window
+        }
+    else:
+        first = before if kind.endswith("monotonic") else 0
+        scores = {place: query @ keys[place] for place in range(first, len(memory))}
+    total = sum(score.exp() for score in scores.values())
+    nothing = torch.zeros((), dtype=torch.float64)
+    return torch.stack([scores[one].exp() / total if one in scores else nothing for one in range(len(memory))])
+
+
+def sum_over_positions(
+    config: object,
+    weights: Weights,
+    memory: list[torch.Tensor],
+    steps: list[tuple[torch.Tensor, torch.Tensor]],
+    target: list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Log-probabilities of tokens, and of where hard attention looks, by the forward algorithm.
+
+    Args:
+        steps: of each step the query, and the state that the output layer reads.
+    """
+    looked = torch.zeros(len(memory), dtype=torch.float64)
+    looked[0] = 1
+    all_logits, all_weights = [], []
+    for step, (query, top) in enumerate(steps):
+        here = sum(share * moves_from(config, weights, query, memory, before) for before, share in enumerate(looked))
+        projection = "model.decoder.output_projection"
+        projected = weights[f"{projection}.weight"] @ top + weights[f"{projection}.bias"]
+        values = [weights["model.decoder.attention.value_projection.weight"] @ one for one in memory]
+        written = [
+            torch.softmax(weights["lm_head.weight"] @ torch.tanh(projected + value) + weights["lm_head.bias"], dim=0)
+            for value in values
+        ]
+        all_logits.append(sum(share * one for share, one in zip(here, written, strict=True)).log())
+        all_weights.append(here)
+        if step + 1 < len(target):
+            looked = torch.stack([share * one[target[step + 1]] for share, one in zip(here, written, strict=True)])
+            looked = looked / looked.sum()
+    return torch.stack(all_logits), torch.stack(all_weights)
+
+
 def decode(
     config: object, weights: Weights, memory: list[torch.Tensor], final_states: list[State], target: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and attention weights, one target token after another."""
     states = first_states(config, weights, final_states, memory)
     query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
-    all_logits, all_weights = [], []
-    remembered = torch.zeros(len(memory), dtype=torch.float64)
+    all_logits, all_weights, hard_steps = [], [], []
+    remembered, is_hard = torch.zeros(len(memory), dtype=torch.float64), config.attention_type.startswith("hard")
     for token in target:
         below = weights["model.decoder.embed_tokens.weight"][token]
         context, outputs = None, None
@@ -182,7 +237,9 @@ def decode(
                 below = fused(config, weights, str(layer), below, context)
             states[layer] = cell_step(config.cell_type, weights, f"model.decoder.layers.{layer}", below, states[layer])
             below = outputs = states[layer][0] if outputs is None else outputs + states[layer][0]
-            if layer == query_layer and config.attention_type != "none":
+            if layer == query_layer and is_hard:
+                query = outputs
+            elif layer == query_layer and config.attention_type != "none":
                 remembers = config.attention_type in ("coverage", "location")
                 features = location_features(weights, remembered) if remembers else [None] * len(memory)
                 pairs = zip(memory, features, strict=True)
@@ -191,11 +248,16 @@ def decode(
                 context = sum(weight * one for weight, one in zip(attention, memory, strict=True))
                 remembered = attention + (remembered if config.attention_type == "coverage" else 0)
                 all_weights.append(attention)
+        if is_hard:
+            hard_steps.append((query, below))
+            continue
         if context is not None:
             below = fused(config, weights, "readout", below, context)
         projection = "model.decoder.output_projection"
         attentional = torch.tanh(weights[f"{projection}.weight"] @ below + weights[f"{projection}.bias"])
         all_logits.append(weights["lm_head.weight"] @ attentional + weights["lm_head.bias"])
+    if is_hard:
+        return sum_over_positions(config, weights, memory, hard_steps, target)
     return torch.stack(all_logits), torch.stack(all_weights) if all_weights else torch.empty(0)
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ..model.state_rnn_s2s import DecoderState, Sources, map_tensors
 from .packing import Module
-from .stepper import Stepper
+from .stepper import Stepper, read_with
 
 # Source lengths are padded to a multiple of this, so that a few graphs serve all lengths.
 PAD_TO_MULTIPLE_OF = 16
@@ -185,7 +185,8 @@ class _CapturedStep:
     def _run(self) -> None:
         state = self._state.select(self.parents)
         embedded = self._decoder.embed_tokens(self._decoder.known_ids(self._tokens))
-        output, state = self._decoder.read_at_once(embedded, state, self._sources)
+        read = self._decoder.read_at_once(embedded, state, self._sources)
+        output, state = read_with(self._head, self._lm_head, self._tokens, *read)
         self._logits = self._head(self._lm_head, output, self._sources).squeeze(1)
         self._write_state(state)
 

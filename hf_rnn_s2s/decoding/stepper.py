@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..model.decoder_rnn_s2s import RnnS2SDecoder
+from ..model.decoder_rnn_s2s import RnnS2SDecoder, joined
 from ..model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from ..model.head_rnn_s2s import VocabularyHead
-from ..model.state_rnn_s2s import Sources
+from ..model.state_rnn_s2s import DecoderOutput, DecoderState, Sources
 from .guard import may_use_weights
 from .int8 import Int8Linear
 from .packing import Module, packed
@@ -71,10 +71,12 @@ class Stepper:
         """
         embedded = self._decoder.embed_tokens(self._decoder.known_ids(token_ids))
         if token_ids.shape[1] == 1:
-            last, self._state = self._decoder.read_at_once(embedded, self._state, self._sources)
+            read = self._decoder.read_at_once(embedded, self._state, self._sources)
         else:  # a prompt
-            *_, (output, self._state) = self._decoder.read_in_chunks(embedded, self._state, self._sources)
-            last = output.at(slice(-1, None))
+            outputs, states = zip(*self._decoder.read_in_chunks(embedded, self._state, self._sources), strict=True)
+            read = joined(outputs)._replace(embedded=embedded), states[-1]
+        output, self._state = read_with(self._head, self._lm_head, token_ids, *read)
+        last = output if token_ids.shape[1] == 1 else output.at(slice(-1, None))
         if self._covered is not None and last.weights is not None:
             self._covered = self._covered + last.weights.mean(1).squeeze(1).float()
         logits = self._head(self._lm_head, last, self._sources).squeeze(1)
@@ -129,6 +131,16 @@ class Stepper:
             self._covered = self._covered.index_select(0, rows)
         if sources is not None:
             self._sources = self._sources.select(sources)
+
+
+def read_with(
+    head: VocabularyHead, lm_head: nn.Module, token_ids: Tensor, output: DecoderOutput, state: DecoderState
+) -> tuple[DecoderOutput, DecoderState]:
+    """What a head makes of what the decoder computed of tokens, if it has to read it first, and the state with it."""
+    if not head.reads_first:
+        return output, state
+    output, remembered = head.read(lm_head, output, token_ids, state.head, None)
+    return output, state._replace(head=remembered[-1])
 
 
 def _select_rows(lm_head: nn.Module, tokens: Tensor) -> nn.Module | None:

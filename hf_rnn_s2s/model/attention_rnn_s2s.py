@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from .cells_rnn_s2s import SequenceDropout
 from .configuration_rnn_s2s import RnnS2SConfig
 from .scores_rnn_s2s import (
     AdditiveScore,
@@ -20,7 +21,7 @@ from .scores_rnn_s2s import (
     PlainCosineScore,
     ScaledDotScore,
 )
-from .state_rnn_s2s import AttentionOutput, Sources
+from .state_rnn_s2s import NO_WEIGHT, AttentionOutput, Sources
 
 
 class Attention(nn.Module):
@@ -31,9 +32,10 @@ class Attention(nn.Module):
     Attributes:
         needs_steps: whether a query can be answered only after the one before it, since something is remembered. The
             decoder then reads the target one token at a time.
+        is_hard: whether it is a `HardAttention`, which gives no contexts.
     """
 
-    needs_steps = False
+    needs_steps = is_hard = False
 
     def __init__(self, config: RnnS2SConfig, query_size: int, memory_size: int) -> None:
         super().__init__()
@@ -345,6 +347,109 @@ class LocationAttention(CoverageAttention):
         return weights
 
 
+class HardAttention(Attention):
+    """Looks at one position `a`, with the probability `softmax_a(q · W m_a)` (Wu et al. 2018, 0-HARD).
+
+    Nobody knows which one, so `head_type="marginal"` sums over all. There is no context. In its place stands the value
+    `V m` of each position, `(sources, source, value)`; a readout makes `tanh(W h + V m)` of it, for every position. In
+    the place of weights stand logarithms of `p(a | a')`, the probability of a position after a step that looked at
+    `a'`: `(sources, source + 1, queries, source)`. The last `a'` is that of the first step, which goes on from the
+    first token, as in the authors' code. Where `a'` makes no difference there is one for all: here.
+
+    Attributes:
+        is_chain: whether a position depends on the one before.
+    """
+
+    once = ("key_projection", "value_projection")
+    is_hard, is_chain = True, False
+
+    def __init__(self, config: RnnS2SConfig, query_size: int, memory_size: int, key_size: int | None = None) -> None:
+        super().__init__(config, query_size, memory_size)
+        self.key_size = key_size or query_size
+        self.key_projection = nn.Linear(memory_size, self.key_size, bias=False)
+        self.value_projection = nn.Linear(memory_size, config.readout_size or config.embedding_size, bias=False)
+        self.dropout = SequenceDropout(config.dropout)
+
+    def prepare(self, memory: Tensor) -> Tensor:
+        """Keys and values `(sources, source, key + value)`, side by side."""
+        return torch.cat([self.key_projection(memory), self.value_projection(self.dropout(memory))], dim=-1)
+
+    def forward(self, query: Tensor, sources: Sources, state: Any = None) -> AttentionOutput:
+        prepared = cast(Tensor, sources.keys)
+        keys, values = prepared[..., : self.key_size], prepared[..., self.key_size :]
+        scores = self._scores(query, keys, sources)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        allowed = self._allowed(_distances(sources))
+        if sources.mask is not None:
+            allowed = allowed & sources.mask.unsqueeze(1)
+        scores = scores.masked_fill(~allowed.unsqueeze(2), torch.finfo(scores.dtype).min)
+        # A number and not infinity, so that sums of it have a gradient
+        return values, scores.log_softmax(-1).clamp(min=NO_WEIGHT), state
+
+    def _scores(self, query: Tensor, keys: Tensor, sources: Sources) -> Tensor:
+        """What the softmax is taken of, `(sources, source + 1, queries, source)`, or with 1 for all `a'`."""
+        return (query @ keys.transpose(1, 2)).unsqueeze(1)
+
+    def _allowed(self, distances: Tensor) -> Tensor:
+        """Which moves by `(sources, source + 1, source)` tokens are allowed; 1 for all `a'`."""
+        return torch.ones_like(distances[:, :1], dtype=torch.bool)
+
+
+class HardMonotonicAttention(HardAttention):
+    """As `hard`, but it never goes back: the softmax is over `a >= a'` (Wu & Cotterell 2019, 0-MONO).
+
+    At the first step it is over all positions.
+    """
+
+    is_chain = True
+
+    def _allowed(self, distances: Tensor) -> Tensor:
+        return distances >= 0
+
+
+class HardFirstOrderAttention(HardAttention):
+    """Moves by `d` tokens, with the probability `softmax_d(U [q; m_a'])` (Wu & Cotterell 2019, first order).
+
+    It moves by `attention_window` tokens at most, to either side, and not into padding. In the authors' code `U` reads
+    a linear map of `m_a'`; one map does what two do.
+    """
+
+    is_chain, goes_back = True, True
+
+    def __init__(self, config: RnnS2SConfig, query_size: int, memory_size: int) -> None:
+        self.furthest_back = config.attention_window if self.goes_back else 0
+        super().__init__(config, query_size, memory_size, self.furthest_back + 1 + config.attention_window)
+        self.query_projection = nn.Linear(query_size, self.key_size)
+
+    def _scores(self, query: Tensor, keys: Tensor, sources: Sources) -> Tensor:
+        moves = self.query_projection(query).unsqueeze(1) + _with_first(keys, sources).unsqueeze(2)
+        places = (_distances(sources) + self.furthest_back).clamp(0, self.key_size - 1).unsqueeze(2)
+        return moves.gather(3, places.expand(-1, -1, query.shape[1], -1))
+
+    def _allowed(self, distances: Tensor) -> Tensor:
+        return (distances >= -self.furthest_back) & (distances < self.key_size - self.furthest_back)
+
+
+class HardFirstOrderMonotonicAttention(HardFirstOrderAttention):
+    """As `hard_first_order`, but it never goes back: `d >= 0` (Wu & Cotterell 2019, 1-MONO)."""
+
+    goes_back = False
+
+
+def _with_first(parts: Tensor, sources: Sources) -> Tensor:
+    """Parts of the source positions `(sources, source, ...)`, and behind them that of the first token once more."""
+    if sources.mask is None:
+        return torch.cat([parts, parts[:, :1]], dim=1)
+    rows = torch.arange(len(parts), device=parts.device)
+    return torch.cat([parts, parts[rows, sources.mask.int().argmax(1)].unsqueeze(1)], dim=1)
+
+
+def _distances(sources: Sources) -> Tensor:
+    """How many tokens each position is behind each one, and behind the first, `(sources, before, source)`."""
+    numbers, _ = _positions(sources)
+    return numbers.unsqueeze(1) - _with_first(numbers, sources).unsqueeze(2)
+
+
 # `attention_type` of the configuration: a score for the ordinary attention, an attention, or none at all.
 ATTENTIONS: dict[str, type[AttentionScore] | type[Attention] | None] = {
     "none": None,
@@ -357,6 +462,10 @@ ATTENTIONS: dict[str, type[AttentionScore] | type[Attention] | None] = {
     "plain_cosine": PlainCosineScore,
     "coverage": CoverageAttention,
     "location": LocationAttention,
+    "hard": HardAttention,
+    "hard_monotonic": HardMonotonicAttention,
+    "hard_first_order": HardFirstOrderAttention,
+    "hard_first_order_monotonic": HardFirstOrderMonotonicAttention,
 }
 
 

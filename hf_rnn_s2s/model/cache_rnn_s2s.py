@@ -1,6 +1,7 @@
 """The recurrent state that `generate()` carries from step to step, in place of a key-value cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,14 @@ class RnnS2SCache(Cache):
         self.state = state
         self.keys = keys
         self._token_count += token_count
+
+    def keep_of_head(self, remembered: Sequence[Any]) -> None:
+        """Take over what the head remembers after each of the tokens that were read last."""
+        assert self.state is not None  # the decoder has read them
+        if self._records_past:  # the states between them are there, too
+            for place, one in enumerate(remembered[:-1], start=1 - len(remembered)):
+                self._past[place] = self._past[place]._replace(head=one)  # type: ignore[union-attr]
+        self.state = self.state._replace(head=remembered[-1])
 
     @property
     def is_initialized(self) -> bool:

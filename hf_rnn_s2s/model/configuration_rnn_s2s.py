@@ -72,7 +72,7 @@ class RnnS2SConfig(CodeCarryingConfig):
     )
     decoder_type: str = _option("stack", "What writes the target.", choices="stack conditional")
     head_type: str = _option(
-        "vocabulary", "What turns decoder outputs into scores of tokens.", choices="vocabulary copying"
+        "vocabulary", "What turns decoder outputs into scores of tokens.", choices="vocabulary copying marginal"
     )
     copy_slots: int = _option(
         0,
@@ -91,14 +91,17 @@ class RnnS2SConfig(CodeCarryingConfig):
     attention_type: str = _option(
         "general",
         "How a query is compared with the memory. With `none`, the plain encoder-decoder of Sutskever et al. 2014, "
-        "the decoder sees the source through its first state only.",
-        choices="none dot scaled_dot general additive normed_additive cosine plain_cosine coverage location",
+        "the decoder sees the source through its first state only. The hard ones go with the marginal head.",
+        choices="none dot scaled_dot general additive normed_additive cosine plain_cosine coverage location hard "
+        "hard_monotonic hard_first_order hard_first_order_monotonic",
     )
     attention_span: str = _option(
         "global", "Which part of the source a query may look at; `global`: all.", choices="global monotonic predictive"
     )
     attention_window: int = _option(
-        10, "Number of positions on either side of the middle of such a window.", largest=WIDEST
+        10,
+        "Number of positions on either side of the middle of such a window, and how far hard_first_order may move.",
+        largest=WIDEST,
     )
     attention_normalizer: str = _option(
         "softmax", "What turns scores into weights. Sparsemax gives some of zero.", choices="softmax sparsemax"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -54,6 +54,7 @@ class RnnS2SDecoder(RnnS2SPart):
         self.embedding_dropout = SequenceDropout(config.dropout_of_embeddings)
         self.bridge = BRIDGES[config.bridge](config, state_size, self.memory_size)
         self.attention = build_attention(config, size, self.memory_size)
+        self.is_hard = self.attention is not None and self.attention.is_hard  # it gives no contexts to join
         self.query_layer = 0 if config.attention_layer == "bottom" else config.decoder_layers - 1
         # What every step needs of the configuration is read here, since a look into it costs time at every step.
         self.input_feeding, self.copy_slots = config.input_feeding, config.copy_slots
@@ -62,7 +63,7 @@ class RnnS2SDecoder(RnnS2SPart):
         self.adds_from_layer = max(2, config.first_residual_layer or float("inf"))  # counted from 1
         fusion = CONTEXT_FUSIONS[config.context_fusion]
         readout = READOUTS[config.readout]
-        joins = self.attention is not None and readout.reads_context
+        joins = self.attention is not None and not self.is_hard and readout.reads_context
         self.top_size = fusion.width(size, self.memory_size) if joins else size
         self.readout = readout(config, self.top_size + config.embedding_size * readout.reads_token)
         # Of the inputs that the context joins, by the number of the layer that reads them
@@ -90,7 +91,8 @@ class RnnS2SDecoder(RnnS2SPart):
         return [bottom, *[config.decoder_size] * (config.decoder_layers - 1)]
 
     def _reads_context(self, index: int) -> bool:
-        return self.attention is not None and (self.attends_first or index > self.query_layer)
+        has_context = self.attention is not None and not self.is_hard
+        return has_context and (self.attends_first or index > self.query_layer)
 
     @property
     def needs_steps(self) -> bool:
@@ -126,7 +128,8 @@ class RnnS2SDecoder(RnnS2SPart):
             As last hidden state what the readout returns, `(batch, target, readout)`, which the output layer turns
             into logits; hidden states are the embeddings and each layer's outputs. With `output_attentions`,
             `attentions` is empty, since no layer attends to the target, and `cross_attentions` has one tensor
-            `(batch, heads, target, source)`, or is empty without attention.
+            `(batch, heads, target, source)`, or is empty without attention. What `HardAttention` changes in both is
+            said there.
         """
         ids: Tensor | None = input_ids
         if ids is not None and self.copy_slots:
@@ -140,14 +143,14 @@ class RnnS2SDecoder(RnnS2SPart):
         state = None if cache is None else cache.state
         if state is None:
             state = self.first_state(encoder_outputs, sources)
-        mask = self._target_mask(attention_mask, embedded, keeps_cache=cache is not None)
+        mask = self.target_mask(attention_mask, embedded, keeps_cache=cache is not None)
         outputs = []
         single = cache is not None and cache.records_past
         for output, after in self.read_in_chunks(embedded, state, sources, mask, single):
             if cache is not None:
                 cache.advance(after, sources.keys, output.last_hidden_state.shape[1])
             outputs.append(output)
-        output = _joined(outputs)
+        output = joined(outputs)
         attentions = () if output.weights is None else (output.weights,)
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=output.last_hidden_state,
@@ -254,20 +257,25 @@ class RnnS2SDecoder(RnnS2SPart):
         last, summary = self._read_out(top, context, tokens, state)
         fed_back = last[:, -1] if self.input_feeding else state.fed_back
         output = DecoderOutput(last, weights, tuple(layer_outputs), embedded)
-        return output, DecoderState(tuple(states), remembered, fed_back, summary, state.dropout)
+        return output, DecoderState(tuple(states), remembered, fed_back, summary, state.dropout, state.head)
 
     def _read_out(
         self, top: Tensor, context: Tensor | None, tokens: Tensor, state: DecoderState
     ) -> tuple[Tensor, Any]:
         """What the output layer reads of the top `(rows, time, hidden)`, and what the readout remembers."""
         readout = self.readout
-        if context is not None and readout.reads_context:
+        if context is not None and "readout" in self.fusions:
             top = self.fusions["readout"](top, context)
         top, summary = self.dropout(top, (state.dropout or {}).get("readout")), state.readout
         if readout.reads_token:
             read, summary = readout.summarize(tokens, summary)
             top = torch.cat([top, read], dim=-1)
-        return readout.activate(self.output_projection(top)), summary
+        projected = self.output_projection(top)
+        if self.is_hard and context is not None:  # `W [h; m]` for every position: `W h` once, plus its values
+            shape = projected.shape[:2]
+            projected = projected.reshape(len(context), -1, 1, projected.shape[-1]) + context.unsqueeze(1)
+            projected = projected.view(*shape, *projected.shape[2:])
+        return readout.activate(projected), summary
 
     def _draw_dropout(self, embedded: Tensor, state: DecoderState) -> Any:
         """What is dropped at every step alike; None where nothing is."""
@@ -285,7 +293,8 @@ class RnnS2SDecoder(RnnS2SPart):
     def attend(self, queries: Tensor, sources: Sources, remembered: Any = None) -> AttentionOutput:
         """Answer the queries `(rows, time, query)` of all target rows.
 
-        Returns contexts `(rows, time, memory)`, weights `(rows, heads, time, source)`, and what is remembered.
+        Returns contexts `(rows, time, memory)`, or the values of hard attention as they are, weights
+        `(rows, heads, time, source)`, and what is remembered.
         """
         count, (rows, time) = sources.memory.shape[0], queries.shape[:2]
         # The rows of a source become positions of one target, so that they share one copy of the memory.
@@ -295,7 +304,7 @@ class RnnS2SDecoder(RnnS2SPart):
             weights = weights.reshape(rows, 1, time, -1)
         else:
             weights = weights.unflatten(2, (-1, time)).transpose(1, 2).flatten(0, 1)
-        return context.reshape(rows, time, -1), weights, remembered
+        return context if self.is_hard else context.reshape(rows, time, -1), weights, remembered
 
     def prepare_keys(self, memory: Tensor) -> Tensor | None:
         """Compute the attention's keys `(batch, source, key)` of the memory; None without attention."""
@@ -312,7 +321,7 @@ class RnnS2SDecoder(RnnS2SPart):
             times = "" if repeats == 1 else f" times {repeats}, its rows_per_source"
             raise ValueError(f"decoder_input_ids has {rows} rows, but the source has {sources}{times}.")
 
-    def _target_mask(self, mask: Tensor | None, embedded: Tensor, keeps_cache: bool) -> Tensor | None:
+    def target_mask(self, mask: Tensor | None, embedded: Tensor, keeps_cache: bool) -> Tensor | None:
         """The mask of the new tokens, `(rows, time)`; None where it makes no difference."""
         if mask is None:
             return None
@@ -370,7 +379,7 @@ class ConditionalDecoder(RnnS2SDecoder):
 DECODERS: dict[str, type[RnnS2SDecoder]] = {"stack": RnnS2SDecoder, "conditional": ConditionalDecoder}
 
 
-def _joined(outputs: list[DecoderOutput]) -> DecoderOutput:
+def joined(outputs: Sequence[DecoderOutput]) -> DecoderOutput:
     """Concatenate what was computed of successive chunks of the target."""
     if len(outputs) == 1:
         return outputs[0]
@@ -379,5 +388,5 @@ def _joined(outputs: list[DecoderOutput]) -> DecoderOutput:
         torch.cat([output.last_hidden_state for output in outputs], dim=1),
         torch.cat(weights, dim=2) if weights else None,
         tuple(torch.cat(parts, dim=1) for parts in zip(*(one.layer_outputs for one in outputs), strict=True)),
-        None,  # the caller has them
+        None,  # the caller has the tokens
     )

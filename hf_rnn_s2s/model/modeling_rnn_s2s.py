@@ -290,6 +290,9 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
         weights = next(iter(outputs.cross_attentions or ()), None)
         embedded, *layers = outputs.decoder_hidden_states or (None,)
         output = DecoderOutput(outputs.last_hidden_state, weights, tuple(layers), embedded)
+        if head.reads_first:
+            output = self._read(output, decoder_input_ids, decoder_attention_mask, outputs.past_key_values)
+        attentions = () if output.weights is None else (output.weights,)
         memory = outputs.encoder_last_hidden_state
         sources = Sources(memory, None, None, self._source_ids(input_ids, copy_ids, encoder_outputs))
         keeps_all = isinstance(logits_to_keep, int) and logits_to_keep == 0
@@ -306,7 +309,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             past_key_values=outputs.past_key_values,
             decoder_hidden_states=outputs.decoder_hidden_states if output_hidden_states else None,
             decoder_attentions=outputs.decoder_attentions if output_attentions else None,
-            cross_attentions=outputs.cross_attentions if output_attentions else None,
+            cross_attentions=attentions if output_attentions else None,
             encoder_last_hidden_state=memory,
             encoder_hidden_states=outputs.encoder_hidden_states if output_hidden_states else None,
         )
@@ -348,6 +351,17 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, RnnS2SGenerationMixi
             )
         check_ids(ids, self.config.written_vocab_size, "copy_ids")
         return ids
+
+    def _read(
+        self, output: DecoderOutput, ids: Tensor | None, mask: Tensor | None, cache: RnnS2SCache | None
+    ) -> DecoderOutput:
+        """Let the head read what the decoder computed of these ids; what it remembers goes on in the cache."""
+        before = None if cache is None or cache.state is None else cache.state.head
+        mask = self.model.decoder.target_mask(mask, output.last_hidden_state, keeps_cache=cache is not None)
+        output, remembered = self.output_head.read(self.lm_head, output, ids, before, mask)
+        if cache is not None:
+            cache.keep_of_head(remembered)
+        return output
 
     def _loss(
         self,

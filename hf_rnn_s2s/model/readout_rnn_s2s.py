@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_rnn_s2s import RnnS2SConfig
-
-NO_WEIGHT = -1e4  # a logarithm, and still a float16 number
+from .state_rnn_s2s import NO_WEIGHT
 
 
 class ConcatFusion(nn.Module):

@@ -12,6 +12,7 @@ from torch.nn import functional
 # What one recurrent layer carries from step to step: `(hidden,)` or `(hidden, cell)`, each `(batch, hidden)`.
 LayerState = tuple[Tensor, ...]
 AttentionOutput = tuple[Tensor, Tensor, Any]  # contexts, weights, and what the attention remembers
+NO_WEIGHT = -1e4  # the logarithm of a weight of zero: a float16 number, and a number to calculate with
 
 
 class Sources(NamedTuple):
@@ -44,23 +45,28 @@ class DecoderOutput(NamedTuple):
     """What the decoder computed of some target positions.
 
     Attributes:
-        last_hidden_state: `(rows, time, embedding)`, which the output layer turns into logits.
+        last_hidden_state: `(rows, time, embedding)`, which the output layer turns into logits; with hard attention
+            `(rows, time, source, embedding)`, for every source position.
         weights: of the attention, `(rows, heads, time, source)`; None without attention.
         layer_outputs: of each layer, `(rows, time, hidden)`.
         embedded: the tokens that were read, `(rows, time, embedding)`.
+        log_probabilities: `(rows, time, vocabulary)`, if the head has read all of this already.
     """
 
     last_hidden_state: Tensor
     weights: Tensor | None = None
     layer_outputs: tuple[Tensor, ...] = ()
     embedded: Tensor | None = None
+    log_probabilities: Tensor | None = None
 
     def at(self, positions: slice | Tensor) -> DecoderOutput:
         """What was computed of some of these positions."""
         weights = None if self.weights is None else self.weights[:, :, positions]
         layers = tuple(one[:, positions] for one in self.layer_outputs)
-        embedded = None if self.embedded is None else self.embedded[:, positions]
-        return DecoderOutput(self.last_hidden_state[:, positions], weights, layers, embedded)
+        embedded, known = (
+            None if one is None else one[:, positions] for one in (self.embedded, self.log_probabilities)
+        )
+        return DecoderOutput(self.last_hidden_state[:, positions], weights, layers, embedded, known)
 
 
 class DecoderState(NamedTuple):
@@ -75,6 +81,7 @@ class DecoderState(NamedTuple):
             feeding (Luong et al. 2015, section 3.3).
         readout: what the readout remembers of earlier tokens.
         dropout: what is dropped at every step alike, while a target is read step by step in training.
+        head: what the head remembers of earlier tokens; the decoder only keeps it.
     """
 
     layers: tuple[LayerState, ...]
@@ -82,6 +89,7 @@ class DecoderState(NamedTuple):
     fed_back: Any = None
     readout: Any = None
     dropout: Any = None
+    head: Any = None
 
     @property
     def rows(self) -> int:

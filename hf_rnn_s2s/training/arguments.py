@@ -9,6 +9,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 from transformers.utils import logging
 
+from ..config_checks import MOST_MARGINAL_TOKENS
 from ..errors import UsageError
 from ..machine import has_fast_bfloat16
 from ..model.configuration_rnn_s2s import CHOICES, OPTIONS, RnnS2SConfig, preset_values
@@ -152,7 +153,7 @@ class ModelArguments(_Options):
             yield f"unicode_normalization={self.unicode_normalization} needs a tokenizer_kind without subwords: char."
         if self.model_name_or_path is None:
             try:  # a configuration for its checks alone, which need not wait for a tokenizer
-                RnnS2SConfig(vocab_size=self.vocab_size, **self.architecture())
+                RnnS2SConfig(**self._vocabularies(), **self.architecture())
                 yield from self._problems_of_copying()
             except ValueError as error:
                 yield str(error)
@@ -171,6 +172,14 @@ class ModelArguments(_Options):
                 f"copy_slots={slots} are for words that the vocabulary lacks, and "
                 f"tokenizer_kind={self.tokenizer_kind} lacks none: set tokenizer_kind=word, or copy_slots=0."
             )
+
+    def _vocabularies(self) -> dict[str, Any]:
+        """Sizes of the vocabularies. Of symbols there are as many as the data has, for which few are taken here."""
+        sizes = {"vocab_size": self.vocab_size, "decoder_vocab_size": self.decoder_vocab_size}
+        if self.kind_of_target in SYMBOL_KINDS and self.tokenizer_name is None:
+            name = "vocab_size" if self.decoder_vocab_size is None else "decoder_vocab_size"
+            sizes[name] = min(sizes[name] or 0, MOST_MARGINAL_TOKENS)
+        return sizes
 
     @property
     def kind_of_target(self) -> str:

@@ -169,20 +169,27 @@ def get_model(
 
 
 def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> RnnS2SForConditionalGeneration:
-    """Make a model with the vocabularies and special tokens of the tokenizer."""
+    """Make a model with the vocabularies and special tokens of the tokenizer.
+
+    Raises:
+        UsageError: if the architecture does not go with so many tokens; and as `get_model`.
+    """
     vocab_size, decoder_vocab_size = vocabularies(tokenizer)
     target = target_side(tokenizer)
     is_pretrained = architecture.get("encoder_type") == "pretrained"  # the encoder says how many tokens there are
-    config = RnnS2SConfig(
-        vocab_size=RnnS2SConfig.vocab_size if is_pretrained else vocab_size,
-        decoder_vocab_size=decoder_vocab_size,
-        pad_token_id=target.pad_token_id,
-        bos_token_id=target.bos_token_id,
-        eos_token_id=target.eos_token_id,
-        unk_token_id=target.unk_token_id,
-        decoder_start_token_id=target.pad_token_id if target.bos_token_id is None else target.bos_token_id,
-        **architecture,
-    )
+    try:
+        config = RnnS2SConfig(
+            vocab_size=RnnS2SConfig.vocab_size if is_pretrained else vocab_size,
+            decoder_vocab_size=decoder_vocab_size,
+            pad_token_id=target.pad_token_id,
+            bos_token_id=target.bos_token_id,
+            eos_token_id=target.eos_token_id,
+            unk_token_id=target.unk_token_id,
+            decoder_start_token_id=target.pad_token_id if target.bos_token_id is None else target.bos_token_id,
+            **architecture,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if is_pretrained:
         check_vocabularies(tokenizer, config, f"of encoder_name={config.encoder_name}")
     # The class of the package's models stands above this package, so it is named by way of transformers.

@@ -25,7 +25,7 @@ def in_two_passes(decoder: RnnS2SDecoder) -> RnnS2SDecoder:
     if not (can_wait and decoder.needs_steps and decoder.attention is not None and may_look_inside(decoder)):
         return decoder
     above = decoder.layers[decoder.query_layer + 1 :]
-    if any(getattr(layer, "needs_steps", False) for layer in above):
+    if decoder.is_hard or any(getattr(layer, "needs_steps", False) for layer in above):
         return decoder
     return _with_class(decoder, _TwoPasses)
 

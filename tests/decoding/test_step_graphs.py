@@ -40,7 +40,18 @@ def graphs() -> StepGraphs:
 
 
 @pytest.mark.parametrize("num_beams", [1, 4])
-@pytest.mark.parametrize("values", [{}, {"cell_type": "gru"}, {"attention_type": "none"}, {"context_fusion": "add"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"cell_type": "gru"},
+        {"attention_type": "none"},
+        {"context_fusion": "add"},
+        {"attention_type": "hard_monotonic", "head_type": "marginal"},
+        {"attention_type": "hard_first_order", "head_type": "marginal"},
+    ],
+    ids=str,
+)
 def test_replayed_steps_give_the_same_translations(values: dict[str, Any], num_beams: int, graphs: StepGraphs) -> None:
     model = model_that_ends(**values)
     arguments: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": 20}

@@ -39,10 +39,12 @@ def combinations() -> Iterator[dict[str, Any]]:
                 encoder_layers = 1
             elif attention == "none":
                 encoder_layers = min(encoder_layers, decoder_layers)
+            is_hard = attention.startswith("hard")
             yield {
                 "cell_type": cell,
                 "attention_type": attention,
-                "context_fusion": fusions[(index + index // len(fusions)) % len(fusions)],
+                "head_type": "marginal" if is_hard else "vocabulary",
+                "context_fusion": fusions[0 if is_hard else (index + index // len(fusions)) % len(fusions)],
                 "attention_layer": layer,
                 "bridge": bridge,
                 "encoder_layers": encoder_layers,

@@ -95,6 +95,30 @@ def pointer_generator2017() -> int:
     return embeddings + encoder + first_states + lstm(128, 256) + attention + coverage + copying + readout
 
 
+def wu2019_hard(window: int = 6) -> int:
+    """`window` is the number of moves."""
+    return _wu2019(800 * window + affine(400, window))
+
+
+def wu2019_hard_monotonic() -> int:
+    return _wu2019(800 * 400)
+
+
+def wu2019_hard_zeroth_order() -> int:
+    return _wu2019(800 * 400)
+
+
+def wu2019_hard_first_order() -> int:
+    return wu2019_hard(window=11)
+
+
+def _wu2019(attention: int) -> int:
+    embeddings = 2 * 100 * 200
+    encoder = 2 * lstm(200, 400) + 2 * lstm(800, 400)
+    readout = affine(400 + 800, 1200) + affine(1200, 100)
+    return embeddings + encoder + lstm(200, 400) + attention + readout
+
+
 def nematus_conditional_gru() -> int:
     embeddings = 2 * 30_000 * 512
     encoder = 2 * gru(512, 1000)

@@ -362,3 +362,75 @@ def pointer_generator2017(weights: Weights, source: list[int], target: list[int]
 
 
 SLOTS = 2
+
+
+Moves = Callable[[Tensor, list[Tensor], int], list[Tensor]]  # of a state, the memory, and the position before
+NOWHERE = torch.zeros((), dtype=torch.float64)
+
+
+def wu2018_scores(weights: Weights, h: Tensor, memory: list[Tensor], first: int) -> list[Tensor]:
+    """`p(a)` for all positions, which is 0 before the first allowed one."""
+    exponentials = [torch.exp(h @ affine(weights, f"{ATTENTION}.key_projection", one)) for one in memory]
+    total = sum(exponentials[first:])
+    return [NOWHERE if place < first else one / total for place, one in enumerate(exponentials)]
+
+
+def wu2019_moves(weights: Weights, h: Tensor, memory: list[Tensor], before: int, back: int) -> list[Tensor]:
+    """`p(a | before)`: the softmax over those moves that stay inside the source."""
+    moves = affine(weights, f"{ATTENTION}.query_projection", h)
+    moves = moves + affine(weights, f"{ATTENTION}.key_projection", memory[before])
+    inside = [d for d in range(-back, HARD_WINDOW + 1) if 0 <= before + d < len(memory)]
+    total = sum(torch.exp(moves[d + back]) for d in inside)
+    chosen = {before + d: torch.exp(moves[d + back]) / total for d in inside}
+    return [chosen.get(place, NOWHERE) for place in range(len(memory))]
+
+
+ATTENTION, HARD_WINDOW = f"{DECODER}.attention", 2
+
+
+def hard(weights: Weights, source: list[int], target: list[int], moves: Moves) -> Tensor:
+    """Log-probabilities of the next token, from sums over all alignments, each of which is listed."""
+    memory = embedded(weights, ENCODER, source)
+    for layer in (ENCODER, f"{ENCODER}.upper_layers.0"):
+        memory, _, _ = both_ways(lstm, weights, layer, memory)
+    state = zeros(weights, f"{DECODER}.layers.0", 2)
+    # Of every alignment its last position, and its probability together with that of all tokens so far
+    alignments = [(0, torch.ones((), dtype=memory[0].dtype))]
+    rows: list[Tensor] = []
+    for step, y in enumerate(embedded(weights, DECODER, target)):
+        state = lstm(weights, f"{DECODER}.layers.0", y, state)
+        written = []
+        for m in memory:
+            read = affine(weights, f"{DECODER}.output_projection", state[0])
+            read = torch.tanh(read + affine(weights, f"{ATTENTION}.value_projection", m))
+            written.append(torch.softmax(affine(weights, "lm_head", read), dim=0))
+        longer = []
+        for before, probability in alignments:
+            for place, move in enumerate(moves(state[0], memory, before)):
+                if move is not NOWHERE:
+                    longer.append((place, probability * move))
+        joint = sum(probability * written[place] for place, probability in longer)
+        so_far = sum(probability for _, probability in alignments)
+        rows.append(torch.log(joint / so_far))  # type: ignore[operator]
+        if step + 1 < len(target):
+            following = target[step + 1]
+            alignments = [(place, probability * written[place][following]) for place, probability in longer]
+    return torch.stack(rows)
+
+
+def wu2019_hard_zeroth_order(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    return hard(weights, source, target, lambda h, memory, before: wu2018_scores(weights, h, memory, 0))
+
+
+def wu2019_hard_monotonic(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    return hard(weights, source, target, lambda h, memory, before: wu2018_scores(weights, h, memory, before))
+
+
+def wu2019_hard_first_order(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    return hard(
+        weights, source, target, lambda h, memory, before: wu2019_moves(weights, h, memory, before, HARD_WINDOW)
+    )
+
+
+def wu2019_hard(weights: Weights, source: list[int], target: list[int]) -> Tensor:
+    return hard(weights, source, target, lambda h, memory, before: wu2019_moves(weights, h, memory, before, 0))

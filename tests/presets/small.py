@@ -53,7 +53,15 @@ OF_PRESETS: dict[str, dict[str, Any]] = {
         "unk_token_id": 3,
         "coverage_loss": 0.0,
     },
+    "wu2019-hard": {"encoder_direction_size": 5, "readout_size": 4, "attention_window": 2},
 }
+# Other models of the same papers, by names of their own: the preset, and what differs from it
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "wu2019-hard-zeroth-order": ("wu2019-hard", {"attention_type": "hard"}),
+    "wu2019-hard-monotonic": ("wu2019-hard", {"attention_type": "hard_monotonic"}),
+    "wu2019-hard-first-order": ("wu2019-hard", {"attention_type": "hard_first_order"}),
+}
+ALL = [*OF_PRESETS, *VARIANTS]
 
 
 BERT: dict[str, Any] = {
@@ -74,7 +82,8 @@ def build(name: str, **values: Any) -> RnnS2SForConditionalGeneration:
     torch.manual_seed(4)
     if name == "pretrained-encoder":
         values = {"encoder_config": BertConfig(**BERT), **values}
-    config = RnnS2SConfig.from_preset(name, **{**SIZES, **OF_PRESETS[name], **values})
+    preset, different = VARIANTS.get(name, (name, {}))
+    config = RnnS2SConfig.from_preset(preset, **{**SIZES, **OF_PRESETS[preset], **different, **values})
     model = RnnS2SForConditionalGeneration(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # those that begin at zero, too

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from .small import OF_PRESETS, TARGETS, build, inputs
+from .small import ALL, TARGETS, build, inputs
 
 ROOT = Path(__file__).parents[2]
 LOADER = """
@@ -41,7 +41,7 @@ print(json.dumps(answers))
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("presets")
-    for name in OF_PRESETS:
+    for name in ALL:
         model = build(name)
         model.config.carry_code()
         model.save_pretrained(folder / name)
@@ -51,7 +51,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("with_package", [True, False], ids=["with the package", "with the carried code"])
 @torch.no_grad()
 def test_a_fresh_process_gets_the_same(with_package: bool, saved: Path, tmp_path: Path) -> None:
-    given = {name: {key: one.tolist() for key, one in inputs(name).items()} for name in OF_PRESETS}
+    given = {name: {key: one.tolist() for key, one in inputs(name).items()} for name in ALL}
     order = json.dumps([with_package, given, TARGETS.tolist(), str(saved)])
     outcome = subprocess.run(
         [sys.executable, "-c", LOADER, order],

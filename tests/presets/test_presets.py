@@ -16,9 +16,9 @@ from hf_rnn_s2s.model.configuration_rnn_s2s import PRESETS
 
 from ..random_models import logits_in_chunks
 from . import parameters, references
-from .small import END, LENGTH, OF_PRESETS, START, TARGETS, TOKENS, build, inputs, source_of
+from .small import ALL, END, LENGTH, OF_PRESETS, START, TARGETS, TOKENS, VARIANTS, build, inputs, source_of
 
-every_preset = pytest.mark.parametrize("name", list(OF_PRESETS))
+every_preset = pytest.mark.parametrize("name", ALL)
 
 
 def function_of(module: Any, name: str) -> Any:
@@ -52,7 +52,8 @@ def test_logits_and_gradients_are_those_of_the_equations(name: str) -> None:
 def test_parameters_are_those_of_the_paper(name: str) -> None:
     named = {"encoder_config": BertConfig(), "decoder_vocab_size": 8000} if name == "pretrained-encoder" else {}
     with torch.device("meta"):
-        model = RnnS2SForConditionalGeneration(RnnS2SConfig.from_preset(name, **named))
+        preset, different = VARIANTS.get(name, (name, {}))
+        model = RnnS2SForConditionalGeneration(RnnS2SConfig.from_preset(preset, **named, **different))
     assert sum(parameter.numel() for parameter in model.parameters()) == function_of(parameters, name)()
 
 
@@ -106,6 +107,17 @@ def test_searches_are_those_of_brute_force(name: str, how: str, monkeypatch: pyt
         best, first = by_brute_force(name, row)
         assert stripped(greedy[row]) == best
         assert [stripped(one) for one in beams.view(3, 4, -1)[row]] == first
+
+
+@every_preset
+@pytest.mark.parametrize("beams", [1, 3])
+def test_both_searches_go_on_from_a_prompt(name: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(name)
+    prompt = torch.tensor([[START, 4, 6]] * 3)
+    arguments: dict[str, Any] = {**inputs(name), "decoder_input_ids": prompt, "max_new_tokens": 5, "num_beams": beams}
+    found = model.generate(**arguments)
+    monkeypatch.setattr(RnnS2SForConditionalGeneration, "generate", plain.RnnS2SForConditionalGeneration.generate)
+    assert torch.equal(found, model.generate(**arguments))
 
 
 def written(model: RnnS2SForConditionalGeneration) -> int:

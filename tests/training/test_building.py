@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -67,6 +68,23 @@ def test_the_languages_of_the_run_go_into_the_configuration(
     swapped = get_model(ModelArguments(model_name_or_path=str(second)), None, tiny_tokenizer, ("de", "en")).config
     assert (swapped.source_lang, swapped.target_lang) == ("de", "en")
     assert [message.count(str(second)) for message in caplog.messages] == [1]
+
+
+def test_hard_attention_is_for_small_target_vocabularies() -> None:
+    """Of symbols there are as many as the data has, so that nobody need say how many; one too many is refused then."""
+    named: dict[str, Any] = {"preset": "wu2019-hard", "tokenizer_kind": "char"}
+    ModelArguments(**named)
+    ModelArguments(preset="wu2019-hard", tokenizer_kind="bpe", decoder_vocab_size=300)
+    with pytest.raises(UsageError, match="vocab_size=8000: head_type='marginal' scores every target token"):
+        ModelArguments(preset="wu2019-hard")
+    few, many = (
+        train_tokenizer([chr(0x4E00 + number) for number in range(count)], 8000, "char") for count in (9, 3000)
+    )
+    sizes = {"hidden_size": 8, "encoder_direction_size": 4, "embedding_size": 8, "readout_size": 8}
+    arguments = ModelArguments(**named, **sizes)
+    assert get_model(arguments, None, few).config.target_vocab_size == len(few) < 20
+    with pytest.raises(UsageError, match=r"vocab_size=30\d\d: head_type='marginal' .* 2,000 of them at most"):
+        get_model(arguments, None, many)
 
 
 def test_a_preset_can_be_changed_in_part(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

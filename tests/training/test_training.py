@@ -47,11 +47,13 @@ def options() -> list[dict[str, str]]:
         unseen = ("zero", "backward") if attention == "none" else ()
         bridges = [bridge for bridge in BUILT_IN["bridge"] if bridge not in unseen]
         fusions = BUILT_IN["context_fusion"]
+        is_hard = attention.startswith("hard")
         chosen.append(
             {
                 "cell_type": cell,
                 "attention_type": attention,
-                "context_fusion": fusions[index % len(fusions)],
+                "head_type": "marginal" if is_hard else "vocabulary",
+                "context_fusion": fusions[0 if is_hard else index % len(fusions)],
                 "bridge": bridges[index % len(bridges)],
                 "attention_layer": BUILT_IN["attention_layer"][index // 2 % 2],
             }
