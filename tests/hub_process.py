@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipelines
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+    AutoTokenizer,
+    pipelines,
+)
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
 BEAM = {"num_beams": 3, "num_return_sequences": 2}
@@ -45,6 +53,21 @@ def translate(
     if without_task:
         result["translated_without_task"] = translated(pipeline(model=model, device="cpu", **options), texts)
     return result
+
+
+def transcribe(model: str, files: list[str], trust: bool | None = None, without_task: bool = False) -> dict[str, Any]:
+    """Loads a model of speech in every way there is, and transcribes."""
+    options = {} if trust is None else {"trust_remote_code": trust}
+    task = {} if without_task else {"task": "automatic-speech-recognition"}
+    loaded = AutoModelForSpeechSeq2Seq.from_pretrained(model, **options)
+    processor = AutoProcessor.from_pretrained(model, **options)
+    transcriber = pipeline(model=model, device="cpu", **task, **options)
+    config = AutoConfig.from_pretrained(model, **options)
+    return {
+        "modules": [type(thing).__module__ for thing in (config, loaded, transcriber)],
+        "processor": [type(processor).__name__, type(processor.feature_extractor).__name__],
+        "transcribed": [transcriber(files, max_new_tokens=MAX_NEW_TOKENS, batch_size=size) for size in (1, 2)],
+    }
 
 
 def generate(model: Any, tokenizer: Any, texts: list[str]) -> list[list[list[int]]]:
@@ -100,6 +123,11 @@ def push(plain: str, names: dict[str, str]) -> None:
     tokenizer.push_to_hub(names["plain"])
     model.push_to_hub(names["with_code"])
     tokenizer.push_to_hub(names["with_code"])
+
+
+def push_speech(model: str, name: str) -> None:
+    """Pushes the pipeline of a model of speech that was saved without code."""
+    pipeline("automatic-speech-recognition", model=model, device="cpu").push_to_hub(name)
 
 
 def push_what_came_as_code(model: str, names: dict[str, str]) -> None:

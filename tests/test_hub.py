@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from hf_rnn_s2s import (
     RnnS2SConfig,
     RnnS2SForConditionalGeneration,
+    RnnSpeechRecognitionPipeline,
     RnnSummarizationPipeline,
     RnnText2TextGenerationPipeline,
     RnnTranslationPipeline,
@@ -29,6 +30,7 @@ from hf_rnn_s2s import (
 
 from .hub_process import generate, translated
 from .hub_server import HubServer
+from .speech import BINS, TONES, processor, write_tones
 
 REPOSITORY = Path(__file__).parent.parent
 TEXTS = ["the dog runs", "", "one red cat sleeps on the big mat", "我们见面"]
@@ -224,6 +226,49 @@ def test_other_tasks_travel_in_all_four_cases(
     errors, result = outside["results"]
     assert all("contains custom code" in error for error in errors if "removed from transformers" not in error)
     check(result, expected, "transformers_modules")
+
+
+def test_speech_travels_in_all_four_cases_and_by_the_hub(run: Run, hub: HubServer, tmp_path: Path) -> None:
+    parts: Any = processor()
+    sizes = {"vocab_size": len(parts.tokenizer), "num_mel_bins": BINS, "embedding_size": 16, "hidden_size": 16}
+    config = RnnS2SConfig(encoder_type="pyramidal", task="speech-recognition", initializer_range=1.0, **sizes)
+    torch.manual_seed(1)
+    model: Any = RnnS2SForConditionalGeneration(config).eval()
+    files = [str(write_tones(tmp_path / f"{number}.wav", list(TONES)[:number])) for number in (1, 2, 3)]
+    pieces = {"tokenizer": parts.tokenizer, "feature_extractor": parts.feature_extractor}
+    transcriber = RnnSpeechRecognitionPipeline(model=model, **pieces, device="cpu")
+    expected = [transcriber(files, max_new_tokens=9)] * 2
+    plain, with_code = tmp_path / "plain", tmp_path / "with.code-1"
+    model.save_pretrained(plain)
+    parts.save_pretrained(plain)
+    transcriber.save_pretrained(with_code)
+    assert "speech_pipeline_rnn_s2s.py" in {path.name for path in with_code.iterdir()}
+
+    def check_speech(result: dict[str, Any], module: str) -> None:
+        assert [name.split(".")[0] for name in result["modules"]] == [module] * 3
+        assert result["transcribed"] == expected
+        assert result["processor"][1] == "Speech2TextFeatureExtractor"
+
+    inside = run(
+        *(("transcribe", {"model": str(one), "files": files}) for one in (plain, with_code)), with_package=True
+    )
+    for result in inside["results"]:
+        check_speech(result, "hf_rnn_s2s")
+    assert inside["remote_modules"] == []
+    calls = [{"trust": True, "without_task": without_task} for without_task in (False, True)]
+    outside = run(
+        ("load_without_trust", {"model": str(with_code)}),
+        *(("transcribe", {"model": str(with_code), "files": files, **call}) for call in calls),
+        with_package=False,
+    )
+    errors, *results = outside["results"]
+    assert all("contains custom code" in error for error in errors if "removed from transformers" not in error)
+    for result in results:
+        check_speech(result, "transformers_modules")
+    online = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_token"}
+    run(("push_speech", {"model": str(plain), "name": "lab/speech"}), with_package=True, **online)
+    pushed = run(("transcribe", {"model": "lab/speech", "files": files, "trust": True}), with_package=False, **online)
+    check_speech(pushed["results"][0], "transformers_modules")
 
 
 def test_push_what_came_as_code(saved: Saved, run: Run, hub: HubServer) -> None:
