@@ -2,7 +2,7 @@
 
 ORDER is JSON, a list of phrases, each with `file`, `text`, `voice` and `speed` (words per minute). Each phrase becomes
 a FLAC file in the folder. What eSpeak NG says depends on what the same process said before, so that one process speaks
-a whole order, from its beginning to its end.
+a whole order, from its beginning to its end. Some of its voices have breath or rough noise, which differs every time.
 
 The library and its voices come from the package `espeakng-loader`, no program has to be installed beside it. eSpeak NG
 is under the GPL, version 3 or later; what it speaks is free of that licence.
