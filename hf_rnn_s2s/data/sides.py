@@ -114,7 +114,8 @@ class Found(NamedTuple):
             value = row.get(column)
             texts = value if isinstance(value, list) else [] if value is None else [value]
             references += [require_text(text, origin, number, (column,)) for text in texts]
-        return {"target": target, "references": list(dict.fromkeys(filter(str.strip, references)))}
+        several = list(dict.fromkeys(filter(str.strip, references)))
+        return {"target": target, "references": several or [target]}
 
 
 def pair_layout(arguments: DataArguments) -> Layout:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ...data.arguments import DataArguments
+from ...data.arguments import DataArguments, DataError
 from ...data.sides import Layout, Side
 from .base import REPEATS_BIASES, Languages, MetricInfo, Score, Task, Words
 
 # What data sets call the two columns, as in the example script of transformers
 TEXT_NAMES = ("text", "document", "article", "source")
 SUMMARY_NAMES = ("summary", "highlights", "target")
+SPLITS = ("train", "validation", "test")
+LOOKED_AT = 1000  # rows of a split
 
 
 @dataclass
@@ -72,6 +75,20 @@ class Summarization(Task):
             Side("summary", "summary_column", own.summary_column, SUMMARY_NAMES),
             tuple(data.reference_columns or ()),
         )
+
+    def check_examples(self, examples: Mapping[str, Any]) -> None:
+        """Summaries that are longer than their documents are no summaries."""
+        for split in SPLITS:
+            rows = examples.get(split)
+            if rows is None or not hasattr(rows, "select"):  # a stream is not read twice
+                continue
+            some = rows.select(range(min(LOOKED_AT, len(rows))))
+            document, summary = (sum(len(text.split()) for text in some[side]) for side in ("source", "target"))
+            if summary > document:
+                raise DataError(
+                    f"The {split} split: {summary} words of summaries for {document} of documents. Are text_column "
+                    "and summary_column swapped?"
+                )
 
     def languages(self, data: DataArguments) -> Languages:
         return self.arguments.language, self.arguments.language

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoModelForSeq2SeqLM, pipeline
 
+from hf_rnn_s2s import train_tokenizer
 from hf_rnn_s2s.data.arguments import DataArguments
 from hf_rnn_s2s.data.loading import load_examples
 from hf_rnn_s2s.errors import UsageError
@@ -226,6 +227,29 @@ def test_bleu_needs_as_many_references_for_every_row(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="validation split, row 2: 1 different references, but row 1 has 2"):
         task.check_examples(examples)
     TASKS["summarization"]().check_examples(examples)
+
+
+def test_swapped_columns_of_summarization_are_noticed(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "rows.jsonl", mails(6))
+    data = DataArguments(train_file=path, validation_file=path)
+    arguments = TASKS["summarization"].arguments_class
+    task = TASKS["summarization"](arguments(text_column="subject", summary_column="body"))
+    with pytest.raises(UsageError, match="The train split: .* Are text_column and summary_column swapped"):
+        task.check_examples(load_examples(data, task.layout(data)))
+    task = TASKS["summarization"](arguments(text_column="body", summary_column="subject"))
+    task.check_examples(load_examples(data, task.layout(data)))
+
+
+def test_a_row_without_a_reference_keeps_its_empty_target(tmp_path: Path) -> None:
+    """It is scored as wrong, and does not end a run after its training."""
+    table = [{"source": "a", "target": "", "more": [" "]}, {"source": "b", "target": "c", "more": ["c", "d"]}]
+    path = write_table(tmp_path / "rows.jsonl", table)
+    data = DataArguments(train_file=path, validation_file=path, reference_columns=["more"])
+    task = TASKS["transduction"]()
+    rows_of_split = load_examples(data, task.layout(data))["validation"]
+    assert list(rows_of_split["references"]) == [[""], ["c", "d"]]
+    score = task.score(None, train_tokenizer(["a b"], 100, kind="symbol"))
+    assert score(["x", "d"], list(rows_of_split["references"]))["wer"] == 50
 
 
 def test_the_file_and_row_of_a_wrong_value_are_named(tmp_path: Path) -> None:
