@@ -55,7 +55,13 @@ def run(arguments: Arguments) -> None:
     from hf_rnn_s2s.data.loading import load_examples, require_splits
     from hf_rnn_s2s.training.attention_metrics import gold_alignments, require_alignable
     from hf_rnn_s2s.training.averaging import average_checkpoints, chosen_callbacks, last_checkpoints
-    from hf_rnn_s2s.training.building import get_model, get_tokenizer, set_generation, set_longest_source
+    from hf_rnn_s2s.training.building import (
+        get_model,
+        get_tokenizer,
+        longest_source,
+        set_generation,
+        set_longest_source,
+    )
     from hf_rnn_s2s.training.checkpoints import find_checkpoint
     from hf_rnn_s2s.training.ensembles import load_ensemble
     from hf_rnn_s2s.training.processes import end_together
@@ -75,6 +81,8 @@ def run(arguments: Arguments) -> None:
     collator = task.collator(processor, data_arguments, training_arguments)
     if training_arguments.do_train:
         set_longest_source(tokenizer, data_arguments)
+    else:
+        data_arguments.max_source_length = longest_source(tokenizer)  # as in the pipeline
     model = get_model(model_arguments, checkpoint, tokenizer, task.languages(data_arguments), task.name)
     require_alignable(model, tokenizer, data_arguments)
     set_generation(model, model_arguments, data_arguments, training_arguments)

@@ -32,6 +32,7 @@ TOKEN_IDS = {
     "decoder_start_token_id": "target",
 }
 BOTTOM_IN_BOTH = ("bidirectional", "self_attentive")  # encoders of which only the first layer reads in both directions
+ALL_IN_BOTH = ("bidirectional_stack", "pyramidal")  # those of which every layer does
 WITHOUT_STATE = ("transformer", "pretrained")  # encoders that give no final states
 COPYING = ("copying",)  # heads that copy
 # Attentions that look at one position, over which a head sums
@@ -192,7 +193,7 @@ def _of_encoders(config: Any) -> Iterator[str]:
         )
     if kind not in type(config).__dataclass_fields__["encoder_type"].metadata["choices"]:
         return  # a class of the user's own
-    is_stack, is_bottom = kind == "bidirectional_stack", kind in BOTTOM_IN_BOTH
+    is_stack, is_bottom = kind in ALL_IN_BOTH, kind in BOTTOM_IN_BOTH
     if (is_stack or is_bottom) and config.encoder_direction_size is None and config.hidden_size % 2:
         yield (
             f"hidden_size={config.hidden_size} must be even: each direction of a bidirectional layer has half. Or set "

@@ -117,6 +117,8 @@ class DataArguments:
         files = [name for name in FILES if getattr(self, name)]
         if self.alignment_first_index not in (0, 1):
             yield f"alignment_first_index must be 0 or 1, not {self.alignment_first_index}."
+        if self.dataset_name and self.column_names is not None:
+            yield "column_names is for .csv and .tsv files; a data set has names of its own: leave it out."
         if self.dataset_name and files:
             yield f"Give dataset_name or {files[0]}, not both."
         if not names_data(self):

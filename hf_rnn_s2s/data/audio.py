@@ -54,7 +54,7 @@ def read_recording(recording: Recording, sampling_rate: int, place: str) -> np.n
     content = recording["bytes"]
     try:
         samples = read_samples(recording["path"] if content is None else content, sampling_rate)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, TypeError) as error:  # the last one of a file without a header
         raise DataError(f"{place} cannot be read as a recording: {error} WAV, FLAC, OGG and MP3 files can.") from error
     if not len(samples):
         raise DataError(f"{place} has no samples: its length is 0. Take the row out.")

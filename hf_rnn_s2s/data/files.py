@@ -22,14 +22,14 @@ from .rows import (
 from .sides import Found, Layout, columns_of
 
 
-def check_parallel_text(option: str, prefix: str, arguments: DataArguments) -> Callable[[], Examples]:
+def check_parallel_text(option: str, prefix: str, arguments: DataArguments, layout: Layout) -> Callable[[], Examples]:
     """Read both files of a parallel text once from end to end; return a function that loads them as pairs.
 
     Raises:
         DataError: if `prefix` is itself a file, a language is missing or both are the same, a file is missing,
             empty or not UTF-8, or line counts differ.
     """
-    if problems := list(parallel_text_problems(option, prefix, arguments)):
+    if problems := list(parallel_text_problems(option, prefix, arguments, layout)):
         raise DataError(*problems)
     source_lang, target_lang = arguments.source_lang, arguments.target_lang
     source_file, target_file = Path(f"{prefix}.{source_lang}"), Path(f"{prefix}.{target_lang}")

@@ -16,9 +16,9 @@ def file_problems(arguments: DataArguments, layout: Layout) -> Iterator[str]:
     for split in ("train", "validation", "test"):
         given = getattr(arguments, f"{split}_file")
         if given and Path(given).suffix.lower() in FORMATS:
-            yield from _table_problems(Path(given), arguments.column_names, layout)
+            yield from _table_problems(Path(given), arguments.column_names, layout.of_split(split))
         elif given:
-            yield from parallel_text_problems(f"{split}_file", given, arguments)
+            yield from parallel_text_problems(f"{split}_file", given, arguments, layout)
 
 
 def _table_problems(path: Path, names: list[str] | None, layout: Layout) -> Iterator[str]:
@@ -41,7 +41,7 @@ def _table_problems(path: Path, names: list[str] | None, layout: Layout) -> Iter
             yield str(error)
 
 
-def parallel_text_problems(option: str, prefix: str, arguments: DataArguments) -> Iterator[str]:
+def parallel_text_problems(option: str, prefix: str, arguments: DataArguments, layout: Layout) -> Iterator[str]:
     """What is wrong with the prefix of a parallel text, its languages and its two files, apart from their content."""
     if Path(prefix).is_file():
         yield (
@@ -49,6 +49,16 @@ def parallel_text_problems(option: str, prefix: str, arguments: DataArguments) -
             "of a parallel text give what its two files have in common, without the dot and the language."
         )
         return
+    if layout.reads_audio:
+        yield f"{option} {prefix} is no table; recordings are named in one ({', '.join(FORMATS)})."
+        return
+    columns = {
+        "reference_columns": layout.references,
+        "feature_column": layout.features,
+        "column_names": arguments.column_names,
+    }
+    for name in (name for name, given in columns.items() if given):
+        yield f"{name} is about tables, and {option} {prefix} is the prefix of a parallel text: leave it out."
     languages = arguments.source_lang, arguments.target_lang
     if not all(languages):
         yield (

@@ -74,7 +74,7 @@ def load_examples(
 
     if "train" in examples:
         examples["train"] = _drop_empty_pairs(examples["train"], arguments)
-        examples = _with_validation(examples, arguments)
+        examples = _with_validation(examples, arguments, () if layout.reads_audio else SIDES)
     limits = {
         "train": arguments.max_train_samples,
         "validation": arguments.max_eval_samples,
@@ -133,7 +133,7 @@ def _load_dataset(arguments: DataArguments, layout: Layout) -> dict[str, Example
     for split, names in SPLIT_NAMES.items():
         found = next((candidate for candidate in names if candidate in splits), None)
         if found is not None:
-            examples[split] = as_examples(splits[found], f"{name}, split {found}", arguments, layout)
+            examples[split] = as_examples(splits[found], f"{name}, split {found}", arguments, layout.of_split(split))
     if not examples:
         raise DataError(f"{name} has none of the splits {', '.join(SPLIT_NAMES)}; it has {', '.join(splits)}.")
     return examples
@@ -169,9 +169,9 @@ def _load_files(arguments: DataArguments, layout: Layout) -> dict[str, Examples]
     for split in SPLIT_NAMES:
         given = getattr(arguments, f"{split}_file")
         if given and Path(given).suffix.lower() in FORMATS:
-            loaders[split] = check_table(Path(given), arguments, layout)
+            loaders[split] = check_table(Path(given), arguments, layout.of_split(split))
         elif given:
-            loaders[split] = check_parallel_text(f"{split}_file", given, arguments)
+            loaders[split] = check_parallel_text(f"{split}_file", given, arguments, layout)
     return {split: load() for split, load in loaders.items()}
 
 
@@ -193,8 +193,14 @@ def _has_both_sides(batch: dict[str, list[str]]) -> list[bool]:
     return [bool(s.strip() and t.strip()) for s, t in zip(batch["source"], batch["target"], strict=True)]
 
 
-def _with_validation(examples: dict[str, Examples], arguments: DataArguments) -> dict[str, Examples]:
-    """Add a validation split made of training pairs, if the data has none and a percentage is given."""
+def _with_validation(
+    examples: dict[str, Examples], arguments: DataArguments, sides: Sequence[str]
+) -> dict[str, Examples]:
+    """Add a validation split made of training pairs, if the data has none and a percentage is given.
+
+    Training pairs that share a text with it, on one of these sides, are left out: of recordings none, since several
+    may say the same.
+    """
     percentage, train = arguments.validation_split_percentage, examples["train"]
     if "validation" in examples:
         if percentage is not None:
@@ -208,7 +214,7 @@ def _with_validation(examples: dict[str, Examples], arguments: DataArguments) ->
         raise DataError("validation_split_percentage needs at least 2 training pairs.")
     size = min(max(1, round(len(train) * percentage / 100)), len(train) - 1)
     parts = train.train_test_split(test_size=size, seed=arguments.examples_seed)
-    seen = [set(parts["test"][side]) for side in SIDES]
+    seen = {side: set(parts["test"][side]) for side in sides}
     rest = filter_examples(parts["train"], partial(_shares_no_sentence, seen=seen), arguments)
     logger.warning(
         "%d training pairs are set aside for validation; %d that share a sentence with them are left out.",
@@ -220,9 +226,8 @@ def _with_validation(examples: dict[str, Examples], arguments: DataArguments) ->
     return {**examples, "train": rest, "validation": parts["test"]}
 
 
-def _shares_no_sentence(batch: dict[str, list[str]], seen: list[set[str]]) -> list[bool]:
-    pairs = zip(batch["source"], batch["target"], strict=True)
-    return [source not in seen[0] and target not in seen[1] for source, target in pairs]
+def _shares_no_sentence(batch: dict[str, list[str]], seen: dict[str, set[str]]) -> list[bool]:
+    return [all(batch[side][row] not in texts for side, texts in seen.items()) for row in range(len(batch["source"]))]
 
 
 def _first_examples(examples: Examples, limit: int | None) -> Examples:

@@ -289,7 +289,7 @@ def head_csv(path: Path, names: Names = None) -> dict[str, Any]:
         except csv.Error as error:
             raise DataError(f"{path}, line 1: {error}. Is there a quotation mark without its pair?") from error
     if names is not None:
-        if columns == list(names):
+        if set(columns) == set(names):
             raise DataError(f"{path}: the first line names the columns: leave column_names out.")
         _check_row(columns, names, path, 1, "column_names gives")
         return dict.fromkeys(names)

@@ -1,6 +1,7 @@
 """Finds the columns of a table that a task reads, makes examples of rows, and rejects values that are not text."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -54,6 +55,10 @@ class Layout(NamedTuple):
     features: str | None = None
     reads_audio: bool = False
 
+    def of_split(self, split: str) -> "Layout":
+        """The layout of one split: that of training has no further references."""
+        return self._replace(references=()) if split == "train" else self
+
     def find(self, columns: Columns, origin: str, folder: str | None = None) -> "Found":
         """The places of all that is read in a table with these columns, which lies in this folder, if in any.
 
@@ -94,19 +99,19 @@ class Found(NamedTuple):
         Raises:
             DataError: if a value is not text, or there is no recording; the message names the row.
         """
-        target = require_text(_value(row, self.target), origin, number, self.target)
         if self.reads_audio:
             folder = None if self.folder is None else Path(self.folder)
             audio = recording_of(row.get(self.source[0]), origin, number, self.source[0], folder)
-            return {"source": name_of(audio, number), "audio": audio, **self._target(row, target, origin, number)}
+            return {"source": name_of(audio, number), "audio": audio, **self._target(row, origin, number)}
         source = require_text(_value(row, self.source), origin, number, self.source)
         if self.features is not None:
             given = require_text(row.get(self.features), origin, number, (self.features,))
-            source = with_features(source, given)
-        return {"source": source, **self._target(row, target, origin, number)}
+            source = with_features(source, given, f"{origin}, row {number}")
+        return {"source": source, **self._target(row, origin, number)}
 
-    def _target(self, row: Mapping[str, Any], target: str, origin: str, number: int) -> dict[str, Any]:
+    def _target(self, row: Mapping[str, Any], origin: str, number: int) -> dict[str, Any]:
         """The target of a row, with the references if there are columns of them."""
+        target = require_text(_value(row, self.target), origin, number, self.target)
         if not self.references:
             return {"target": target}
         references = [target]
@@ -114,8 +119,7 @@ class Found(NamedTuple):
             value = row.get(column)
             texts = value if isinstance(value, list) else [] if value is None else [value]
             references += [require_text(text, origin, number, (column,)) for text in texts]
-        several = list(dict.fromkeys(filter(str.strip, references)))
-        return {"target": target, "references": several or [target]}
+        return {"target": target, "references": list(filter(str.strip, references)) or [target]}
 
 
 def pair_layout(arguments: DataArguments) -> Layout:
@@ -125,15 +129,24 @@ def pair_layout(arguments: DataArguments) -> Layout:
         language = getattr(arguments, f"{name}_lang")
         names = tuple(one for one in (language, name) if one)
         column, option = getattr(arguments, f"{name}_column"), f"{name}_column"
-        return Side(name, option, column, names, language, f"{name}_lang")
+        return Side(f"{name} text", option, column, names, language, f"{name}_lang")
 
     return Layout(side("source"), side("target"), tuple(arguments.reference_columns or ()))
 
 
-def with_features(text: str, features: str) -> str:
-    """The text behind its features: `walk` with `V;PST` becomes `<V><PST>walk`. Empty features are left out."""
-    names = [name.strip() for name in features.split(FEATURE_SEPARATOR)]
-    return "".join(f"<{name}>" for name in names if name) + text
+def with_features(text: str, features: str, place: str) -> str:
+    """The text behind its features: `walk` with `V;PST` becomes `<V><PST>walk`. Empty features are left out.
+
+    Raises:
+        DataError: if it could not be told where the features end; the message names the place.
+    """
+    names = [" ".join(unicodedata.normalize("NFC", name).split()) for name in features.split(FEATURE_SEPARATOR)]
+    if "<" in features or ">" in features or text.lstrip().startswith("<"):
+        raise DataError(
+            f"{place}: features are written <V><PST>walk, so that none may have < or >, and no word begin with <: "
+            f"{features!r:.50}, {text!r:.50}."
+        )
+    return "".join(f"<{name}>" for name in names if name) + text.lstrip()
 
 
 def columns_of(row: Mapping[str, Any]) -> Columns:
@@ -175,7 +188,7 @@ def find_side(side: Side, columns: Columns, origin: str) -> Place:
         if candidate in columns:
             return (candidate,)
     raise DataError(
-        f"{origin} has no column {' or '.join(map(repr, candidates))} for the {side.name} text; "
+        f"{origin} has no column {' or '.join(map(repr, candidates))} for the {side.name}; "
         f"name one with {side.option}. It has {', '.join(columns)}."
     )
 

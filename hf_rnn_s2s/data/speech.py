@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -54,6 +57,7 @@ def encode_recordings(
         longest=longest,
         cuts=not training,
         squeezes=arguments.squeeze_whitespace,
+        versions=_versions(examples),
     )
     features = Features(
         {
@@ -77,7 +81,10 @@ def encode_recordings(
             if seconds <= longest and (limit is None or len(labels) <= limit)
         ]
         if not fits:
-            raise DataError(f"Every training pair is too long: raise max_duration_in_seconds={longest}.")
+            raise DataError(
+                f"Every training pair is longer than max_duration_in_seconds={longest:g} or max_target_length={limit} "
+                "tokens: raise them."
+            )
         if len(fits) < len(encoded):
             logger.warning(
                 "%d of %d training pairs are longer than max_duration_in_seconds=%g or max_target_length=%s, and are "
@@ -110,6 +117,13 @@ def warn_of_long_recordings(split: str, seconds: Sequence[float], longest: float
         )
 
 
+def _versions(examples: Dataset) -> str:
+    """A digest of when files were written, and of their sizes: the cache of `datasets` sees their names only."""
+    paths = [audio["path"] for audio in examples["audio"] if not audio["bytes"]]
+    written = [(path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in paths]
+    return hashlib.sha256(json.dumps(written).encode()).hexdigest()
+
+
 def _texts(examples: Dataset) -> list[str]:
     return [name for name in ("source", "target", "references") if name in examples.column_names]
 
@@ -123,11 +137,12 @@ def _encode(
     longest: float,
     cuts: bool,
     squeezes: bool,
+    versions: str,
 ) -> dict[str, list[Any]]:
     rate = extractor.sampling_rate
     encoded: dict[str, list[Any]] = {"input_features": [], "seconds": [], "loudest": []}
     for row, audio, name in zip(rows, batch["audio"], batch["source"], strict=True):
-        samples = read_recording(audio, rate, f"The {split} split, row {row + 1}: {name}")
+        samples = read_recording(audio, rate, f"The {split} split, row {row + 1}: {audio['path'] or name}")
         encoded["seconds"].append(len(samples) / rate)
         encoded["loudest"].append(float(np.abs(samples).max()))
         # What is too long for training is left out later, so that its features are not needed.

@@ -57,7 +57,7 @@ def _unknown(texts: Any, ids: Any, tokenizer: Any) -> Counter[str]:
         return found
     for text, row in zip(texts, ids, strict=True):
         if unknown in row:
-            text = backend.normalizer.normalize_str(text)
+            text = text if backend.normalizer is None else backend.normalizer.normalize_str(text)
             encoding = backend.encode(text, add_special_tokens=False)
             places = zip(encoding.ids, encoding.offsets, strict=True)
             found.update(text[start:stop] for one, (start, stop) in places if one == unknown)

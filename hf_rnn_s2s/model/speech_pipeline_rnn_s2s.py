@@ -17,6 +17,7 @@ from .remote_code_rnn_s2s import model_to_share
 
 SILENCE = 1e-4  # of full scale: a recording that is nowhere louder is silent, and has no text
 SHORTEST = 400  # samples of one window of the feature extractor
+SHORTEST_PIECE = 0.1  # seconds of the shortest `chunk_length_s`
 BLOCK_SECONDS = 0.05  # of which the quietest one is where a long recording is cut
 DEFAULT_SECONDS = 20.0  # longest piece, where the feature extractor has no `chunk_length`
 
@@ -68,6 +69,8 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
             TypeError: for an input that is no recording.
             ValueError: for a file that cannot be read, and an array of another shape or with no finite numbers.
         """
+        if isinstance(inputs, list) and not inputs:
+            return []
         return super().__call__(inputs, *args, **kwargs)
 
     def save_pretrained(
@@ -81,10 +84,15 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
         self.feature_extractor.save_pretrained(save_directory, **kwargs)
 
     def _sanitize_parameters(self, chunk_length_s: float | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        if kwargs.pop("stride_length_s", None):
+            raise ValueError("stride_length_s: pieces are cut where it is quiet, and do not overlap. Leave it out.")
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        if (forward.get("num_return_sequences") or 1) != 1:
+            raise ValueError("num_return_sequences: a recording has one text here; call generate() for several.")
+        forward["num_return_sequences"] = 1
         if chunk_length_s is not None:
-            if not chunk_length_s > 0:
-                raise ValueError(f"chunk_length_s={chunk_length_s} must be a number of seconds above 0.")
+            if not isinstance(chunk_length_s, (int, float)) or not SHORTEST_PIECE <= chunk_length_s < float("inf"):
+                raise ValueError(f"chunk_length_s={chunk_length_s!r} must be seconds, at least {SHORTEST_PIECE}.")
             preprocess["chunk_length_s"] = chunk_length_s
         return preprocess, forward, postprocess
 
@@ -116,8 +124,8 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
         if isinstance(inputs, (str, bytes)):
             name = repr(inputs)[:200] if isinstance(inputs, str) else f"The recording of {len(inputs)} bytes"
             try:
-                return self._read(inputs, rate)
-            except (OSError, RuntimeError, ValueError) as error:
+                return _mono(self._read(inputs, rate))
+            except (OSError, RuntimeError, TypeError, ValueError) as error:
                 raise ValueError(f"{name} cannot be read as a recording: {error}") from error
         given_rate = rate
         if isinstance(inputs, dict):
@@ -125,6 +133,9 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
             if array is None or "sampling_rate" not in inputs:
                 raise ValueError('A dictionary needs "raw" or "array", samples, and their "sampling_rate".')
             inputs, given_rate = array, inputs["sampling_rate"]
+            if isinstance(given_rate, bool) or not isinstance(given_rate, (int, float)) or given_rate < 1:
+                raise ValueError(f"sampling_rate={given_rate!r} must be a number of samples per second.")
+            given_rate = round(given_rate)
         samples = _mono(inputs)
         return samples if given_rate == rate else self._resample(samples, given_rate, rate)
 
@@ -174,7 +185,12 @@ def _mono(samples: Any) -> Tensor:
         raise TypeError(
             f"A recording is a path, bytes, an array or a dictionary with one, and this a {type(samples).__name__!r}."
         )
-    tensor = torch.as_tensor(samples).detach().cpu()
+    try:
+        tensor = torch.as_tensor(samples.copy() if hasattr(samples, "copy") else samples).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"The recording is an array that torch does not read: {error}") from error
+    if tensor.dtype == torch.bool or tensor.is_complex():
+        raise ValueError(f"The recording has samples of {tensor.dtype}; they must be real numbers.")
     if not tensor.is_floating_point():
         tensor = tensor.double() / torch.iinfo(tensor.dtype).max
     if tensor.dim() == 2 and tensor.shape[0] <= 2:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from accelerate.utils import broadcast_object_list
 from tokenizers import AddedToken
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+from transformers.tokenization_utils_base import LARGE_INTEGER, VERY_LARGE_INTEGER
 
 from ..data.arguments import DataArguments
 from ..data.columns import Examples
@@ -86,6 +86,12 @@ def set_longest_source(tokenizer: PreTrainedTokenizerFast, arguments: DataArgume
     """
     limit = arguments.max_source_length
     tokenizer.model_max_length = VERY_LARGE_INTEGER if limit is None else limit
+
+
+def longest_source(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """The tokens that a trained model reads at most, as its tokenizer knows it; None for no limit."""
+    limit = tokenizer.model_max_length
+    return limit if limit < LARGE_INTEGER else None
 
 
 def train_new_tokenizer(

@@ -79,7 +79,7 @@ def _members(arguments: Arguments) -> Iterator[Arguments]:
         training.seed += number
         training.output_dir = str(folder / f"seed-{training.seed}")
         training.ensemble_size = 1
-        if not Path(training.output_dir).is_dir():
+        if not any(Path(training.output_dir).glob("*")):
             training.resume_from_checkpoint = None  # this one has not begun
         yield arguments._replace(training=training)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from .text_metric import References, TextMetric, as_alternatives, require_refere
 
 Split = Callable[[str], list[str]]  # a text into symbols
 
+INSIDE_A_WORD = re.compile(r"(?<=\w)['’](?=\w)")
+APOSTROPHE = "\ufdd1"  # stands for one inside a word, while others are taken out
 SPACE = "\u2423"  # stands for a symbol that is a space, which jiwer would take for a gap between symbols
 
 
@@ -93,10 +96,9 @@ Raises:
 
 def spoken(text: str) -> str:
     """What can be heard of a text: no case, and no punctuation but the apostrophe inside a word."""
-    kept = "".join(
-        " " if unicodedata.category(letter)[0] in "PS" and letter not in "'’" else letter for letter in text.lower()
-    )
-    return comparable(kept)
+    text = INSIDE_A_WORD.sub(APOSTROPHE, text.lower())
+    kept = (" " if unicodedata.category(letter)[0] in "PS" and letter != APOSTROPHE else letter for letter in text)
+    return comparable("".join(kept).replace(APOSTROPHE, "'"))
 
 
 def comparable(text: str) -> str:

@@ -72,6 +72,6 @@ def train_symbols(name: str, texts: Iterable[str], vocab_size: int, kind: str, n
 def symbol_splitter(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], list[str]]:
     """What makes symbols of a text: as a tokenizer of symbols does it, and characters with any other one."""
     backend = tokenizer.backend_tokenizer
-    if not isinstance(backend.model, models.WordLevel):
+    if not isinstance(backend.model, models.WordLevel) or backend.pre_tokenizer is None:
         return list
     return lambda text: [symbol for symbol, _ in backend.pre_tokenizer.pre_tokenize_str(text)]

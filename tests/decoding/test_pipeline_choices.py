@@ -73,7 +73,7 @@ def test_the_text_that_agrees_most_is_chosen(translator: RnnTranslationPipeline)
     for records, one in zip(every, chosen, strict=True):
         candidates = [record["translation_text"] for record in records]
         assert one["translation_text"] == candidates[least_risk(candidates)]
-    with pytest.raises(ValueError, match="minimum_bayes_risk chooses among translations: set num_return_sequences"):
+    with pytest.raises(ValueError, match="minimum_bayes_risk chooses among several results: set num_return_sequences"):
         translator(TEXTS, minimum_bayes_risk=True)
 
 

@@ -186,6 +186,15 @@ def test_the_model_may_be_in_training(transcriber: Any) -> None:
         (7, TypeError, "A recording is a path, bytes, an array or a dictionary with one, and this a 'int'"),
         (np.zeros((3, 50)), ValueError, r"shape \(3, 50\); it must be \(samples,\) or \(channels, samples\)"),
         (np.array([0.0, np.nan]), ValueError, "no finite numbers"),
+        (
+            {"raw": np.zeros(5), "sampling_rate": 0},
+            ValueError,
+            "sampling_rate=0 must be a number of samples",
+        ),
+        ({"raw": np.zeros(5), "sampling_rate": "8000"}, ValueError, "sampling_rate='8000' must be a number"),
+        (np.zeros(5, dtype=bool), ValueError, "samples of torch.bool; they must be real numbers"),
+        (np.zeros(5, dtype=complex), ValueError, "they must be real numbers"),
+        (np.zeros(5, dtype=">f4"), ValueError, "an array that torch does not read"),
         ({"raw": np.zeros(5)}, ValueError, 'A dictionary needs "raw" or "array", samples, and their "sampling_rate"'),
     ],
 )
@@ -194,7 +203,18 @@ def test_what_is_no_recording(recording: Any, error: type[Exception], message: s
         transcriber(recording)
 
 
+def test_arrays_that_are_views_and_lists_of_nothing(transcriber: Any) -> None:
+    samples = noisy(SEQUENCES[1])
+    backwards = samples[::-1].copy()[::-1]  # strides that torch does not have
+    assert backwards.strides[0] < 0
+    assert transcriber(backwards) == {"text": "high mid"}
+    assert transcriber([]) == []
+
+
 def test_a_file_that_is_no_recording_is_named(transcriber: Any, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan] * 300), RATE, subtype="FLOAT")
+    with pytest.raises(ValueError, match="nan.wav' cannot be read as a recording: .* no finite numbers"):
+        transcriber(str(tmp_path / "nan.wav"))
     (tmp_path / "text.wav").write_text("no sound")
     with pytest.raises(ValueError, match="text.wav' cannot be read as a recording"):
         transcriber(str(tmp_path / "text.wav"))
@@ -207,8 +227,14 @@ def test_parts_that_do_not_fit_are_refused(listener: RnnS2SForConditionalGenerat
         of(listener, feature_extractor=None)
     with pytest.raises(ValueError, match="needs a tokenizer: pass tokenizer="):
         of(listener, tokenizer=None)
-    with pytest.raises(ValueError, match="chunk_length_s=0 must be a number of seconds above 0"):
-        of(listener)(noisy(["low"]), chunk_length_s=0)
+    for wrong in (0, 1e-6, float("inf"), "5"):
+        with pytest.raises(ValueError, match=f"chunk_length_s={wrong!r} must be seconds, at least 0.1"):
+            of(listener)(noisy(["low"]), chunk_length_s=wrong)
+    with pytest.raises(ValueError, match="stride_length_s: pieces are cut where it is quiet, and do not overlap"):
+        of(listener)(noisy(["low"]), chunk_length_s=1, stride_length_s=0.2)
+    for several in ({"num_return_sequences": 2}, {"generate_kwargs": {"num_return_sequences": 2}}):
+        with pytest.raises(ValueError, match="num_return_sequences: a recording has one text here"):
+            of(listener)(noisy(["low"]), num_beams=2, **several)
 
 
 def test_pipeline_finds_it_for_models_of_this_package_alone(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hf_rnn_s2s.training.error_rates import Edits, TransductionMetric, edits_between
+from hf_rnn_s2s.training.error_rates import Edits, SpeechMetric, TransductionMetric, edits_between, spoken
 
 
 def compute(predictions: list[str], references: list[Any], **options: Any) -> dict[str, Any]:
@@ -69,3 +69,16 @@ def test_bad_input(predictions: list[str], references: list[Any], message: str) 
 
 def test_an_empty_reference_among_others_counts_what_was_written() -> None:
     assert compute(["a b", "c"], ["", "c"]) == {"wer": 50, "ser": 200}
+
+
+def test_what_can_be_heard_of_a_text() -> None:
+    assert spoken("'Hello,' he said: don’t. Rock 'n' roll!") == "hello he said don't rock n roll"
+    assert spoken("8:05 PM – 3.5 km") == "8 05 pm 3 5 km"
+
+
+def test_speech_by_hand() -> None:
+    """One word of five is wrong, and of 22 characters two; the other transcript is right but for case."""
+    result = SpeechMetric().compute(
+        predictions=["One tow three.", "four five"], references=["one two three", "FOUR five"]
+    )
+    assert result == {"wer": 20, "cer": pytest.approx(100 * 2 / 22), "exact_match": 0.5}

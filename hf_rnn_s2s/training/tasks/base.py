@@ -91,6 +91,7 @@ class Task:
         defaults: what arguments of a run are by default, where that is something else than for other tasks.
         metrics: those of its own that `score` returns, by name, in the order of the card.
         words: how it is spoken of.
+        shows_attention: whether its pipeline takes `return_attentions`.
         steps: how the card shows to use a model without a pipeline; `{model}` and `{source}` stand for literals.
         example: the source in the card's examples; None takes one of the test split.
         unread: arguments of the data that it does not read, and what to do instead.
@@ -105,6 +106,7 @@ class Task:
     defaults: ClassVar[Mapping[str, Any]] = {}
     metrics: ClassVar[Mapping[str, MetricInfo]]
     words: ClassVar[Words]
+    shows_attention: ClassVar[bool] = True
     steps: ClassVar[str] = STEPS_OF_TEXT
     example: ClassVar[str | None] = None
     unread: ClassVar[Mapping[str, str]] = {}
@@ -122,9 +124,9 @@ class Task:
                 yield f"{name} is not read in the task {self.name}: {other}."
         if model.encoder_type in OF_SPEECH and "source" in self.tokenized_sides:
             yield f"encoder_type={model.encoder_type} reads speech, not text: set --task speech-recognition."
-        if not self.has_corpus and not names_data(data) and training.do_train:
+        if not self.has_corpus and not names_data(data):
             yield (
-                f"The task {self.name} has no embedded corpus: name data to learn from, with --train_file or "
+                f"The task {self.name} has no embedded corpus: name data, with --train_file, --test_file or "
                 "--dataset_name."
             )
 
@@ -167,6 +169,10 @@ class Task:
         from ...data.bpe_dropout import training_collator
 
         return training_collator(processor, data, training)
+
+    def longest_source(self, data: DataArguments) -> str | None:
+        """What the card says of the longest sources of training, such as "sources of at most 128 tokens"."""
+        return None if data.max_source_length is None else f"sources of at most {data.max_source_length} tokens"
 
     def languages(self, data: DataArguments) -> Languages:
         """The languages of a run, for the configuration of the model and the card."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from typing import Any, ClassVar
 
 from ...data.arguments import DataArguments
 from ...data.sides import Layout, Side
+from ...errors import UsageError
 from ...model.configuration_rnn_s2s import RnnS2SConfig
-from .base import REPEATS_BIASES, Languages, MetricInfo, Score, Task, Words
+from .base import OF_SPEECH, REPEATS_BIASES, Languages, MetricInfo, Score, Task, Words
 
+SAMPLING_RATE = 16_000  # at which windows of 400 and steps of 160 samples are 25 and 10 milliseconds
 # What data sets call the two columns
 AUDIO_NAMES = ("audio", "file", "path", "source")
 TEXT_NAMES = ("text", "sentence", "transcription", "target")
@@ -34,13 +37,6 @@ class SpeechRecognitionArguments:
     text_column: str | None = field(
         default=None, metadata={"help": f"Column with what is spoken; by default {', '.join(TEXT_NAMES)}."}
     )
-    sampling_rate: int = field(
-        default=16_000,
-        metadata={
-            "help": "Samples per second of what the model hears, to which recordings are resampled. The features have "
-            "windows of 400 and steps of 160 samples: at 16000 these are 25 and 10 milliseconds, which suit speech."
-        },
-    )
     max_duration_in_seconds: float = field(
         default=20.0,
         metadata={
@@ -57,7 +53,13 @@ class SpeechRecognition(Task):
     name = "speech-recognition"
     pipeline_name = "automatic-speech-recognition"
     arguments_class = SpeechRecognitionArguments
-    defaults = {"encoder_type": "pyramidal", "tokenizer_kind": "char", "metric_for_best_model": "wer"}
+    defaults = {
+        "encoder_type": OF_SPEECH[0],
+        "tokenizer_kind": "char",
+        "max_target_length": 500,  # characters, of twenty seconds at most
+        "metric_for_best_model": "wer",
+    }
+    shows_attention = False
     metrics = {
         "wer": MetricInfo("Word error rate (%)", 2, greater_is_better=False),
         "cer": MetricInfo("Character error rate (%)", 2, greater_is_better=False),
@@ -102,8 +104,16 @@ print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_token
         own = self.arguments
         if data.streaming:
             yield "streaming: features of speech are computed once and kept, so recordings are not streamed."
-        if own.sampling_rate < 1000:
-            yield f"sampling_rate={own.sampling_rate} must be at least 1000 samples per second."
+        for package in ("soundfile", "soxr"):
+            if importlib.util.find_spec(package) is None:
+                yield f"Recordings are read with {package}: pip install {package}."
+        if model.encoder_type not in (None, *OF_SPEECH):
+            yield f"encoder_type={model.encoder_type} reads text; recordings need encoder_type={OF_SPEECH[0]}."
+        if model.head_type == "copying":
+            yield "head_type=copying copies tokens of the source, and a recording has none: leave it out."
+        for name in ("decoder_vocab_size", "decoder_tokenizer_kind", "tokenizer_name"):
+            if getattr(model, name) is not None:
+                yield f"{name}: a recording has no tokens; vocab_size and tokenizer_kind are the text's: leave it out."
         if not 0 < own.max_duration_in_seconds < math.inf:
             yield f"max_duration_in_seconds={own.max_duration_in_seconds} must be a number of seconds above 0."
         if training.per_device_train_batch_tokens is not None:
@@ -138,19 +148,41 @@ print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_token
 
     def get_processor(self, tokenizer: Any, checkpoint: str | None, model_arguments: Any) -> Any:
         """The processor of a checkpoint, or a new one around the tokenizer."""
-        from transformers import AutoProcessor, Speech2TextFeatureExtractor, Speech2TextProcessor
+        from transformers import AutoConfig, Speech2TextFeatureExtractor, Speech2TextProcessor
 
         if checkpoint is not None:
-            return AutoProcessor.from_pretrained(checkpoint)
+            return self._processor_of(checkpoint, AutoConfig.from_pretrained(checkpoint).num_mel_bins)
         bins = model_arguments.num_mel_bins or RnnS2SConfig.num_mel_bins
         extractor = Speech2TextFeatureExtractor(
             feature_size=bins,
             num_mel_bins=bins,
-            sampling_rate=self.arguments.sampling_rate,
+            sampling_rate=SAMPLING_RATE,
             normalize_vars=False,  # of a silent band the variance is 0, by which nothing can be divided
             chunk_length=self.arguments.max_duration_in_seconds,
         )
         return Speech2TextProcessor(extractor, tokenizer)
+
+    def _processor_of(self, checkpoint: str, features: int) -> Any:
+        """The processor of a model that reads so many features a frame, which is also told the longest recording."""
+        from transformers import AutoProcessor
+
+        try:
+            processor = AutoProcessor.from_pretrained(checkpoint)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"model_name_or_path {checkpoint} has no processor that can be loaded: {error}"
+            ) from error
+        found = getattr(getattr(processor, "feature_extractor", None), "feature_size", None)
+        if found != features:
+            raise UsageError(
+                f"The processor of {checkpoint} gives {found} features a frame, and the model reads {features}: use "
+                "the one that belongs to the model."
+            )
+        processor.feature_extractor.chunk_length = self.arguments.max_duration_in_seconds
+        return processor
+
+    def longest_source(self, data: DataArguments) -> str | None:
+        return f"recordings of at most {self.arguments.max_duration_in_seconds:g} seconds"
 
     def encode_splits(
         self, examples: dict[str, Any], processor: Any, data: DataArguments, training: Any

@@ -156,7 +156,7 @@ def test_a_task_is_a_class_and_a_line_of_the_registry(tmp_path: Path, monkeypatc
         (["--language=en"], "it belongs to --task summarization and --task transduction"),
         (["--task=summarization", "--train_file={file}", "--source_column=a"], "source_column is not read in"),
         (["--task=summarization", "--train_file={file}"], "rows.jsonl has no column 'text' or 'document'"),
-        (["--task=summarization", "--train_file={file}"], "for the summary text; name one with summary_column"),
+        (["--task=summarization", "--train_file={file}"], "for the summary; name one with summary_column"),
         (
             ["--task=transduction", "--train_file={file}", "--metric_for_best_model=bleu"],
             "metric_for_best_model=bleu is no metric of transduction; it has wer, ser and loss",
@@ -171,9 +171,18 @@ def test_a_task_is_a_class_and_a_line_of_the_registry(tmp_path: Path, monkeypatc
         (["--column_names", "a", "b"], "column_names says how to read data, but no data is named"),
         (
             ["--task=summarization", "--train_file={file}", "--text_column=body", "--summary_column=subject",
-             "--reference_columns", "gold"],
+             "--validation_file={file}", "--reference_columns", "gold"],
             "has no column 'gold' \\(reference_columns\\)",
         ),
+        (["--task=summarization", "--do_train=false", "--model_name_or_path=a/b"], "no embedded corpus: name data"),
+        (["--task=speech-recognition", "--encoder_type=bidirectional"], "recordings need encoder_type=pyramidal"),
+        (["--task=speech-recognition", "--head_type=copying"], "copies tokens of the source, and a recording"),
+        (["--task=speech-recognition", "--decoder_vocab_size=50"], "decoder_vocab_size: a recording has no tokens"),
+        (["--task=speech-recognition", "--streaming=true", "--max_steps=3"], "recordings are not streamed"),
+        (["--task=speech-recognition", "--word_dropout=0.1"], "word_dropout changes the tokens of the source"),
+        (["--task=speech-recognition", "--demo_locales", "de", "en"], "the demo of speech is in English"),
+        (["--encoder_type=pyramidal"], "encoder_type=pyramidal reads speech, not text: set --task speech-recognition"),
+        (["--dataset_name=a/b", "--column_names", "x", "y"], "column_names is for .csv and .tsv files; a data set"),
         (["--tokenizer_kind=bpe", "--unicode_normalization=NFD"], "needs a tokenizer_kind without subwords: char"),
         (["--tokenizer_kind=char", "--vocab_size=4"], "vocab_size=4 must be at least 5"),
         (
@@ -240,6 +249,31 @@ def test_swapped_columns_of_summarization_are_noticed(tmp_path: Path) -> None:
     task.check_examples(load_examples(data, task.layout(data)))
 
 
+def test_equal_references_count_as_several_for_bleu(tmp_path: Path) -> None:
+    table = [{"source": "a", "target": "b", "more": "b"}, {"source": "d", "target": "e", "more": "f"}]
+    path = write_table(tmp_path / "rows.jsonl", table)
+    data = DataArguments(train_file=path, validation_file=path, reference_columns=["more"])
+    task = TASKS["translation"]()
+    examples = load_examples(data, task.layout(data))
+    task.check_examples(examples)
+    assert list(examples["validation"]["references"]) == [["b", "b"], ["e", "f"]]
+    assert "references" not in examples["train"].column_names
+
+
+def test_features_that_could_not_be_told_from_the_word(tmp_path: Path) -> None:
+    task = TASKS["transduction"](TASKS["transduction"].arguments_class(feature_column="features"))
+    for word, features in (("walk", "V>3"), ("<b>x", "V"), (" <x", "")):
+        path = write_table(tmp_path / "rows.jsonl", [{"source": word, "target": "y", "features": features}])
+        data = DataArguments(train_file=path, validation_file=path)
+        with pytest.raises(UsageError, match="rows.jsonl, row 1: features are written <V><PST>walk"):
+            load_examples(data, task.layout(data))
+    path = write_table(
+        tmp_path / "rows.jsonl", [{"source": " walk", "target": "y", "features": "V ; \u0065\u0301  x"}]
+    )
+    data = DataArguments(train_file=path, validation_file=path)
+    assert load_examples(data, task.layout(data))["train"]["source"][:] == ["<V><é x>walk"]
+
+
 def test_a_row_without_a_reference_keeps_its_empty_target(tmp_path: Path) -> None:
     """It is scored as wrong, and does not end a run after its training."""
     table = [{"source": "a", "target": "", "more": [" "]}, {"source": "b", "target": "c", "more": ["c", "d"]}]
@@ -247,7 +281,7 @@ def test_a_row_without_a_reference_keeps_its_empty_target(tmp_path: Path) -> Non
     data = DataArguments(train_file=path, validation_file=path, reference_columns=["more"])
     task = TASKS["transduction"]()
     rows_of_split = load_examples(data, task.layout(data))["validation"]
-    assert list(rows_of_split["references"]) == [[""], ["c", "d"]]
+    assert list(rows_of_split["references"]) == [[""], ["c", "c", "d"]]
     score = task.score(None, train_tokenizer(["a b"], 100, kind="symbol"))
     assert score(["x", "d"], list(rows_of_split["references"]))["wer"] == 50
 
