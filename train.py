@@ -71,7 +71,8 @@ def run(arguments: Arguments) -> None:
     checkpoint = find_checkpoint(training_arguments)
     set_seed(training_arguments.seed)
 
-    examples = load_examples(data_arguments, task.layout(data_arguments), task.build_corpus)
+    corpus = task.corpus(data_arguments)
+    examples = load_examples(data_arguments, task.layout(data_arguments), corpus and corpus.build)
     require_splits(examples, training_arguments.do_train, training_arguments.do_predict)
     task.check_examples(examples)
     gold = gold_alignments(examples.get("test"), data_arguments)

@@ -50,12 +50,12 @@ SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val",
 
 
 def load_examples(
-    arguments: DataArguments, layout: Layout | None = None, build_corpus: Corpus = demo_pairs
+    arguments: DataArguments, layout: Layout | None = None, build_corpus: Corpus | None = None
 ) -> dict[str, Examples]:
     """Load the splits that the data has, each a dataset of `{"source": str, "target": str}`.
 
     `layout` says which columns are read, and what of them; None: a pair, as `arguments` name it. `build_corpus` makes
-    the embedded corpus, which is read where no data is named.
+    the embedded corpus, which is read where no data is named; None: that of translation.
 
     With `streaming` the training split is a stream; the others are loaded whole, since they are read repeatedly.
 
@@ -70,7 +70,7 @@ def load_examples(
     elif names_data(arguments):
         examples = _load_files(arguments, layout)
     else:
-        examples = _load_corpus(arguments, layout, build_corpus)
+        examples = _load_corpus(arguments, layout, build_corpus or demo_pairs)
 
     if "train" in examples:
         examples["train"] = _drop_empty_pairs(examples["train"], arguments)

@@ -18,14 +18,13 @@ from torch import Tensor
 
 from ..model.head_rnn_s2s import IGNORED_LABEL
 from ..model.pipeline_rnn_s2s import squeezed
+from ..model.speech_pipeline_rnn_s2s import SHORTEST, SILENCE
 from .arguments import DataArguments, DataError
 from .audio import read_recording
 from .columns import map_examples
 from .unknown import warn_of_unknown_symbols
 
 logger = logging.getLogger(__name__)
-
-SILENCE = 1e-4  # of full scale: a recording that is nowhere louder is silent
 
 
 def encode_recordings(
@@ -73,28 +72,8 @@ def encode_recordings(
     silent = sum(loudest < SILENCE for loudest in encoded["loudest"])
     if silent:
         logger.warning("%s split: %d of %d recordings are silent.", split, silent, len(encoded))
-    limit = arguments.max_target_length
     if training:
-        fits = [
-            row
-            for row, (seconds, labels) in enumerate(zip(encoded["seconds"], encoded["labels"], strict=True))
-            if seconds <= longest and (limit is None or len(labels) <= limit)
-        ]
-        if not fits:
-            raise DataError(
-                f"Every training pair is longer than max_duration_in_seconds={longest:g} or max_target_length={limit} "
-                "tokens: raise them."
-            )
-        if len(fits) < len(encoded):
-            logger.warning(
-                "%d of %d training pairs are longer than max_duration_in_seconds=%g or max_target_length=%s, and are "
-                "left out.",
-                len(encoded) - len(fits),
-                len(encoded),
-                longest,
-                limit,
-            )
-        encoded = encoded.select(fits)
+        encoded = _without_long_pairs(encoded, longest, arguments.max_target_length)
     else:
         warn_of_long_recordings(split, encoded["seconds"], longest)
         warn_of_unknown_symbols(split, examples, encoded, tokenizer, sides=("target",))
@@ -102,6 +81,30 @@ def encode_recordings(
             encoded = encoded.add_column(name, examples[name])
     encoded = encoded.remove_columns(["seconds", "loudest"])
     return encoded.with_format("numpy", columns=["input_features"], output_all_columns=True)
+
+
+def _without_long_pairs(encoded: Dataset, longest: float, limit: int | None) -> Dataset:
+    """The training pairs whose recordings and texts are short enough; a warning counts the others."""
+    fits = [
+        row
+        for row, (seconds, labels) in enumerate(zip(encoded["seconds"], encoded["labels"], strict=True))
+        if seconds <= longest and (limit is None or len(labels) <= limit)
+    ]
+    if not fits:
+        raise DataError(
+            f"Every training pair is longer than max_duration_in_seconds={longest:g} or max_target_length={limit} "
+            "tokens: raise them."
+        )
+    if len(fits) < len(encoded):
+        logger.warning(
+            "%d of %d training pairs are longer than max_duration_in_seconds=%g or max_target_length=%s, and are "
+            "left out.",
+            len(encoded) - len(fits),
+            len(encoded),
+            longest,
+            limit,
+        )
+    return encoded.select(fits)
 
 
 def warn_of_long_recordings(split: str, seconds: Sequence[float], longest: float) -> None:
@@ -137,7 +140,7 @@ def _encode(
     longest: float,
     cuts: bool,
     squeezes: bool,
-    versions: str,
+    versions: str,  # not read: a cache goes by it, too
 ) -> dict[str, list[Any]]:
     rate = extractor.sampling_rate
     encoded: dict[str, list[Any]] = {"input_features": [], "seconds": [], "loudest": []}
@@ -156,9 +159,7 @@ def _encode(
 
 def features_of(samples: np.ndarray, extractor: Any) -> np.ndarray:
     """The features `(frames, features)` of samples at the rate of the extractor; too few for a frame are one frame."""
-    least = 400  # samples of one window of the extractor
-    if len(samples) < least:
-        samples = np.pad(samples, (0, least - len(samples)))
+    samples = np.pad(samples, (0, max(0, SHORTEST - len(samples))))
     features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
     return np.asarray(features["input_features"][0], dtype=np.float32)
 

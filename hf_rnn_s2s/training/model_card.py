@@ -137,7 +137,8 @@ def describe_data(arguments: DataArguments, task: Task) -> str:
         return f"The dataset {name}{f', configuration {code(config)}' if config else ''}."
     if arguments.train_file:
         return f"Local files: {code(Path(arguments.train_file).name)}."
-    return task.source_of_corpus(arguments)
+    corpus = task.corpus(arguments)
+    return "Not stated." if corpus is None else corpus.description
 
 
 def _card_data(

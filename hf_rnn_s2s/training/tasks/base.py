@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ...data.arguments import DataArguments, names_data
 from ...data.sides import Layout, pair_layout
+from ...model.encoder_rnn_s2s import ENCODERS
 
 # Source and target language as the data names them: a code, or any other name of a file or column; None if not known
 Languages = tuple[str | None, str | None]
@@ -64,7 +66,6 @@ LOSSES = {
     "loss": MetricInfo("Loss (nats per target token)", 3, greater_is_better=False, on_hub=False),
     "perplexity": MetricInfo("Perplexity per target token", 2, greater_is_better=False, on_hub=False),
 }
-OF_SPEECH = ("pyramidal",)  # encoders that read speech
 # In the card, what to do one step at a time, and a source in an example of code; {model} and {source} are literals
 STEPS_OF_TEXT = """\
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -81,7 +82,24 @@ class NoArguments:
     """For tasks that have no arguments of their own."""
 
 
-class Task:
+def reads_features(encoder_type: str | None) -> bool:
+    """Whether an encoder reads features, such as those of speech, and not tokens. None is the default one."""
+    return getattr(ENCODERS.get(encoder_type or ""), "main_input_name", "") == "input_features"
+
+
+class Corpus(NamedTuple):
+    """An embedded corpus.
+
+    Attributes:
+        build: makes its examples, for each split, from the arguments of a run.
+        description: what the card says of it.
+    """
+
+    build: Callable[[DataArguments], dict[str, list[dict[str, Any]]]]
+    description: str
+
+
+class Task(ABC):
     """A task. Each is one file that derives a class from this one, and a line of the registry.
 
     Attributes:
@@ -96,7 +114,6 @@ class Task:
         example: the source in the card's examples; None takes one of the test split.
         unread: arguments of the data that it does not read, and what to do instead.
         tokenized_sides: of an example, what the tokenizer learns from.
-        has_corpus: whether it has an embedded corpus, for runs that name no data.
         cuts_long_sources: whether training sources beyond `max_source_length` are cut; otherwise they are left out.
     """
 
@@ -111,7 +128,6 @@ class Task:
     example: ClassVar[str | None] = None
     unread: ClassVar[Mapping[str, str]] = {}
     tokenized_sides: ClassVar[tuple[str, ...]] = ("source", "target")
-    has_corpus: ClassVar[bool] = False
     cuts_long_sources: ClassVar[bool] = False
 
     def __init__(self, arguments: Any = None) -> None:
@@ -122,9 +138,9 @@ class Task:
         for name, other in self.unread.items():
             if getattr(data, name) is not None:
                 yield f"{name} is not read in the task {self.name}: {other}."
-        if model.encoder_type in OF_SPEECH and "source" in self.tokenized_sides:
+        if reads_features(model.encoder_type) and "source" in self.tokenized_sides:
             yield f"encoder_type={model.encoder_type} reads speech, not text: set --task speech-recognition."
-        if not self.has_corpus and not names_data(data):
+        if self.corpus(data) is None and not names_data(data):
             yield (
                 f"The task {self.name} has no embedded corpus: name data, with --train_file, --test_file or "
                 "--dataset_name."
@@ -134,11 +150,11 @@ class Task:
         """Which columns are read."""
         return pair_layout(data)
 
-    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, Any]]]:
-        """The embedded corpus: for each split its examples."""
-        raise NotImplementedError
+    def corpus(self, data: DataArguments) -> Corpus | None:
+        """The embedded corpus, for runs that name no data; None if the task has none."""
+        return None
 
-    def check_examples(self, examples: Mapping[str, Any]) -> None:
+    def check_examples(self, examples: Mapping[str, Any]) -> None:  # noqa: B027 - most tasks look at nothing
         """Look at the examples of all splits before anything is trained.
 
         Raises:
@@ -175,20 +191,21 @@ class Task:
         return None if data.max_source_length is None else f"sources of at most {data.max_source_length} tokens"
 
     def languages(self, data: DataArguments) -> Languages:
-        """The languages of a run, for the configuration of the model and the card."""
-        return None, None
+        """The languages of a run, for the configuration of the model and the card; here one for both sides."""
+        language = getattr(self.arguments, "language", None)
+        return language, language
 
     def split_symbols(self, source: str) -> tuple[list[str], str]:
         """Symbols before a source that are a token each, whatever the tokenizer makes of the rest; and the rest."""
         return [], source
 
+    @abstractmethod
     def score(self, config: Any, tokenizer: Any) -> Score:
         """What scores results of a model with this configuration and this tokenizer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         """The first sentence of the card. `languages` are names in English, of source and target."""
-        raise NotImplementedError
 
     def draw_attention(
         self, path: Path, model: Any, processor: Any, rows: Any, test: Any, data: DataArguments
@@ -208,7 +225,3 @@ class Task:
         source = informative_example(processor, rows, data.max_source_length)
         if source is not None:
             draw_attention(path, model, processor, source, squeeze_whitespace=data.squeeze_whitespace)
-
-    def source_of_corpus(self, data: DataArguments) -> str:
-        """What the card says of the embedded corpus."""
-        raise NotImplementedError

@@ -13,7 +13,7 @@ from ...data.arguments import DataArguments
 from ...data.sides import Layout, Side
 from ...errors import UsageError
 from ...model.configuration_rnn_s2s import RnnS2SConfig
-from .base import OF_SPEECH, REPEATS_BIASES, Languages, MetricInfo, Score, Task, Words
+from .base import REPEATS_BIASES, Corpus, MetricInfo, Score, Task, Words, reads_features
 
 SAMPLING_RATE = 16_000  # at which windows of 400 and steps of 160 samples are 25 and 10 milliseconds
 # What data sets call the two columns
@@ -54,7 +54,7 @@ class SpeechRecognition(Task):
     pipeline_name = "automatic-speech-recognition"
     arguments_class = SpeechRecognitionArguments
     defaults = {
-        "encoder_type": OF_SPEECH[0],
+        "encoder_type": "pyramidal",
         "tokenizer_kind": "char",
         "max_target_length": 500,  # characters, of twenty seconds at most
         "metric_for_best_model": "wer",
@@ -97,7 +97,6 @@ print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_token
         "target_column": "name the column of texts with text_column",
     }
     tokenized_sides = ("target",)
-    has_corpus = True
 
     def problems(self, model: Any, data: DataArguments, training: Any) -> Iterator[str]:
         yield from super().problems(model, data, training)
@@ -107,8 +106,8 @@ print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_token
         for package in ("soundfile", "soxr"):
             if importlib.util.find_spec(package) is None:
                 yield f"Recordings are read with {package}: pip install {package}."
-        if model.encoder_type not in (None, *OF_SPEECH):
-            yield f"encoder_type={model.encoder_type} reads text; recordings need encoder_type={OF_SPEECH[0]}."
+        if model.encoder_type is not None and not reads_features(model.encoder_type):
+            yield f"encoder_type={model.encoder_type} reads text; recordings need encoder_type=pyramidal."
         if model.head_type == "copying":
             yield "head_type=copying copies tokens of the source, and a recording has none: leave it out."
         for name in ("decoder_vocab_size", "decoder_tokenizer_kind", "tokenizer_name"):
@@ -133,17 +132,15 @@ print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_token
             reads_audio=True,
         )
 
-    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, Any]]]:
+    def corpus(self, data: DataArguments) -> Corpus:
         from ...data.demo_speech import build_demo_speech
 
-        return build_demo_speech(data)
-
-    def source_of_corpus(self, data: DataArguments) -> str:
-        return (
+        return Corpus(
+            build_demo_speech,
             "The speech demo of hf-rnn-s2s: English phrases with dates, times, durations, quantities and prices, "
             "written by rule from [Unicode CLDR](https://cldr.unicode.org) data and spoken by "
             "[eSpeak NG](https://github.com/espeak-ng/espeak-ng), a synthesizer. Voices and speed of the test split "
-            "are none of those of training."
+            "are none of those of training.",
         )
 
     def get_processor(self, tokenizer: Any, checkpoint: str | None, model_arguments: Any) -> Any:
@@ -201,9 +198,6 @@ print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_token
         from ...data.speech import SpeechCollator
 
         return SpeechCollator()
-
-    def languages(self, data: DataArguments) -> Languages:
-        return self.arguments.language, self.arguments.language
 
     def score(self, config: Any, tokenizer: Any) -> Score:
         from ..error_rates import SpeechMetric

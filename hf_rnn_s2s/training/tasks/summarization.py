@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...data.arguments import DataArguments, DataError
 from ...data.sides import Layout, Side
-from .base import REPEATS_BIASES, Languages, MetricInfo, Score, Task, Words
+from .base import REPEATS_BIASES, MetricInfo, Score, Task, Words
 
 # What data sets call the two columns, as in the example script of transformers
 TEXT_NAMES = ("text", "document", "article", "source")
@@ -89,9 +89,6 @@ class Summarization(Task):
                     f"The {split} split: {summary} words of summaries for {document} of documents. Are text_column "
                     "and summary_column swapped?"
                 )
-
-    def languages(self, data: DataArguments) -> Languages:
-        return self.arguments.language, self.arguments.language
 
     def score(self, config: Any, tokenizer: Any) -> Score:
         from ..rouge import RougeMetric

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...data.arguments import DataArguments
 from ...data.sides import Layout, pair_layout
-from .base import REPEATS_BIASES, Languages, MetricInfo, Score, Task, Words
+from .base import REPEATS_BIASES, MetricInfo, Score, Task, Words
 
 FEATURES = re.compile("(<[^<>]+>)*")  # at the beginning of a source, as `with_features` writes them
 
@@ -65,9 +65,6 @@ class Transduction(Task):
         found = FEATURES.match(source)
         end = 0 if found is None else found.end()
         return re.findall("<[^<>]+>", source[:end]), source[end:]
-
-    def languages(self, data: DataArguments) -> Languages:
-        return self.arguments.language, self.arguments.language
 
     def score(self, config: Any, tokenizer: Any) -> Score:
         from ..error_rates import TransductionMetric

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...data.arguments import DataArguments, DataError
 from ..markdown import code
-from .base import Languages, MetricInfo, Score, Task, Words
+from .base import Corpus, Languages, MetricInfo, Score, Task, Words
 
 
 class Translation(Task):
@@ -41,12 +41,15 @@ class Translation(Task):
         ),
     )
 
-    has_corpus = True
-
-    def build_corpus(self, data: DataArguments) -> dict[str, list[dict[str, Any]]]:
+    def corpus(self, data: DataArguments) -> Corpus:
         from ...data.demo_corpus import demo_pairs
 
-        return demo_pairs(data)
+        locales = " and ".join(map(code, data.demo_locales))
+        return Corpus(
+            demo_pairs,
+            "The demo corpus of hf-rnn-s2s: phrases with dates, times, durations, quantities and prices, written by "
+            f"rule from [Unicode CLDR](https://cldr.unicode.org) data for the locales {locales}.",
+        )
 
     def check_examples(self, examples: Mapping[str, Any]) -> None:
         """BLEU needs the same number of references for every row."""
@@ -82,10 +85,3 @@ class Translation(Task):
         if source and target:
             return f"Translates {source} to {target}."
         return f"Translates text{f' from {source}' if source else ''}{f' into {target}' if target else ''}."
-
-    def source_of_corpus(self, data: DataArguments) -> str:
-        locales = " and ".join(map(code, data.demo_locales))
-        return (
-            "The demo corpus of hf-rnn-s2s: phrases with dates, times, durations, quantities and prices, written by "
-            f"rule from [Unicode CLDR](https://cldr.unicode.org) data for the locales {locales}."
-        )
