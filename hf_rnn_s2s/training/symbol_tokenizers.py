@@ -6,16 +6,15 @@ the texts alone: the most frequent ones, and of equally frequent ones those that
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS
+from .text_cleaning import UNICODE_FORMS, cleaning_steps
 from .training_texts import batches, spool
-
-NORMALIZERS: dict[str, Callable[[], normalizers.Normalizer]] = {"NFC": normalizers.NFC, "NFD": normalizers.NFD}
 
 
 class SymbolKind(NamedTuple):
@@ -32,7 +31,9 @@ SYMBOL_KINDS = {
 }
 
 
-def train_symbols(name: str, texts: Iterable[str], vocab_size: int, kind: str, normalization: str) -> Tokenizer:
+def train_symbols(
+    name: str, texts: Iterable[str], vocab_size: int, kind: str, normalization: str, cleaning: Sequence[str] = ()
+) -> Tokenizer:
     """Collect the symbols of texts; `name` is what error messages call them.
 
     Args:
@@ -42,12 +43,14 @@ def train_symbols(name: str, texts: Iterable[str], vocab_size: int, kind: str, n
         kind: one of `SYMBOL_KINDS`.
         normalization: "NFC", or "NFD", in which a letter and its accent are two characters, and a Korean syllable is
             two or three.
+        cleaning: names of `CLEANING`.
 
     Raises:
-        TypeError, ValueError: as `spool`.
+        TypeError, ValueError: as `spool` and `cleaning_steps`.
     """
     split, decoder = SYMBOL_KINDS[kind]
-    normalizer, splitter = NORMALIZERS[normalization](), split()
+    form, splitter = UNICODE_FORMS[normalization](), split()
+    normalizer = normalizers.Sequence([form, *cleaning_steps(cleaning)]) if cleaning else form
     counts: Counter[str] = Counter()
     with tempfile.TemporaryFile() as file:
         spool(name, texts, file)
