@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 
 class Worker:
@@ -85,10 +85,21 @@ class Answers:
         print(json.dumps(answer), file=self._answers, flush=True)
 
 
-def race(workers: list[Worker], rounds: int, measure: Callable[[Worker], float]) -> dict[str, list[float]]:
+class Named(Protocol):
+    """What takes part in a race."""
+
+    name: str
+
+
+AnyContender = TypeVar("AnyContender", bound=Named)
+
+
+def race(
+    contenders: Sequence[AnyContender], rounds: int, measure: Callable[[AnyContender], float]
+) -> dict[str, list[float]]:
     """A measurement of each contender in turn, A B A B, so many times."""
-    results: dict[str, list[float]] = {worker.name: [] for worker in workers}
+    results: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
-        for worker in workers:
-            results[worker.name].append(measure(worker))
+        for contender in contenders:
+            results[contender.name].append(measure(contender))
     return results

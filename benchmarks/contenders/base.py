@@ -6,6 +6,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hf_rnn_s2s.machine import keep_freed_memory
 
 # The shape of all models: what a toolkit calls its parts is in its own file.
 EMBEDDING, HIDDEN, DROPOUT, SMOOTHING, LEARNING_RATE, CLIP = 256, 512, 0.3, 0.1, 1e-3, 1.0
+WARM_STEPS = 200  # until the learning rate is what it should be
 LONGEST = 80  # tokens of a translation; the longest reference has 59
 
 
@@ -39,6 +41,7 @@ class Contender(ABC):
         if has_buckets is not None:
             self.has_buckets = has_buckets
         self._prepared: dict[tuple[int, int], list[Any]] = {}
+        self._budget: Budget | None = None
 
     @abstractmethod
     def batch(self, rows: list[int]) -> Any:
@@ -86,9 +89,8 @@ class Contender(ABC):
 
     def learn(self, epochs: float, path: str) -> float:
         """Trains until translations end where they should, and saves the weights; loads them, if they are there."""
-        file = Path(path)
-        if file.is_file():
-            torch.nn.Module.load_state_dict(self.model, torch.load(file))
+        if Path(path).is_file():
+            torch.nn.Module.load_state_dict(self.model, torch.load(path))
             return 0.0
         self.model.train()
         batches = [self.batch(rows) for rows in self._batches()]
@@ -96,12 +98,34 @@ class Contender(ABC):
         for step in range(steps):
             if step % len(batches) == 0:
                 random.Random(step).shuffle(batches)
-            self.set_learning_rate(LEARNING_RATE * min((step + 1) / 200, 1, 2 * (1 - step / steps)))
+            self.set_learning_rate(LEARNING_RATE * min((step + 1) / WARM_STEPS, 1, 2 * (1 - step / steps)))
             self.train_step(batches[step % len(batches)])
+        self.keep(path)
+        return time.perf_counter() - start
+
+    def keep(self, path: str) -> None:
+        """Saves the weights for another contender's `learn`."""
+        file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(self.model.state_dict(), file.with_suffix(".part"))
         file.with_suffix(".part").rename(file)
-        return time.perf_counter() - start
+
+    def learn_within(self, budget: float, rate: float, turn: float) -> dict[str, float]:
+        """Trains on, a turn of so many seconds, until the budget of all turns is spent; seconds and steps until now.
+
+        The learning rate goes from `rate` to 0 over the second half of the budget.
+        """
+        if self._budget is None:
+            keep_freed_memory()
+            self._budget = Budget([self.batch(rows) for rows in self._batches()])
+        state, start, spent = self._budget, time.perf_counter(), self._budget.seconds
+        self.model.train()
+        while state.seconds < min(budget, spent + turn):
+            left = 1 - state.seconds / budget
+            self.set_learning_rate(rate * min((state.steps + 1) / WARM_STEPS, 1, 2 * left))
+            self.train_step(state.next_batch())
+            state.seconds = spent + time.perf_counter() - start
+        return {"seconds": state.seconds, "steps": state.steps}
 
     def peak_memory(self) -> float:
         """Megabytes that the process has held at most."""
@@ -114,6 +138,23 @@ class Contender(ABC):
         return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
+@dataclass
+class Budget:
+    """How far a contender is that learns within a time."""
+
+    batches: list[Any]
+    seconds: float = 0.0
+    steps: int = 0
+
+    def next_batch(self) -> Any:
+        """Each one once, in random order; then again, in another order."""
+        place = self.steps % len(self.batches)
+        if place == 0:
+            random.Random(self.steps).shuffle(self.batches)
+        self.steps += 1
+        return self.batches[place]
+
+
 class Translator(Contender):
     """One that translates, too, with the toolkit's own search."""
 
@@ -121,9 +162,11 @@ class Translator(Contender):
     def translate_texts(self, texts: list[str], beams: int, batch_size: int) -> list[str]:
         """From text to text, in batches of like length; the translations in the order of the texts."""
 
-    def translate(self, sentences: int, beams: int, batch_size: int) -> dict[str, Any]:
+    def translate(
+        self, sentences: int, beams: int, batch_size: int, split: str = "test_2016_flickr"
+    ) -> dict[str, Any]:
         """Translates test sentences from text to text, longest first; seconds and texts in their order."""
-        texts = self.streams.texts("test_2016_flickr", "en")[:sentences]
+        texts = self.streams.texts(split, "en")[:sentences]
         self.model.eval()
         start = time.perf_counter()
         translations = self.translate_texts(texts, beams, batch_size)

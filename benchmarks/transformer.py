@@ -1,0 +1,251 @@
+"""
+An RNN with attention beside a Transformer of as many parameters, MarianMT of transformers, on Multi30k.
+
+    python -m benchmarks.transformer --minutes 1 2 4 8
+
+1. BLEU after so many minutes of training. A model is trained anew for each of these times, with a learning rate that
+   goes to zero by its end; the two take turns, so that a change of the machine's speed meets both.
+2. Sentences per second of the models that learned longest, greedily and with 5 beams.
+3. Memory and time against the length of the source, 10 to 1,000 tokens: of a step of training on targets as long, and
+   of writing 20 tokens. Each cell is a process of its own, of random tokens.
+
+The curves are drawn into --work. `--rates` tries learning rates, each for the first of the times, and prints BLEU on
+the validation set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import sacrebleu
+import torch
+
+from benchmarks.contenders.base import peak_megabytes
+from benchmarks.contenders.marian import LAYERS, marian_config
+from benchmarks.options import parse, parser, streams
+from benchmarks.race import Worker, race
+from benchmarks.report import report, rounded
+from benchmarks.streams import PAD, Streams
+from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
+from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
+
+OURS, THEIRS = "ours", "marian-bfloat16"
+RATES = {OURS: 2e-3, THEIRS: 1e-3}  # the best ones of `--rates`
+TURN = 15.0  # seconds
+LENGTHS = [10, 30, 100, 300, 1000]
+ROWS, WRITTEN, STEPS = 8, 20, 3  # of a cell
+
+
+def main() -> None:
+    """Prints the three tables, and draws the curves."""
+    chosen = _arguments()
+    if chosen.cell:
+        name, job, length = chosen.cell
+        print(json.dumps(measure_cell(name, job, int(length), chosen.threads)))
+        return
+    made = Streams(chosen.data, chosen.work, chosen.vocabulary)
+    if chosen.rates:
+        _try_rates(chosen, made)
+        return
+    curves = _learn(chosen, made)
+    _race_translating(chosen, made)
+    costs = _costs_of_length(chosen)
+    draw(chosen.work / "transformer.png", curves, costs)
+
+
+# 1. BLEU against minutes
+
+
+def train_in_turns(rates: dict[str, float], budget: float, chosen: argparse.Namespace) -> dict[str, Worker]:
+    """New models that have each learned for `budget` seconds."""
+    workers = {name: Worker.of(name, streams(chosen)) for name in rates}
+    learning = set(workers)
+    while learning:
+        for name in sorted(learning):
+            done = workers[name].call("learn_within", budget=budget, rate=rates[name], turn=TURN)
+            if done["seconds"] >= budget:
+                learning.discard(name)
+    return workers
+
+
+def bleu_of(worker: Worker, split: str, made: Streams, beams: int) -> float:
+    """BLEU of the translations of a split."""
+    references = made.texts(split, "de")
+    outcome = worker.call("translate", sentences=len(references), beams=beams, batch_size=64, split=split)
+    return sacrebleu.corpus_bleu(outcome["texts"], [references]).score
+
+
+def _try_rates(chosen: argparse.Namespace, made: Streams) -> None:
+    for rate in chosen.rates:
+        workers = train_in_turns(dict.fromkeys(RATES, rate), 60 * chosen.minutes[0], chosen)
+        scores = {name: rounded(bleu_of(worker, "val", made, 1)) for name, worker in workers.items()}
+        print(f"learning rate {rate}: BLEU on val, greedy, {json.dumps(scores)}", flush=True)
+        for worker in workers.values():
+            worker.end()
+
+
+def _learn(chosen: argparse.Namespace, made: Streams) -> dict[str, list[tuple[float, float]]]:
+    """Minutes and BLEU of each contender; the models that learned longest are kept."""
+    curves: dict[str, list[tuple[float, float]]] = {name: [] for name in RATES}
+    print("minutes of training, BLEU on test 2016 with 5 beams")
+    for minutes in sorted(chosen.minutes):
+        workers = train_in_turns(RATES, 60 * minutes, chosen)
+        for name, worker in workers.items():
+            curves[name].append((minutes, rounded(bleu_of(worker, "test_2016_flickr", made, 5))))
+            worker.call("keep", path=str(_weights(chosen, name)))
+            if minutes == chosen.minutes[0]:
+                print(f"  {name}: {worker.call('parameters') / 1e6:.2f} M parameters")
+            worker.end()
+        print(
+            f"  {minutes:5.1f}  " + ", ".join(f"{name} {curve[-1][1]:.1f}" for name, curve in curves.items()),
+            flush=True,
+        )
+    return curves
+
+
+def _weights(chosen: argparse.Namespace, name: str) -> Path:
+    return chosen.work / "transformer" / f"{name}.pt"
+
+
+# 2. Sentences per second
+
+
+def _race_translating(chosen: argparse.Namespace, made: Streams) -> None:
+    workers = [Worker.of(name, streams(chosen)) for name in (OURS, THEIRS, "marian")]
+    for worker in workers:
+        weights = _weights(chosen, OURS if worker.name == OURS else THEIRS)
+        worker.call("learn", epochs=0, path=str(weights))
+    for beams, batch_size, sentences in ((1, 64, 1000), (5, 64, 1000), (1, 1, 100), (5, 1, 100)):
+
+        def measure(worker: Worker, beams: int = beams, size: int = batch_size, count: int = sentences) -> float:
+            worker.call("translate", sentences=min(count, 2 * size), beams=beams, batch_size=size)
+            return count / worker.call("translate", sentences=count, beams=beams, batch_size=size)["seconds"]
+
+        results = race(workers, chosen.rounds, measure)
+        report(f"translating, {beams} beams, batches of {batch_size}", "sentences per second", results, OURS)
+    for worker in workers:
+        worker.end()
+
+
+# 3. The length of the source
+
+
+def measure_cell(name: str, job: str, length: int, threads: int) -> dict[str, float]:
+    """Seconds of a job, the median, and the megabytes it takes at most above what the process has before it."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    torch.manual_seed(0)
+    vocabulary = 8000
+    if name == OURS:
+        config = RnnS2SConfig(vocab_size=vocabulary, decoder_vocab_size=vocabulary, decoder_layers=1)
+        model: Any = RnnS2SForConditionalGeneration(config)
+    else:
+        from transformers import MarianMTModel
+
+        model = MarianMTModel(marian_config(vocabulary, LAYERS, 256, max_position_embeddings=max(LENGTHS) + 1))
+    source = torch.randint(4, vocabulary, (ROWS, length))
+    return (_train_step if job == "train" else _write)(model, source)
+
+
+def _train_step(model: Any, source: torch.Tensor) -> dict[str, float]:
+    model.train()
+    if isinstance(model, RnnS2SForConditionalGeneration):
+        model.skip_logits_in_training()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    for parameter in model.parameters():  # the gradients and the optimizer's state are not what is measured
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16("cpu")):
+            loss = model(input_ids=source, attention_mask=source.ne(PAD).long(), labels=source).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+
+    return _timed(step)
+
+
+def _write(model: Any, source: torch.Tensor) -> dict[str, float]:
+    model.eval()
+    if has_fast_bfloat16("cpu"):
+        model = model.bfloat16()
+    lengths = {"min_new_tokens": WRITTEN, "max_new_tokens": WRITTEN, "num_beams": 1}
+
+    def write() -> None:
+        with torch.inference_mode():
+            model.generate(source, attention_mask=source.ne(PAD).long(), **lengths)
+
+    return _timed(write)
+
+
+def _timed(job: Any) -> dict[str, float]:
+    before, times = peak_megabytes(), []
+    for _ in range(STEPS + 1):
+        begin = time.perf_counter()
+        job()
+        times.append(time.perf_counter() - begin)
+    return {"seconds": median(times[1:]), "megabytes": peak_megabytes() - before}
+
+
+def _costs_of_length(chosen: argparse.Namespace) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """For each job and contender, what each length costs."""
+    costs: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for job, title in (("train", "a step of training"), ("write", f"writing {WRITTEN} tokens")):
+        costs[job] = {name: [_in_a_process(name, job, length, chosen) for length in LENGTHS] for name in RATES}
+        for unit in ("megabytes", "seconds"):
+            print(f"\n{unit} of {title}, {ROWS} rows; tokens of the source: {LENGTHS}")
+            for name, cells in costs[job].items():
+                print(f"  {name:16}" + "".join(f"{cell[unit]:10.3g}" for cell in cells))
+    print(json.dumps({"benchmark": "length", "lengths": LENGTHS, "costs": costs}), flush=True)
+    return costs
+
+
+def _in_a_process(name: str, job: str, length: int, chosen: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.transformer", "--threads", str(chosen.threads)]
+    outcome = subprocess.run([*command, "--cell", name, job, str(length)], capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        raise SystemExit(f"{name}, {job}, {length} tokens failed:\n{outcome.stderr[-2000:]}")
+    return json.loads(outcome.stdout.splitlines()[-1])
+
+
+def draw(path: Path, curves: dict[str, list[tuple[float, float]]], costs: dict[str, Any]) -> None:
+    """The curves of 1 and 3 in one picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.5), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for name, curve in curves.items():
+        axes[0].plot(*zip(*curve, strict=True), marker="o", label=name)
+    axes[0].set(xlabel="minutes of training", ylabel="BLEU, test 2016", xscale="log")
+    for place, (job, title) in enumerate((("train", "a step of training"), ("write", "writing")), start=1):
+        for name, cells in costs[job].items():
+            axes[place].plot(LENGTHS, [cell["megabytes"] for cell in cells], marker="o", label=name)
+        axes[place].set(xlabel="tokens of the source", ylabel=f"megabytes of {title}", xscale="log", yscale="log")
+    for one in axes:
+        one.legend()
+        one.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    print(f"The curves are in {path}.")
+
+
+def _arguments() -> argparse.Namespace:
+    options = parser(__doc__)
+    options.add_argument("--minutes", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0], help="of training, each")
+    options.add_argument("--rates", type=float, nargs="+", help="learning rates to try, and nothing else")
+    options.add_argument("--cell", nargs=3, metavar=("CONTENDER", "JOB", "LENGTH"), help="one cell of the last table")
+    chosen = parse(options)
+    if chosen.quick:
+        chosen.minutes, chosen.rounds = [0.2], 1
+    return chosen
+
+
+if __name__ == "__main__":
+    main()
