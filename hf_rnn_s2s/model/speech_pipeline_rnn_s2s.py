@@ -57,7 +57,8 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
         Args:
             inputs: a recording, or a list, generator or dataset of them. Each is the path or the address of a file,
                 the content of a file as bytes, an array `(samples,)` or `(channels, samples)` at the rate of the
-                feature extractor, or a dictionary with `raw` or `array`, and its `sampling_rate`.
+                feature extractor, a dictionary with `raw` or `array`, and its `sampling_rate`, or a decoder of
+                torchcodec, as datasets have them.
             args: as in `Pipeline`.
             kwargs: `chunk_length_s`, the longest piece in seconds; `batch_size`; `generate_kwargs`, a dictionary of
                 arguments of `generate()`, or these arguments by themselves.
@@ -128,6 +129,9 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
             except (OSError, RuntimeError, TypeError, ValueError) as error:
                 raise ValueError(f"{name} cannot be read as a recording: {error}") from error
         given_rate = rate
+        if hasattr(inputs, "get_all_samples"):
+            decoded = inputs.get_all_samples()
+            inputs = {"array": decoded.data, "sampling_rate": decoded.sample_rate}
         if isinstance(inputs, dict):
             array = inputs.get("raw") if inputs.get("raw") is not None else inputs.get("array")
             if array is None or "sampling_rate" not in inputs:

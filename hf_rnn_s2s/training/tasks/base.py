@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from ...data.arguments import DataArguments, names_data
 from ...data.sides import Layout, pair_layout
 from ...model.encoder_rnn_s2s import ENCODERS
+from ...model.remote_code_rnn_s2s import ANY_OTHER_PIPELINE, PIPELINES
 
 # Source and target language as the data names them: a code, or any other name of a file or column; None if not known
 Languages = tuple[str | None, str | None]
@@ -87,6 +88,15 @@ def reads_features(encoder_type: str | None) -> bool:
     return getattr(ENCODERS.get(encoder_type or ""), "main_input_name", "") == "input_features"
 
 
+def scored_by(metric: Callable[[], Any], **options: Any) -> Score:
+    """Scores of a metric of `evaluate`, which is told the options beside hypotheses and references."""
+
+    def score(hypotheses: list[str], references: list[Any]) -> dict[str, Any] | None:
+        return metric().compute(predictions=hypotheses, references=references, **options)
+
+    return score
+
+
 class Corpus(NamedTuple):
     """An embedded corpus.
 
@@ -104,7 +114,6 @@ class Task(ABC):
 
     Attributes:
         name: as in `--task` and in the configuration of the model.
-        pipeline_name: the name of its pipeline in transformers.
         arguments_class: a dataclass with the arguments that only this task has.
         defaults: what arguments of a run are by default, where that is something else than for other tasks.
         metrics: those of its own that `score` returns, by name, in the order of the card.
@@ -118,7 +127,6 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    pipeline_name: ClassVar[str] = "text2text-generation"
     arguments_class: ClassVar[type] = NoArguments
     defaults: ClassVar[Mapping[str, Any]] = {}
     metrics: ClassVar[Mapping[str, MetricInfo]]
@@ -132,6 +140,11 @@ class Task(ABC):
 
     def __init__(self, arguments: Any = None) -> None:
         self.arguments = self.arguments_class() if arguments is None else arguments
+
+    @property
+    def pipeline_name(self) -> str:
+        """The name in transformers of the pipeline that its checkpoints carry."""
+        return PIPELINES.get(self.name, ANY_OTHER_PIPELINE)[0]
 
     def problems(self, model: Any, data: DataArguments, training: Any) -> Iterator[str]:
         """What is wrong with the arguments of a run for this task, before anything is loaded."""

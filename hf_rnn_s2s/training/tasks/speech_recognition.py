@@ -13,7 +13,7 @@ from ...data.arguments import DataArguments
 from ...data.sides import Layout, Side
 from ...errors import UsageError
 from ...model.configuration_rnn_s2s import RnnS2SConfig
-from .base import REPEATS_BIASES, Corpus, MetricInfo, Score, Task, Words, reads_features
+from .base import REPEATS_BIASES, Corpus, MetricInfo, Score, Task, Words, reads_features, scored_by
 
 SAMPLING_RATE = 16_000  # at which windows of 400 and steps of 160 samples are 25 and 10 milliseconds
 # What data sets call the two columns
@@ -51,7 +51,6 @@ class SpeechRecognition(Task):
     """`--task speech-recognition`: word and character error rate, and `pipeline("automatic-speech-recognition")`."""
 
     name = "speech-recognition"
-    pipeline_name = "automatic-speech-recognition"
     arguments_class = SpeechRecognitionArguments
     defaults = {
         "encoder_type": "pyramidal",
@@ -202,10 +201,7 @@ print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_token
     def score(self, config: Any, tokenizer: Any) -> Score:
         from ..error_rates import SpeechMetric
 
-        def score(predictions: list[str], references: list[Any]) -> dict[str, Any] | None:
-            return SpeechMetric().compute(predictions=predictions, references=references)
-
-        return score
+        return scored_by(SpeechMetric)
 
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         return f"Transcribes speech{f' in {languages[0]}' if languages[0] else ''}."

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...data.arguments import DataArguments, DataError
 from ...data.sides import Layout, Side
-from .base import REPEATS_BIASES, MetricInfo, Score, Task, Words
+from .base import REPEATS_BIASES, MetricInfo, Score, Task, Words, scored_by
 
 # What data sets call the two columns, as in the example script of transformers
 TEXT_NAMES = ("text", "document", "article", "source")
@@ -36,7 +36,6 @@ class Summarization(Task):
     """`--task summarization`: ROUGE, and `pipeline("summarization")`. Long documents are cut, also in training."""
 
     name = "summarization"
-    pipeline_name = "summarization"
     arguments_class = SummarizationArguments
     defaults = {"max_source_length": 400, "metric_for_best_model": "rouge2", "text_cleaning": ["single_spaces"]}
     metrics = {
@@ -93,10 +92,7 @@ class Summarization(Task):
     def score(self, config: Any, tokenizer: Any) -> Score:
         from ..rouge import RougeMetric
 
-        def score(predictions: list[str], references: list[Any]) -> dict[str, Any] | None:
-            return RougeMetric().compute(predictions=predictions, references=references)
-
-        return score
+        return scored_by(RougeMetric)
 
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         return f"Summarizes text{f' in {languages[0]}' if languages[0] else ''}."

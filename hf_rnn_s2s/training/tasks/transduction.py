@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...data.arguments import DataArguments
 from ...data.sides import Layout, pair_layout
-from .base import REPEATS_BIASES, MetricInfo, Score, Task, Words
+from .base import REPEATS_BIASES, MetricInfo, Score, Task, Words, scored_by
 
 FEATURES = re.compile("(<[^<>]+>)*")  # at the beginning of a source, as `with_features` writes them
 
@@ -71,11 +71,7 @@ class Transduction(Task):
         from ..symbol_tokenizers import symbol_splitter
 
         split = symbol_splitter(getattr(tokenizer, "target_tokenizer", tokenizer))
-
-        def score(predictions: list[str], references: list[Any]) -> dict[str, Any] | None:
-            return TransductionMetric().compute(predictions=predictions, references=references, split=split)
-
-        return score
+        return scored_by(TransductionMetric, split=split)
 
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         of_language = f" of {languages[0]}" if languages[0] else ""

@@ -7,14 +7,13 @@ from typing import Any
 
 from ...data.arguments import DataArguments, DataError
 from ..markdown import code
-from .base import Corpus, Languages, MetricInfo, Score, Task, Words
+from .base import Corpus, Languages, MetricInfo, Score, Task, Words, scored_by
 
 
 class Translation(Task):
     """`--task translation`, the default: BLEU, chrF2++, TER and exact match, and `pipeline("translation")`."""
 
     name = "translation"
-    pipeline_name = "translation"
     metrics = {
         "bleu": MetricInfo("BLEU", 1, greater_is_better=True),
         "chrf": MetricInfo("chrF2++", 1, greater_is_better=True),
@@ -73,12 +72,7 @@ class Translation(Task):
     def score(self, config: Any, tokenizer: Any) -> Score:
         from ..metrics import TranslationMetric
 
-        def score(predictions: list[str], references: list[Any]) -> dict[str, Any] | None:
-            return TranslationMetric().compute(
-                predictions=predictions, references=references, target_lang=config.target_lang
-            )
-
-        return score
+        return scored_by(TranslationMetric, target_lang=config.target_lang)
 
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         source, target = languages

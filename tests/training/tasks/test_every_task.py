@@ -92,10 +92,10 @@ def test_a_run_leaves_its_files_and_resumed_it_goes_on_exactly(task: str, tmp_pa
     assert files <= {path.name for path in whole.iterdir()}
     assert f"predict_{RUNS[task].metric}" in results(whole)
     card = ModelCard.load(whole / "README.md")
-    assert card.data.pipeline_tag == TASKS[task].pipeline_name
-    assert f'= pipeline("{TASKS[task].pipeline_name}", model=' in card.text
+    assert card.data.pipeline_tag == TASKS[task]().pipeline_name
+    assert f'= pipeline("{TASKS[task]().pipeline_name}", model=' in card.text
     # The pipeline writes what the run wrote.
-    writer = make_pipeline(TASKS[task].pipeline_name, str(whole), device="cpu")
+    writer = make_pipeline(TASKS[task]().pipeline_name, str(whole), device="cpu")
     sources = [row[0] for row in rows(whole)[1:]]
     given_to = [str(tmp_path / source) for source in sources] if task == "speech-recognition" else sources
     written = [one[0] if isinstance(one, list) else one for one in (writer(source) for source in given_to)]
