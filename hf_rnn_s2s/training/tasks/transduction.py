@@ -36,7 +36,7 @@ class Transduction(Task):
     arguments_class = TransductionArguments
     defaults = {"tokenizer_kind": "char", "metric_for_best_model": "wer"}
     metrics = {
-        "wer": MetricInfo("Word error rate (words not exactly right, %)", 2, greater_is_better=False),
+        "wer": MetricInfo("Word error rate (%)", 2, greater_is_better=False),
         "ser": MetricInfo("Symbol error rate (%)", 2, greater_is_better=False, on_hub=False),
     }
     words = Words(

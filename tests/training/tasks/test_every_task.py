@@ -94,6 +94,8 @@ def test_a_run_leaves_its_files_and_resumed_it_goes_on_exactly(task: str, tmp_pa
     card = ModelCard.load(whole / "README.md")
     assert card.data.pipeline_tag == TASKS[task]().pipeline_name
     assert f'= pipeline("{TASKS[task]().pipeline_name}", model=' in card.text
+    assert ("| Metric | Value | Signature |" in card.text) == (task == "translation")
+    assert "| Metric | Value |" in card.text
     # The pipeline writes what the run wrote.
     writer = make_pipeline(TASKS[task]().pipeline_name, str(whole), device="cpu")
     sources = [row[0] for row in rows(whole)[1:]]
