@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.contenders import installed, racers
+from benchmarks.streams import require_data
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -39,7 +40,8 @@ def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def streams(options: argparse.Namespace) -> dict[str, Any]:
-    """What a worker is told of them."""
+    """What a worker is told of them; ends the program if there is no data."""
+    require_data(options.data)
     return {
         "data": str(options.data),
         "work": str(options.work),

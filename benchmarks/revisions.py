@@ -49,7 +49,7 @@ def main() -> None:
     chosen = parse(options)
     require_data(chosen.data)
     if chosen.quick:
-        chosen.epochs, chosen.steps, chosen.sentences, chosen.rounds = 0.02, 4, 20, 1
+        chosen.epochs, chosen.steps, chosen.sentences, chosen.rounds = 0.02, 3, 8, 1
     with tempfile.TemporaryDirectory() as folder:
         checkout, revision = Path(chosen.before).resolve(), chosen.before
         if not checkout.is_dir():

@@ -87,7 +87,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=300)
     options.add_argument("--bare", action="store_true", help="one turn of the bare loop")
     chosen = parse(options)
-    steps, rounds = (20, 1) if chosen.quick else (chosen.steps, chosen.rounds)
+    steps, rounds = (8, 1) if chosen.quick else (chosen.steps, chosen.rounds)
     if chosen.bare:
         print(json.dumps(bare_loop(chosen, steps)))
         return

@@ -44,10 +44,10 @@ def main() -> None:
     options.add_argument("--sentences", type=int, default=1000)
     options.add_argument("--batch-one", action="store_true", help="one sentence at a time")
     chosen = parse(options)
-    sentences, rounds = (32, 1) if chosen.quick else (chosen.sentences, chosen.rounds)
+    sentences, rounds = (16, 1) if chosen.quick else (chosen.sentences, chosen.rounds)
     searches = [(1, chosen.batch_size), (5, chosen.batch_size)]
     if chosen.batch_one:
-        searches, sentences = [(1, 1), (5, 1)], 8 if chosen.quick else min(sentences, 200)
+        searches, sentences = [(1, 1), (5, 1)], 3 if chosen.quick else min(sentences, 200)
     workers = [Worker.of(name, streams(chosen)) for name in chosen.contenders]
     made = Streams(chosen.data, chosen.work, chosen.vocabulary)
     for worker in workers:

@@ -15,7 +15,7 @@ from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN
 
 CORE = ("cell_type", "attention_type")
 END, FIRST_WORD, VOCABULARY = 2, 4, 12
-STEPS = 60
+STEPS = 40
 ASKED = torch.tensor([[5, 7, 9, END, 0], [11, 4, 6, 8, END]])
 
 LOADER = """
