@@ -18,7 +18,6 @@ from ..options import meaning
 from .noise import Schedule
 from .symbol_tokenizers import SYMBOL_KINDS
 from .tasks import metric_directions
-from .text_cleaning import CLEANING
 from .tokenizer_training import SMALLEST_VOCABULARY, Kind, Normalization
 
 logger = logging.get_logger(__name__)
@@ -108,12 +107,9 @@ class ModelArguments(_Options):
             "a vocabulary. NFD: a letter and its accent are two characters, a Korean syllable is two or three."
         },
     )
-    text_cleaning: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "What a new tokenizer does to texts of both sides, in this order: single_spaces (one space in "
-            "place of line breaks and several spaces), lower_case. None: nothing, and every text can be decoded."
-        },
+    do_lower_case: bool = field(
+        default=False,
+        metadata={"help": "A new tokenizer makes small letters of capitals, on both sides; the model writes none."},
     )
     vocab_size: int = field(
         default=8000,
@@ -159,8 +155,6 @@ class ModelArguments(_Options):
                 yield f"{name}={value} must be at least {least}; a useful vocabulary has {useful}."
         if self.unicode_normalization != "NFC" and self.tokenizer_kind not in SYMBOL_KINDS:
             yield f"unicode_normalization={self.unicode_normalization} needs a tokenizer_kind without subwords: char."
-        if unknown := [name for name in self.text_cleaning or () if name not in CLEANING]:
-            yield f"text_cleaning has {', '.join(unknown)}; it can have {', '.join(CLEANING)}."
         if self.model_name_or_path is None:
             try:  # a configuration for its checks alone, which need not wait for a tokenizer
                 RnnS2SConfig(**self._vocabularies(), **self.architecture())

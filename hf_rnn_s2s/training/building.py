@@ -122,11 +122,11 @@ def train_new_tokenizer(
 
 def _train_new_tokenizer(arguments: ModelArguments, texts: Callable[..., Iterator[str]]) -> PreTrainedTokenizerFast:
     kind: Any = arguments.tokenizer_kind
-    cleaning = tuple(arguments.text_cleaning or ())
-    options: dict[str, Any] = {"normalization": arguments.unicode_normalization, "cleaning": cleaning}
+    lower = arguments.do_lower_case
+    options: dict[str, Any] = {"normalization": arguments.unicode_normalization, "do_lower_case": lower}
     if arguments.encoder_name is not None:
         size = arguments.decoder_vocab_size or arguments.vocab_size
-        target = train_tokenizer(texts("target"), size, cast(Any, arguments.kind_of_target), cleaning=cleaning)
+        target = train_tokenizer(texts("target"), size, cast(Any, arguments.kind_of_target), do_lower_case=lower)
         return join_tokenizers(arguments.encoder_name, target)
     if not arguments.has_two_vocabularies:
         slots = arguments.architecture().get("copy_slots", 0)

@@ -6,15 +6,16 @@ the texts alone: the most frequent ones, and of equally frequent ones those that
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS
-from .text_cleaning import UNICODE_FORMS, cleaning_steps
 from .training_texts import batches, spool
+
+NORMALIZERS: dict[str, Callable[[], normalizers.Normalizer]] = {"NFC": normalizers.NFC, "NFD": normalizers.NFD}
 
 
 class SymbolKind(NamedTuple):
@@ -32,7 +33,7 @@ SYMBOL_KINDS = {
 
 
 def train_symbols(
-    name: str, texts: Iterable[str], vocab_size: int, kind: str, normalization: str, cleaning: Sequence[str] = ()
+    name: str, texts: Iterable[str], vocab_size: int, kind: str, normalization: str, do_lower_case: bool = False
 ) -> Tokenizer:
     """Collect the symbols of texts; `name` is what error messages call them.
 
@@ -43,14 +44,15 @@ def train_symbols(
         kind: one of `SYMBOL_KINDS`.
         normalization: "NFC", or "NFD", in which a letter and its accent are two characters, and a Korean syllable is
             two or three.
-        cleaning: names of `CLEANING`.
+        do_lower_case: whether capitals become small letters.
 
     Raises:
-        TypeError, ValueError: as `spool` and `cleaning_steps`.
+        TypeError, ValueError: as `spool`.
     """
     split, decoder = SYMBOL_KINDS[kind]
-    form, splitter = UNICODE_FORMS[normalization](), split()
-    normalizer = normalizers.Sequence([form, *cleaning_steps(cleaning)]) if cleaning else form
+    normalizer, splitter = NORMALIZERS[normalization](), split()
+    if do_lower_case:
+        normalizer = normalizers.Sequence([normalizer, normalizers.Lowercase()])
     counts: Counter[str] = Counter()
     with tempfile.TemporaryFile() as file:
         spool(name, texts, file)

@@ -5,7 +5,7 @@ package. How a text becomes tokens, in the order in which the library does it:
 
 1. *Added tokens* are found: tokens that a user added to the trained tokenizer, such as a tag `<2de>`. The steps below
    see only the text between them.
-2. *Normalise*: Unicode NFC, and the cleaning that was asked for, such as lower case.
+2. *Normalise*: Unicode NFC, and lower case if that was asked for.
 3. *One space in front* of the text, so that a word is the same token at the start of a sentence and inside it. Texts
    that begin with a digit or in a script without spaces get none: it would be an empty token there. Text after a tag
    gets none either: `<2de> A dog` is the tag, then the tokens of `A dog`.
@@ -18,8 +18,8 @@ package. How a text becomes tokens, in the order in which the library does it:
 
 Decoding joins the tokens, turns bytes back into characters and takes the leading space off again, which gives back
 exactly the NFC form of every text (NFC as the `tokenizers` library knows it: combining marks that Unicode added in the
-last few years keep their order), unless cleaning was asked for. Three choices make that hold, and keep tokens readable
-on a plot's axis:
+last few years keep their order), and lower case if that was asked for. Three choices make that hold,
+and keep tokens readable on a plot's axis:
 
 - Tokens hold characters ("日"), not a byte alphabet ("æĹ¥"); only rare characters fall back to bytes.
 - The space in a token is a space. With the usual stand-in "▁", a "▁" in the text would become a space.
@@ -30,7 +30,7 @@ on a plot's axis:
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
 from tokenizers import (
@@ -48,7 +48,6 @@ from transformers import PreTrainedTokenizerFast
 
 from ..model.tokenization_rnn_s2s import SPECIAL_TOKENS, RnnS2STokenizer, RnnS2SWordTokenizer
 from .symbol_tokenizers import SYMBOL_KINDS, train_symbols
-from .text_cleaning import cleaning_steps
 from .training_texts import batches, rare_characters, spool
 
 Kind = Literal["bpe", "unigram", "char", "symbol", "word"]
@@ -71,7 +70,7 @@ WITHOUT_SPACE_IN_FRONT = rf"[\p{{N}}{UNSPACED}]"  # first characters of texts th
 MARK = "\ufdd0"
 MARK_OF_TEXT = f"{MARK}0"
 PLACES_TO_MARK = rf"\A(?= )|(?= {WITHOUT_SPACE_IN_FRONT})"
-# Where cleaning could make a special token of text, such as `</S>`: a mark there keeps it text
+# Where lower case would make a special token of text, such as `</S>`: a mark there keeps it text
 PLACES_OF_CAPITALS = r"(?<=<)(?!/?(?:s|pad|unk)>)(?=(?i:/?(?:s|pad|unk)>))"
 REMOVED_BY_SPLITTING = rf"{MARK}(?!0)|\A {WITHOUT_SPACE_IN_FRONT}"
 # The units that no token may cross, see step 4 above.
@@ -91,7 +90,7 @@ def train_tokenizer(
     target_vocab_size: int | None = None,
     target_kind: Kind | None = None,
     normalization: Normalization = "NFC",
-    cleaning: Sequence[str] = (),
+    do_lower_case: bool = False,
     digits: Digits = "single",
     model_max_length: int | None = None,
     copy_slots: int = 0,
@@ -131,8 +130,8 @@ def train_tokenizer(
         normalization: of kinds without subwords, the Unicode form of what the model reads and writes. In "NFD" a
             letter and its accent are two characters, and a Korean syllable is two or three. With a vocabulary for each
             side, the form of the source; targets are always in NFC.
-        cleaning: what else is done to texts of both sides before they become tokens, in this order: "single_spaces"
-            puts one space in place of each run of white space, line breaks included, "lower_case" makes letters small.
+        do_lower_case: whether capitals become small letters, on both sides. Then a name is the same tokens wherever it
+            stands, and what is decoded has no capitals.
         digits: "single" makes each digit a token, so that every number is made of pieces the model knows and copying
             or converting one means doing so digit by digit. "whole" lets frequent numbers ("2024") become a token.
         model_max_length: the most tokens the model reads, `</s>` included; None for no limit.
@@ -174,7 +173,7 @@ def train_tokenizer(
     }
     if "char" in (kind, target_kind):
         settings["split_special_tokens"] = True  # "</s>" in a text is four characters
-    backend = _train_side("texts", texts, vocab_size, kind, normalization, cleaning, digits, show_progress)
+    backend = _train_side("texts", texts, vocab_size, kind, normalization, do_lower_case, digits, show_progress)
     if target_texts is None and kind == "word":
         settings["model_input_names"] = ["input_ids", "attention_mask", "copy_ids"]
         return RnnS2SWordTokenizer(tokenizer_object=backend, copy_slots=copy_slots, **settings)
@@ -182,7 +181,7 @@ def train_tokenizer(
         return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
     target_size = target_vocab_size or vocab_size
     target_backend = _train_side(
-        "target_texts", target_texts, target_size, target_kind, "NFC", cleaning, digits, show_progress
+        "target_texts", target_texts, target_size, target_kind, "NFC", do_lower_case, digits, show_progress
     )
     return RnnS2STokenizer(tokenizer_object=backend, target_tokenizer_object=target_backend, **settings)
 
@@ -193,14 +192,14 @@ def _train_side(
     vocab_size: int,
     kind: Kind,
     normalization: Normalization,
-    cleaning: Sequence[str],
+    do_lower_case: bool,
     digits: Digits,
     show_progress: bool,
 ) -> Tokenizer:
     """Train the tokenizer of one vocabulary; `name` is what error messages call `texts`."""
     if kind in SYMBOL_KINDS:
-        return train_symbols(name, texts, vocab_size, kind, normalization, cleaning)
-    return _train_subwords(name, texts, vocab_size, kind, cleaning, digits, show_progress)
+        return train_symbols(name, texts, vocab_size, kind, normalization, do_lower_case)
+    return _train_subwords(name, texts, vocab_size, kind, do_lower_case, digits, show_progress)
 
 
 def _train_subwords(
@@ -208,7 +207,7 @@ def _train_subwords(
     texts: Iterable[str],
     vocab_size: int,
     kind: Kind,
-    cleaning: Sequence[str],
+    do_lower_case: bool,
     digits: Digits,
     show_progress: bool,
 ) -> Tokenizer:
@@ -219,11 +218,11 @@ def _train_subwords(
     with tempfile.TemporaryFile() as file:
         number_of_texts, characters = spool(name, texts, file)
         rare = rare_characters(characters, limit=(vocab_size - len(RESERVED_TOKENS)) // 2, never=MARK)
-        trained = _pipeline(model_kind.empty_model(), cleaning, digits)
+        trained = _pipeline(model_kind.empty_model(), do_lower_case, digits)
         trained.train_from_iterator(
             batches(file, rare), trainer=model_kind.trainer(learned_size, show_progress), length=number_of_texts
         )
-    backend = _pipeline(model_kind.build(json.loads(trained.to_str())["model"]), cleaning, digits)
+    backend = _pipeline(model_kind.build(json.loads(trained.to_str())["model"]), do_lower_case, digits)
     _add_special_tokens(backend)
     eos = SPECIAL_TOKENS["eos_token"]
     backend.post_processor = processors.TemplateProcessing(
@@ -232,14 +231,14 @@ def _train_subwords(
     return backend
 
 
-def _pipeline(model: models.Model, cleaning: Sequence[str], digits: Digits) -> Tokenizer:
+def _pipeline(model: models.Model, do_lower_case: bool, digits: Digits) -> Tokenizer:
     """A tokenizer around `model` that normalises and splits as the docstring of this module says."""
     units = [f"[{UNSPACED}]+", WORD, DIGIT_PATTERNS[digits], PUNCTUATION, ANY_OTHER_CHARACTER]
     unit = Regex(rf"(?!{REMOVED_BY_SPLITTING})(?:{'|'.join(units)})")
     tokenizer = Tokenizer(model)
     steps = [normalizers.NFC(), normalizers.Replace(MARK, MARK_OF_TEXT)]
-    if cleaning:
-        steps += [normalizers.Replace(Regex(PLACES_OF_CAPITALS), MARK), *cleaning_steps(cleaning)]
+    if do_lower_case:
+        steps += [normalizers.Replace(Regex(PLACES_OF_CAPITALS), MARK), normalizers.Lowercase()]
     tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(PLACES_TO_MARK), MARK)])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

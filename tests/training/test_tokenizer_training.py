@@ -482,30 +482,25 @@ def test_training_anew_names_the_function_for_it(two_vocabularies: RnnS2STokeniz
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char"])
-def test_cleaning_changes_the_text_before_it_becomes_tokens(kind: Any, tmp_path: Path) -> None:
-    texts = ["A Dog runs.", "The  CAT\nsits on the Mat.", "the dog sits"] * 3
-    train_tokenizer(texts, 330, kind, cleaning=("single_spaces", "lower_case")).save_pretrained(tmp_path)
+def test_lower_case(kind: Any, tmp_path: Path) -> None:
+    texts = ["A Dog runs.", "The CAT sits on the Mat.", "the dog sits"] * 3
+    train_tokenizer(texts, 330, kind, do_lower_case=True).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    ids = tokenizer("The\n\n\tDOG  sits").input_ids
+    ids = tokenizer("The DOG sits").input_ids
     assert ids == tokenizer("the dog sits").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == "the dog sits"
     assert not any(token.isupper() for token in tokenizer.get_vocab() if len(token) == 1)
 
 
-def test_cleaning_makes_no_control_token_of_text() -> None:
-    tokenizer = train_tokenizer(["a dog </S> <PAD> pad unk"] * 3, 330, cleaning=("lower_case",))
+def test_lower_case_makes_no_control_token_of_text() -> None:
+    tokenizer = train_tokenizer(["a dog </S> <PAD> pad unk"] * 3, 330, do_lower_case=True)
     text = "a </S> <S> <PAD> <Unk> </s> dog"
     ids = tokenizer(text).input_ids
     assert [number for number in ids if number in tokenizer.all_special_ids] == [tokenizer.eos_token_id]
     assert tokenizer.decode(ids, skip_special_tokens=True) == text.lower()
 
 
-def test_cleaning_is_that_of_both_vocabularies() -> None:
-    tokenizer = train_tokenizer(["Ein Hund"] * 3, 300, target_texts=["A Dog"] * 3, cleaning=["lower_case"])
+def test_lower_case_is_that_of_both_vocabularies() -> None:
+    tokenizer = train_tokenizer(["Ein Hund"] * 3, 300, target_texts=["A Dog"] * 3, do_lower_case=True)
     assert tokenizer("EIN", text_target="DOG") == tokenizer("ein", text_target="dog")
     assert tokenizer.decode(tokenizer.target_tokenizer("A DOG").input_ids, skip_special_tokens=True) == "a dog"
-
-
-def test_unknown_cleaning_is_named() -> None:
-    with pytest.raises(ValueError, match="cleaning has 'upper_case'; it can have single_spaces, lower_case"):
-        train_tokenizer(["a"], 300, cleaning=["upper_case"])

@@ -37,7 +37,7 @@ class Summarization(Task):
 
     name = "summarization"
     arguments_class = SummarizationArguments
-    defaults = {"max_source_length": 400, "metric_for_best_model": "rouge2", "text_cleaning": ["single_spaces"]}
+    defaults = {"max_source_length": 400, "metric_for_best_model": "rouge2"}
     metrics = {
         "rouge1": MetricInfo("ROUGE-1", 2, greater_is_better=True),
         "rouge2": MetricInfo("ROUGE-2", 2, greater_is_better=True),

@@ -57,7 +57,7 @@ def test_summarization_from_data_to_pipeline(tmp_path: Path) -> None:
     printed = run(
         "--task=summarization", *write(tmp_path, mails()), *options, *SIZES, "--vocab_size=300",
         "--max_source_length=12", "--max_target_length=20", "--preset=pointer-generator2017", "--copy_slots=0",
-        "--readout_size=16", "--text_cleaning", "single_spaces", "lower_case",
+        "--readout_size=16", "--do_lower_case=true",
         "--attention_hidden_size=16", "--encoder_direction_size=16", f"--output_dir={folder}",
     )  # fmt: skip
     scores = results(folder)
@@ -81,7 +81,7 @@ def test_summarization_from_data_to_pipeline(tmp_path: Path) -> None:
     text = mails()[5]["body"]
     written = rows(folder)[6][2]
     assert summarizer(text)[0]["summary_text"] == written
-    assert summarizer(text.upper().replace(" ", "\n\n"))[0]["summary_text"] == written
+    assert summarizer(text.upper())[0]["summary_text"] == written
 
 
 def test_transduction_with_features_from_data_to_pipeline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -185,7 +185,6 @@ def test_a_task_is_a_class_and_a_line_of_the_registry(tmp_path: Path, monkeypatc
         (["--encoder_type=pyramidal"], "encoder_type=pyramidal reads speech, not text: set --task speech-recognition"),
         (["--dataset_name=a/b", "--column_names", "x", "y"], "column_names is for .csv and .tsv files; a data set"),
         (["--tokenizer_kind=bpe", "--unicode_normalization=NFD"], "needs a tokenizer_kind without subwords: char"),
-        (["--text_cleaning", "lower"], "text_cleaning has lower; it can have single_spaces, lower_case"),
         (["--tokenizer_kind=char", "--vocab_size=4"], "vocab_size=4 must be at least 5"),
         (
             ["--tokenizer_kind=char", "--decoder_tokenizer_kind=bpe", "--decoder_vocab_size=20"],
