@@ -1,5 +1,7 @@
 """The benchmarks on a CPU at a small size: that they run to their last line, and that the floor is not made up."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import io
@@ -57,6 +59,25 @@ def run(name: str, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
+class WorkerHere:
+    """A `Worker` in this process, for tests that are not about processes."""
+
+    def __init__(self, name: str, contender: Any) -> None:
+        self.name, self._contender = name, contender
+
+    @classmethod
+    def of(cls, name: str, settings: dict[str, Any]) -> WorkerHere:
+        sizes = {key: settings[key] for key in ("vocabulary", "batch_size")}
+        the_class, arguments = contender_class(name)
+        return cls(name, the_class(Streams(Path(settings["data"]), Path(settings["work"]), **sizes), **arguments))
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        return json.loads(json.dumps(getattr(self._contender, method)(**arguments)))
+
+    def end(self) -> None:
+        pass
+
+
 @pytest.fixture
 def small(corpus: Path) -> list[str]:
     options = {"data": corpus, "work": corpus / "work", "vocabulary": 400, "batch-size": 8, "threads": 1}
@@ -75,7 +96,8 @@ def test_training(small: list[str]) -> None:
     assert all(share > 0 for share in line["floor_share"].values())
 
 
-def test_translating(small: list[str]) -> None:
+def test_translating(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.translating.Worker", WorkerHere)
     names = ["ours", "ours-shortlist", "marian"] + ["ours-int8"] * installed("ours-int8")
     greedy, beams = run("translating", *small, "--contenders", *names)
     for line in (greedy, beams):
