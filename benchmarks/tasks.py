@@ -1,19 +1,25 @@
 """
-Words to phones beside yoyodyne, the toolkit that people use for this: its attentive LSTM and ours, of one size.
+Words to phones beside yoyodyne, the toolkit that people use for this: its attentive LSTM, and ours of like sizes.
 
     python -m benchmarks.tasks --peer PYTHON --data FOLDER --work FOLDER
 
 PYTHON is the interpreter of an environment of its own, made by
 
-    pip install yoyodyne torch==2.13.0
-    pip uninstall torchvision torchaudio
+    pip install yoyodyne==0.5.27 torch==2.13.0
+    pip uninstall -y torchvision torchaudio
 
 FOLDER of the data has the tables of SIGMORPHON 2020 task 1, `ice_train.tsv` and so on. Every measurement is a process
 of its own, in turns. Both sides read the same files, in batches of as many words, with as many threads. Each trains
-through its own trainer, in float32 and with products in bfloat16, and decodes greedily from a file to text. The
-figures are words per second, then the share of test words that are wrong. For these, each has its own schedule:
-yoyodyne a constant learning rate, by default that of its Adam, ours that of the recipe; both keep the epoch that was
-best in validation.
+through its own trainer, in float32 and with products in bfloat16, and decodes greedily from a file to text.
+
+`ours` has as many layers and parameters as yoyodyne's, but asks its attention with the state after the token, so that
+training takes no loop over the steps. `ours-recipe` is what the recipe trains, with input feeding, and
+`ours-as-yoyodyne` the architecture of yoyodyne: additive attention that the previous state asks, a context that the
+LSTM reads, an output layer that reads the state alone.
+
+The figures are words per second, then the share of test words that are wrong. For these each does as it usually does:
+yoyodyne has a constant learning rate, by default that of its Adam, and is measured with the epoch that was best in
+validation and with the last one; ours follows the recipe, whose model is the mean of the last checkpoints.
 """
 
 from __future__ import annotations
@@ -35,28 +41,50 @@ from .report import report
 
 THEIR_SIZES = {"embedding": 128, "encoder": 256, "encoder_layers": 2, "decoder": 256}
 COMMON = {"batch": 64, "dropout": 0.3, "label_smoothing": 0.1, "seed": 1}
-# Ours have the architecture of yoyodyne, or that of the recipe, whose decoder also reads its last attentional vector
-OURS = ("ours", "ours-float32", "ours-recipe")
+LIKE_THEIRS = {
+    "input_feeding": False,
+    "attention_type": "additive",
+    "attention_query": "previous",
+    "context_layers": "all",
+    "readout": "state",
+    "bridge": "zero",
+    "tie_word_embeddings": False,
+}
+# What each changes of the recipe
+OURS: dict[str, dict[str, Any]] = {
+    "ours": {"input_feeding": False},
+    "ours-float32": {"input_feeding": False},
+    "ours-recipe": {},
+    "ours-as-yoyodyne": LIKE_THEIRS,
+}
 THEIRS = ("yoyodyne", "yoyodyne-bfloat16")
 EPOCHS_OF_A_ROUND = 3
+COPIES = 10  # of the test words in a turn of decoding, beside which starting to decode takes little
 
 
-class Contender:
+class Process:
     """One of `OURS` and `THEIRS`, each of whose calls is a process."""
 
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         self.name, self.arguments = name, arguments
 
-    def call(self, do: str, language: str, **more: Any) -> dict[str, Any]:
-        """What the worker answers: see `transduction_worker` and `yoyodyne_worker`."""
-        data, given = self.arguments.data, self.arguments
-        folder = given.work / f"{self.name}-{language}-{'timed' if 'epochs' in more and 'val' not in more else 'best'}"
+    def call(self, do: str, language: str, model: str, **more: Any) -> dict[str, Any]:
+        """What the worker answers: see `transduction_worker` and `yoyodyne_worker`.
+
+        Args:
+            do: "train" or "decode".
+            language: of the tables.
+            model: a name for what is trained, and decodes.
+            more: what else the worker is told.
+        """
+        given = self.arguments
+        folder = (given.work / f"{self.name}-{language}-{model}").absolute()
         order = {
             **COMMON,
             "do": do,
-            "train": str(data / f"{language}_train.tsv"),
-            "test": str(data / f"{language}_test.tsv"),
-            "folder": str(folder.absolute()),
+            "train": str(given.data / f"{language}_train.tsv"),
+            "test": str(given.data / f"{language}_test.tsv"),
+            "folder": str(folder),
             "threads": given.threads,
             **(self._of_ours() if self.name in OURS else self._of_theirs()),
             **more,
@@ -82,7 +110,7 @@ class Contender:
             "precision": "float32" if self.name.endswith("float32") else "bfloat16",
             "learning_rate": 3e-3,
             "unicode_normalization": "NFC",
-            "options": {} if self.name == "ours-recipe" else {"input_feeding": False},
+            "options": OURS[self.name],
         }
 
     def _of_theirs(self) -> dict[str, Any]:
@@ -100,58 +128,65 @@ def rows_of(path: Path) -> list[list[str]]:
 
 
 def main() -> None:
+    """Races the contenders in training, counts their errors, and races what was trained in decoding."""
     arguments = _arguments()
-    contenders = [Contender(name, arguments) for name in (*OURS, *THEIRS)]
+    contenders = [Process(name, arguments) for name in (*OURS, *THEIRS)]
     language = arguments.languages[0]
     words = len(rows_of(arguments.data / f"{language}_train.tsv"))
     parameters: dict[str, int] = {}
 
-    def trained_words(contender: Contender) -> float:
-        answer = contender.call("train", language, epochs=EPOCHS_OF_A_ROUND)
+    def trained_words(contender: Process) -> float:
+        answer = contender.call("train", language, "timed", epochs=EPOCHS_OF_A_ROUND)
         parameters[contender.name] = answer["parameters"]
         return EPOCHS_OF_A_ROUND * words / answer["seconds"]
 
     speeds = race(contenders, arguments.rounds, trained_words)
+    print("parameters: " + ", ".join(f"{name} {number:,}" for name, number in parameters.items()))
     report("training", "words per second", speeds, parameters=parameters, threads=arguments.threads)
-    _compare_errors(contenders, arguments)
-    _compare_decoding(contenders, arguments, language)
+    learners = [one for one in contenders if one.name in arguments.learners]
+    if learners:
+        _compare_errors(learners, arguments)
+        _compare_decoding(learners, arguments, language)
 
 
-def _compare_errors(contenders: list[Contender], arguments: argparse.Namespace) -> None:
+def _compare_errors(contenders: list[Process], arguments: argparse.Namespace) -> None:
     """Trains each contender to the end for each language, and prints the shares of wrong test words."""
     errors: dict[str, list[float]] = {}
     minutes: dict[str, float] = {}
     for contender in contenders:
-        if contender.name in arguments.without_quality:
-            continue
         for language in arguments.languages:
             val = str(arguments.data / f"{language}_dev.tsv")
-            trained = contender.call("train", language, epochs=arguments.epochs, val=val)
-            outputs = contender.call("decode", language, rounds=0)["outputs"]
-            references = [target for _, target in rows_of(arguments.data / f"{language}_test.tsv")]
-            scores = TransductionMetric().compute(predictions=outputs, references=references)
-            assert scores is not None
-            errors.setdefault(contender.name, []).append(scores["wer"])
+            trained = contender.call("train", language, "whole", epochs=arguments.epochs, val=val)
             minutes[contender.name] = minutes.get(contender.name, 0.0) + trained["seconds"] / 60
-            print(f"{contender.name}, {language}: WER {scores['wer']:.2f}, {trained['seconds']:.0f} s", flush=True)
+            references = [target for _, target in rows_of(arguments.data / f"{language}_test.tsv")]
+            for weights in ("best", "last") if contender.name in THEIRS else ("",):
+                outputs = contender.call("decode", language, "whole", rounds=0, weights=weights)["outputs"]
+                scores = TransductionMetric().compute(predictions=outputs, references=references)
+                assert scores is not None
+                name = f"{contender.name}, {weights} epoch" if weights else contender.name
+                errors.setdefault(name, []).append(scores["wer"])
+                print(f"{name}, {language}: WER {scores['wer']:.2f}, {trained['seconds']:.0f} s", flush=True)
     print("\nWER, greedy, mean of", ", ".join(arguments.languages))
     for name, rates in errors.items():
-        print(f"  {name:18} {sum(rates) / len(rates):6.2f}   {minutes[name]:6.1f} minutes")
+        print(f"  {name:32} {sum(rates) / len(rates):6.2f}   {minutes[name.partition(',')[0]]:6.1f} minutes")
     print(json.dumps({"benchmark": "wer", "languages": arguments.languages, "errors": errors, "minutes": minutes}))
 
 
-def _compare_decoding(contenders: list[Contender], arguments: argparse.Namespace, language: str) -> None:
+def _compare_decoding(contenders: list[Process], arguments: argparse.Namespace, language: str) -> None:
     """Decodes the test words of one language with the models of `_compare_errors`, in turns."""
-    trained = [one for one in contenders if one.name not in arguments.without_quality]
+    once = (arguments.data / f"{language}_test.tsv").read_text(encoding="utf-8")
     words = len(rows_of(arguments.data / f"{language}_test.tsv"))
+    copies = (arguments.work / f"{language}_test_many.tsv").absolute()
+    copies.write_text((once.rstrip("\n") + "\n") * COPIES, encoding="utf-8")
     symbols: dict[str, int] = {}
 
-    def decoded_words(contender: Contender) -> float:
-        answer = contender.call("decode", language, rounds=5)
-        symbols[contender.name] = sum(len(text.split()) for text in answer["outputs"])
-        return words / sorted(answer["seconds"])[2]
+    def decoded_words(contender: Process) -> float:
+        answer = contender.call("decode", language, "whole", rounds=3, weights="best", test=str(copies))
+        symbols[contender.name] = sum(len(text.split()) for text in answer["outputs"]) // COPIES
+        return COPIES * words / sorted(answer["seconds"])[1]
 
-    speeds = race(trained, arguments.rounds, decoded_words)
+    speeds = race(contenders, arguments.rounds, decoded_words)
+    print("symbols written: " + ", ".join(f"{name} {number:,}" for name, number in symbols.items()))
     report("decoding", "words per second", speeds, symbols=symbols, threads=arguments.threads)
 
 
@@ -165,10 +200,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="of yoyodyne")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--without_quality", nargs="*", default=["ours-float32"], help="contenders that are only timed in training"
-    )
+    names = [*OURS, *THEIRS]
+    usual = [name for name in names if name != "ours-float32"]
+    parser.add_argument("--learners", nargs="*", choices=names, default=usual, help="whose errors are counted")
     arguments = parser.parse_args()
+    for language in arguments.languages:
+        for split in ("train", "dev", "test"):
+            path = arguments.data / f"{language}_{split}.tsv"
+            if not path.is_file():
+                raise SystemExit(
+                    f"There is no {path}: --data is the folder with the tables of SIGMORPHON 2020 task 1."
+                )
+            if wrong := next((number for number, row in enumerate(rows_of(path), 1) if len(row) != 2), None):
+                raise SystemExit(f"{path}, row {wrong} has not two columns, a word and its phones.")
+    if not arguments.peer.is_file():
+        raise SystemExit(f"--peer {arguments.peer} is no file: give the interpreter, such as environment/bin/python.")
+    found = subprocess.run([arguments.peer, "-c", "import yoyodyne"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise SystemExit(f"{arguments.peer} cannot import yoyodyne: {found.stderr[-500:]}")
     arguments.work.mkdir(parents=True, exist_ok=True)
     return arguments
 

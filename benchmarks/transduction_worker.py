@@ -10,11 +10,13 @@ import csv
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import pipeline
 
 import train as script
@@ -24,8 +26,9 @@ COLUMNS = ["source", "target"]
 
 
 def train(order: dict[str, Any]) -> dict[str, Any]:
-    """Trains for some epochs. With a validation file, the model of the best evaluation is kept in the folder."""
-    options = {
+    """Trains for some epochs as the recipe does, without a validation file with no evaluation on the way."""
+    recipe: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    recipe |= {
         "train_file": order["train"],
         "validation_file": order.get("val", order["test"]),
         "test_file": order["test"],
@@ -43,9 +46,12 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
         **order["options"],
     }
     if "val" not in order:
-        options |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    script.main([str(RECIPE), *flags])
+        recipe |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+        del recipe["average_checkpoints"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "recipe.yaml")
+        path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+        script.main([str(path)])
     results = json.loads((Path(order["folder"]) / "all_results.json").read_text(encoding="utf-8"))
     return {"seconds": results["train_runtime"], "parameters": _transducer(order["folder"]).model.num_parameters()}
 

@@ -6,8 +6,9 @@ An RNN with attention beside a Transformer of as many parameters, MarianMT of tr
 1. BLEU after so many minutes of training. A model is trained anew for each of these times, with a learning rate that
    goes to zero by its end; the two take turns, so that a change of the machine's speed meets both.
 2. Sentences per second of the models that learned longest, greedily and with 5 beams.
-3. Memory and time against the length of the source, 10 to 1,000 tokens: of a step of training on targets as long, and
-   of writing 20 tokens. Each cell is a process of its own, of random tokens.
+3. Memory and time against the length of the source, 10 to 1,000 tokens: of a step of training on targets as long,
+   and of writing 20 tokens. Each cell is a process of its own, of random tokens. `ours` trains as its Trainer does,
+   without the logits of all tokens at once; `ours-all-logits` computes them, as MarianMT does.
 
 The curves are drawn into --work. `--rates` tries learning rates, each for the first of the times, and prints BLEU on
 the validation set.
@@ -16,16 +17,20 @@ the validation set.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import sacrebleu
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks.contenders.base import peak_megabytes
 from benchmarks.contenders.marian import LAYERS, marian_config
@@ -36,8 +41,9 @@ from benchmarks.streams import PAD, Streams
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
 
-OURS, THEIRS = "ours", "marian-bfloat16"
-RATES = {OURS: 2e-3, THEIRS: 1e-3}  # the best ones of `--rates`
+OURS, ALL_LOGITS, THEIRS = "ours", "ours-all-logits", "marian-bfloat16"
+JOBS = {"train": (OURS, ALL_LOGITS, THEIRS), "write": (OURS, THEIRS)}  # what is measured for each length, and of whom
+RATES = {OURS: 1e-3, THEIRS: 1e-3}  # see `--rates`
 TURN = 15.0  # seconds
 LENGTHS = [10, 30, 100, 300, 1000]
 ROWS, WRITTEN, STEPS = 8, 20, 3  # of a cell
@@ -57,7 +63,7 @@ def main() -> None:
     curves = _learn(chosen, made)
     _race_translating(chosen, made)
     costs = _costs_of_length(chosen)
-    draw(chosen.work / "transformer.png", curves, costs)
+    draw(chosen.work / "transformer.png", curves, chosen.lengths, costs)
 
 
 # 1. BLEU against minutes
@@ -75,9 +81,9 @@ def train_in_turns(rates: dict[str, float], budget: float, chosen: argparse.Name
     return workers
 
 
-def bleu_of(worker: Worker, split: str, made: Streams, beams: int) -> float:
-    """BLEU of the translations of a split."""
-    references = made.texts(split, "de")
+def bleu_of(worker: Worker, split: str, made: Streams, beams: int, sentences: int) -> float:
+    """BLEU of the translations of the first sentences of a split."""
+    references = made.texts(split, "de")[:sentences]
     outcome = worker.call("translate", sentences=len(references), beams=beams, batch_size=64, split=split)
     return sacrebleu.corpus_bleu(outcome["texts"], [references]).score
 
@@ -85,7 +91,7 @@ def bleu_of(worker: Worker, split: str, made: Streams, beams: int) -> float:
 def _try_rates(chosen: argparse.Namespace, made: Streams) -> None:
     for rate in chosen.rates:
         workers = train_in_turns(dict.fromkeys(RATES, rate), 60 * chosen.minutes[0], chosen)
-        scores = {name: rounded(bleu_of(worker, "val", made, 1)) for name, worker in workers.items()}
+        scores = {name: rounded(bleu_of(worker, "val", made, 1, chosen.sentences)) for name, worker in workers.items()}
         print(f"learning rate {rate}: BLEU on val, greedy, {json.dumps(scores)}", flush=True)
         for worker in workers.values():
             worker.end()
@@ -98,7 +104,7 @@ def _learn(chosen: argparse.Namespace, made: Streams) -> dict[str, list[tuple[fl
     for minutes in sorted(chosen.minutes):
         workers = train_in_turns(RATES, 60 * minutes, chosen)
         for name, worker in workers.items():
-            curves[name].append((minutes, rounded(bleu_of(worker, "test_2016_flickr", made, 5))))
+            curves[name].append((minutes, rounded(bleu_of(worker, "test_2016_flickr", made, 5, chosen.sentences))))
             worker.call("keep", path=str(_weights(chosen, name)))
             if minutes == chosen.minutes[0]:
                 print(f"  {name}: {worker.call('parameters') / 1e6:.2f} M parameters")
@@ -107,6 +113,7 @@ def _learn(chosen: argparse.Namespace, made: Streams) -> dict[str, list[tuple[fl
             f"  {minutes:5.1f}  " + ", ".join(f"{name} {curve[-1][1]:.1f}" for name, curve in curves.items()),
             flush=True,
         )
+    print(json.dumps({"benchmark": "bleu", "minutes and bleu": curves}), flush=True)
     return curves
 
 
@@ -122,7 +129,8 @@ def _race_translating(chosen: argparse.Namespace, made: Streams) -> None:
     for worker in workers:
         weights = _weights(chosen, OURS if worker.name == OURS else THEIRS)
         worker.call("learn", epochs=0, path=str(weights))
-    for beams, batch_size, sentences in ((1, 64, 1000), (5, 64, 1000), (1, 1, 100), (5, 1, 100)):
+    whole, tenth = chosen.sentences, max(1, chosen.sentences // 10)
+    for beams, batch_size, sentences in ((1, 64, whole), (5, 64, whole), (1, 1, tenth), (5, 1, tenth)):
 
         def measure(worker: Worker, beams: int = beams, size: int = batch_size, count: int = sentences) -> float:
             worker.call("translate", sentences=min(count, 2 * size), beams=beams, batch_size=size)
@@ -140,12 +148,13 @@ def _race_translating(chosen: argparse.Namespace, made: Streams) -> None:
 def measure_cell(name: str, job: str, length: int, threads: int) -> dict[str, float]:
     """Seconds of a job, the median, and the megabytes it takes at most above what the process has before it."""
     torch.set_num_threads(threads)
-    keep_freed_memory()
     torch.manual_seed(0)
     vocabulary = 8000
-    if name == OURS:
+    if name != THEIRS:
         config = RnnS2SConfig(vocab_size=vocabulary, decoder_vocab_size=vocabulary, decoder_layers=1)
         model: Any = RnnS2SForConditionalGeneration(config)
+        if name == OURS:
+            model.skip_logits_in_training()
     else:
         from transformers import MarianMTModel
 
@@ -156,21 +165,19 @@ def measure_cell(name: str, job: str, length: int, threads: int) -> dict[str, fl
 
 def _train_step(model: Any, source: torch.Tensor) -> dict[str, float]:
     model.train()
-    if isinstance(model, RnnS2SForConditionalGeneration):
-        model.skip_logits_in_training()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     for parameter in model.parameters():  # the gradients and the optimizer's state are not what is measured
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
 
-    def step() -> None:
+    def step(tokens: torch.Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16("cpu")):
-            loss = model(input_ids=source, attention_mask=source.ne(PAD).long(), labels=source).loss
+            loss = model(input_ids=tokens, attention_mask=tokens.ne(PAD).long(), labels=tokens).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
 
-    return _timed(step)
+    return _measured(step, source)
 
 
 def _write(model: Any, source: torch.Tensor) -> dict[str, float]:
@@ -179,32 +186,47 @@ def _write(model: Any, source: torch.Tensor) -> dict[str, float]:
         model = model.bfloat16()
     lengths = {"min_new_tokens": WRITTEN, "max_new_tokens": WRITTEN, "num_beams": 1}
 
-    def write() -> None:
+    def write(tokens: torch.Tensor) -> None:
         with torch.inference_mode():
-            model.generate(source, attention_mask=source.ne(PAD).long(), **lengths)
+            model.generate(tokens, attention_mask=tokens.ne(PAD).long(), **lengths)
 
-    return _timed(write)
+    return _measured(write, source)
 
 
-def _timed(job: Any) -> dict[str, float]:
-    before, times = peak_megabytes(), []
+def _measured(job: Callable[[torch.Tensor], None], source: torch.Tensor) -> dict[str, float]:
+    job(source[:, :2].contiguous())  # what is made once and for all
+    gc.collect()
+    before = reset_peak()
+    job(source)
+    megabytes, times = peak_megabytes() - before, []
+    keep_freed_memory()
     for _ in range(STEPS + 1):
         begin = time.perf_counter()
-        job()
+        job(source)
         times.append(time.perf_counter() - begin)
-    return {"seconds": median(times[1:]), "megabytes": peak_megabytes() - before}
+    return {"seconds": median(times[1:]), "megabytes": megabytes}
+
+
+def reset_peak() -> float:
+    """Gives freed memory back, and lets the peak of this process begin anew; the megabytes that it holds."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_megabytes()
 
 
 def _costs_of_length(chosen: argparse.Namespace) -> dict[str, dict[str, list[dict[str, float]]]]:
     """For each job and contender, what each length costs."""
     costs: dict[str, dict[str, list[dict[str, float]]]] = {}
     for job, title in (("train", "a step of training"), ("write", f"writing {WRITTEN} tokens")):
-        costs[job] = {name: [_in_a_process(name, job, length, chosen) for length in LENGTHS] for name in RATES}
+        costs[job] = {name: [] for name in JOBS[job]}
+        for length in chosen.lengths:
+            for name, cells in costs[job].items():
+                cells.append(_in_a_process(name, job, length, chosen))
         for unit in ("megabytes", "seconds"):
-            print(f"\n{unit} of {title}, {ROWS} rows; tokens of the source: {LENGTHS}")
+            print(f"\n{unit} of {title}, {ROWS} rows; tokens of the source: {chosen.lengths}")
             for name, cells in costs[job].items():
                 print(f"  {name:16}" + "".join(f"{cell[unit]:10.3g}" for cell in cells))
-    print(json.dumps({"benchmark": "length", "lengths": LENGTHS, "costs": costs}), flush=True)
+    print(json.dumps({"benchmark": "length", "lengths": chosen.lengths, "costs": costs}), flush=True)
     return costs
 
 
@@ -216,10 +238,8 @@ def _in_a_process(name: str, job: str, length: int, chosen: argparse.Namespace) 
     return json.loads(outcome.stdout.splitlines()[-1])
 
 
-def draw(path: Path, curves: dict[str, list[tuple[float, float]]], costs: dict[str, Any]) -> None:
+def draw(path: Path, curves: dict[str, list[tuple[float, float]]], lengths: list[int], costs: dict[str, Any]) -> None:
     """The curves of 1 and 3 in one picture."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(12, 3.5), layout="constrained")
     axes = figure.subplots(1, 3)
     for name, curve in curves.items():
@@ -227,7 +247,7 @@ def draw(path: Path, curves: dict[str, list[tuple[float, float]]], costs: dict[s
     axes[0].set(xlabel="minutes of training", ylabel="BLEU, test 2016", xscale="log")
     for place, (job, title) in enumerate((("train", "a step of training"), ("write", "writing")), start=1):
         for name, cells in costs[job].items():
-            axes[place].plot(LENGTHS, [cell["megabytes"] for cell in cells], marker="o", label=name)
+            axes[place].plot(lengths, [cell["megabytes"] for cell in cells], marker="o", label=name)
         axes[place].set(xlabel="tokens of the source", ylabel=f"megabytes of {title}", xscale="log", yscale="log")
     for one in axes:
         one.legend()
@@ -242,8 +262,11 @@ def _arguments() -> argparse.Namespace:
     options.add_argument("--rates", type=float, nargs="+", help="learning rates to try, and nothing else")
     options.add_argument("--cell", nargs=3, metavar=("CONTENDER", "JOB", "LENGTH"), help="one cell of the last table")
     chosen = parse(options)
+    if chosen.rates and not (chosen.data / "val.de").is_file():
+        raise SystemExit(f"There is no {chosen.data / 'val.de'}: learning rates are compared on the validation set.")
+    chosen.lengths, chosen.sentences = LENGTHS, 1000
     if chosen.quick:
-        chosen.minutes, chosen.rounds = [0.2], 1
+        chosen.minutes, chosen.rounds, chosen.lengths, chosen.sentences = [0.02], 1, LENGTHS[:1], 8
     return chosen
 
 

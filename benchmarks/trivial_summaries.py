@@ -35,15 +35,24 @@ def rare_words(words: list[str], texts_with: Counter[str], texts: int) -> list[s
     return [word for word in counts if word in chosen]
 
 
+def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
+    """The rows of a file of JSON lines; ends the program where one lacks a column."""
+    if not path.is_file():
+        raise SystemExit(f"There is no file {path}.")
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    for number, row in enumerate(rows, start=1):
+        if missing := [name for name in columns if not isinstance(row.get(name), str)]:
+            raise SystemExit(f"{path}, row {number} has no text in {', '.join(missing)}.")
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path, help='JSON lines with "text"')
     parser.add_argument("test", type=Path, help='JSON lines with "text" and "summary"')
     arguments = parser.parse_args()
-    train, test = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for path in (arguments.train, arguments.test)
-    )
+    train, test = read_rows(arguments.train, ["text"]), read_rows(arguments.test, ["text", "summary"])
     texts_with: Counter[str] = Counter(word for row in train for word in set(words_of(row["text"])))
     summaries = {
         f"first {FIRST_WORDS} words": [" ".join(row["text"].split()[:FIRST_WORDS]) for row in test],

@@ -68,13 +68,19 @@ def contender(order: dict[str, Any]) -> tuple[data.DataModule, models.SoftAttent
 
 
 def train(order: dict[str, Any]) -> dict[str, Any]:
-    """Trains for some epochs. With a validation file, the model of the best epoch is kept in the folder."""
+    """Trains for some epochs. With a validation file, the models of the best and the last epoch are kept."""
     lightning.seed_everything(order["seed"], verbose=False)
     loaded, model = contender(order)
     clock, validates = Clock(), "val" in order
     callbacks: list[lightning.Callback] = [clock]
     if validates:
-        best = {"filename": "best", "monitor": "val_accuracy", "mode": "max", "save_weights_only": True}
+        best = {
+            "filename": "best",
+            "monitor": "val_accuracy",
+            "mode": "max",
+            "save_weights_only": True,
+            "save_last": True,
+        }
         callbacks.append(ModelCheckpoint(order["folder"], **best))
     trainer = lightning.Trainer(
         max_epochs=order["epochs"],
@@ -93,7 +99,7 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
 def decode(order: dict[str, Any]) -> dict[str, Any]:
     """The test words through the trained model, greedily, some times: the outputs, and the seconds of each time."""
     loaded, model = contender({**order, "predict": order["test"]})
-    state = torch.load(next(Path(order["folder"]).glob("best*.ckpt")), weights_only=False)["state_dict"]
+    state = torch.load(next(Path(order["folder"]).glob(f"{order['weights']}*.ckpt")), weights_only=False)["state_dict"]
     model.load_state_dict(state)
     mapper, times = mappers.Mapper(loaded.index), []
     trainer = lightning.Trainer(precision=order["precision"], **QUIET)

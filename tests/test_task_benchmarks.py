@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import random
+import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +20,8 @@ from benchmarks.contenders.base import Budget
 from benchmarks.contenders.ours import Ours
 from benchmarks.streams import Streams
 from benchmarks.trivial_summaries import rare_words, words_of
+
+from .test_benchmarks import WorkerHere
 
 
 def test_rare_words_are_those_of_few_texts_in_their_order() -> None:
@@ -34,7 +40,7 @@ def test_ours_trains_and_decodes_for_the_race_with_yoyodyne(tmp_path: Path) -> N
         (tmp_path / f"xxx_{split}.tsv").write_text(
             table if split == "train" else table[:200].rsplit("\n", 1)[0] + "\n"
         )
-    contender = tasks.Contender("ours", argparse.Namespace(threads=1, learning_rate=1e-3))
+    contender = tasks.Process("ours", argparse.Namespace(threads=1, learning_rate=1e-3))
     order: dict[str, Any] = {
         **tasks.COMMON, **contender._of_ours(), "folder": str(tmp_path / "model"), "epochs": 12, "rounds": 1,
         "precision": "float32", "learning_rate": 1e-2,
@@ -60,22 +66,23 @@ def streams(tmp_path: Path) -> Streams:
     return Streams(tmp_path, tmp_path / "work", vocabulary=300, batch_size=16)
 
 
-def test_learning_within_a_time_goes_on_where_it_was_and_ends_with_a_rate_near_zero(streams: Streams) -> None:
+def test_learning_within_a_time_goes_on_where_it_was_and_ends_with_a_rate_near_zero(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that goes on by a tenth of a second whenever it is read: once at first, then once a step."""
     contender, rates = Ours(streams, "float32"), []
+    ticks = itertools.count()
+    monkeypatch.setattr("benchmarks.contenders.base.time", SimpleNamespace(perf_counter=lambda: 0.1 * next(ticks)))
     set_rate = contender.set_learning_rate
 
     def noted(rate: float) -> None:
         rates.append(rate)
         set_rate(rate)
 
-    contender.set_learning_rate = noted  # type: ignore[method-assign]
-    first = contender.learn_within(budget=1.0, rate=1e-3, turn=0.4)
-    assert 0.4 <= first["seconds"] < 1.0
-    second = contender.learn_within(budget=1.0, rate=1e-3, turn=10.0)
-    assert 1.0 <= second["seconds"] < 2.0
-    assert second["steps"] == len(rates) > first["steps"] > 0
-    assert rates[0] == pytest.approx(1e-3 / 200)
-    assert rates[-1] < rates[len(rates) // 2]
+    monkeypatch.setattr(contender, "set_learning_rate", noted)
+    assert contender.learn_within(budget=1.0, rate=1e-3, turn=0.35) == pytest.approx({"seconds": 0.4, "steps": 4})
+    assert contender.learn_within(budget=1.0, rate=1e-3, turn=10.0) == pytest.approx({"seconds": 1.0, "steps": 10})
+    assert rates == pytest.approx([1e-3 * min((step + 1) / 200, 2 * (1 - step / 10)) for step in range(10)])
 
 
 def test_a_budget_shows_every_batch_once_before_any_twice() -> None:
@@ -84,18 +91,29 @@ def test_a_budget_shows_every_batch_once_before_any_twice() -> None:
     assert sorted(shown[:5]) == sorted(shown[5:]) == list(range(5))
 
 
-def test_the_cells_and_curves_of_the_comparison_with_a_transformer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_memory_of_a_longer_source_is_more() -> None:
+    """Each is a process of its own, as in the benchmark."""
+    chosen = argparse.Namespace(threads=1)
+    short, long = (transformer._in_a_process("marian-bfloat16", "train", length, chosen) for length in (10, 200))
+    assert 0 <= short["megabytes"] < long["megabytes"]
+    assert 0 < short["seconds"] < long["seconds"]
+
+
+def test_learning_translating_and_the_curves_of_the_comparison(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Both models do both jobs; memory and time are positive numbers, and there is a picture of them."""
-    monkeypatch.setattr(transformer, "STEPS", 1)
+    """All but the cells, to the last line, with workers in this process."""
+    monkeypatch.setattr(transformer, "Worker", WorkerHere)
+    monkeypatch.setattr(transformer, "_in_a_process", lambda *cell: {"seconds": 1.0, "megabytes": 2.0})
+    where = ["--data", str(streams.data), "--work", str(streams.data / "work"), "--vocabulary", "300"]
+    monkeypatch.setattr(sys, "argv", ["transformer", "--quick", *where, "--batch-size", "16", "--threads", "1"])
     threads = torch.get_num_threads()
-    costs: dict[str, Any] = {job: {name: [] for name in transformer.RATES} for job in ("train", "write")}
-    for job, of_names in costs.items():
-        for name, cells in of_names.items():
-            cells += [transformer.measure_cell(name, job, 12, threads)] * len(transformer.LENGTHS)
-            assert cells[0]["seconds"] > 0
-            assert cells[0]["megabytes"] >= 0
-    curves = {name: [(1.0, 10.0), (2.0, 20.0)] for name in transformer.RATES}
-    transformer.draw(tmp_path / "curves.png", curves, costs)
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    try:
+        transformer.main()
+    finally:
+        torch.set_num_threads(threads)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert [line["benchmark"].partition(",")[0] for line in lines] == ["bleu", *["translating"] * 4, "length"]
+    assert lines[0]["minutes and bleu"].keys() == {"ours", "marian-bfloat16"}
+    assert lines[-1]["costs"]["train"].keys() == {"ours", "ours-all-logits", "marian-bfloat16"}
+    assert (streams.data / "work" / "transformer.png").stat().st_size > 10_000

@@ -130,8 +130,11 @@ class RnnSpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
                 raise ValueError(f"{name} cannot be read as a recording: {error}") from error
         given_rate = rate
         if hasattr(inputs, "get_all_samples"):
-            decoded = inputs.get_all_samples()
-            inputs = {"array": decoded.data, "sampling_rate": decoded.sample_rate}
+            try:
+                decoded = inputs.get_all_samples()
+            except (OSError, RuntimeError, ValueError) as error:
+                raise ValueError(f"A decoder cannot read its recording: {error}") from error
+            inputs = {"array": decoded.data.mean(dim=0), "sampling_rate": decoded.sample_rate}
         if isinstance(inputs, dict):
             array = inputs.get("raw") if inputs.get("raw") is not None else inputs.get("array")
             if array is None or "sampling_rate" not in inputs:
@@ -187,7 +190,8 @@ def _mono(samples: Any) -> Tensor:
     """
     if not hasattr(samples, "__array__"):
         raise TypeError(
-            f"A recording is a path, bytes, an array or a dictionary with one, and this a {type(samples).__name__!r}."
+            "A recording is a path, bytes, an array, a dictionary with one or a decoder, and this a "
+            f"{type(samples).__name__!r}."
         )
     try:
         tensor = torch.as_tensor(samples.copy() if hasattr(samples, "copy") else samples).detach().cpu()

@@ -109,7 +109,11 @@ class ModelArguments(_Options):
     )
     do_lower_case: bool = field(
         default=False,
-        metadata={"help": "A new tokenizer makes small letters of capitals, on both sides; the model writes none."},
+        metadata={
+            "help": "A new tokenizer makes small letters of capitals, on both sides (with encoder_name on that of the "
+            "target), and the model writes none. ROUGE and the error rates of speech do not mind; BLEU and the others "
+            "are counted against references as they are."
+        },
     )
     vocab_size: int = field(
         default=8000,

@@ -55,7 +55,7 @@ def train_symbols(
         normalizer = normalizers.Sequence([normalizer, normalizers.Lowercase()])
     counts: Counter[str] = Counter()
     with tempfile.TemporaryFile() as file:
-        spool(name, texts, file)
+        spool(name, texts, file, do_lower_case)
         for batch in batches(file, {}):
             for text in batch:
                 normalized = normalizer.normalize_str(text)

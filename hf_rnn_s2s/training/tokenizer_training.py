@@ -216,7 +216,7 @@ def _train_subwords(
     # The library's trainers reserve special tokens only: `build` adds the other reserved tokens to the learned ones.
     learned_size = vocab_size - len(RESERVED_TOKENS) + len(SPECIAL_TOKENS)
     with tempfile.TemporaryFile() as file:
-        number_of_texts, characters = spool(name, texts, file)
+        number_of_texts, characters = spool(name, texts, file, do_lower_case)
         rare = rare_characters(characters, limit=(vocab_size - len(RESERVED_TOKENS)) // 2, never=MARK)
         trained = _pipeline(model_kind.empty_model(), do_lower_case, digits)
         trained.train_from_iterator(

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 1000  # texts passed to the Rust trainer at a time
 
 
-def spool(name: str, texts: Iterable[str], file: IO[bytes]) -> tuple[int, Counter[str]]:
+def spool(name: str, texts: Iterable[str], file: IO[bytes], do_lower_case: bool = False) -> tuple[int, Counter[str]]:
     """Write the NFC form of every text to `file`, one JSON string per line; return how many, and all their characters.
 
     The characters that get a token must be known before training starts, and a generator can be read only once.
@@ -31,6 +31,8 @@ def spool(name: str, texts: Iterable[str], file: IO[bytes]) -> tuple[int, Counte
         if not isinstance(text, str):
             raise TypeError(f"{name} must hold strings only; item {count - 1} (from 0) is {text!r:.50}.")
         text = unicodedata.normalize("NFC", text)
+        if do_lower_case:
+            text = text.lower()
         try:
             file.write(json.dumps(text, ensure_ascii=False).encode() + b"\n")
         except UnicodeEncodeError as error:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -112,8 +113,16 @@ def test_every_form_of_a_recording(transcriber: Any, tmp_path: Path) -> None:
         {"array": samples, "sampling_rate": RATE, "path": None},
         {**twice, "sampling_rate": 3 * RATE},
         Decoder(torch.from_numpy(twice["raw"])[None], 3 * RATE),
+        Decoder(torch.from_numpy(samples).repeat(6, 1), RATE),
     ):
         assert transcriber(recording) == expected
+
+
+def test_a_decoder_that_cannot_read_says_so(transcriber: Any) -> None:
+    broken = Decoder(torch.zeros(1, 5), RATE)
+    broken.get_all_samples = Mock(side_effect=RuntimeError("no stream"))  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="A decoder cannot read its recording: no stream"):
+        transcriber(broken)
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 48_000])
@@ -195,7 +204,7 @@ def test_the_model_may_be_in_training(transcriber: Any) -> None:
     [
         ("nothing.wav", ValueError, "There is no recording 'nothing.wav'"),
         (b"no sound", ValueError, "The recording of 8 bytes cannot be read as a recording"),
-        (7, TypeError, "A recording is a path, bytes, an array or a dictionary with one, and this a 'int'"),
+        (7, TypeError, "A recording is a path, bytes, an array, a dictionary with one or a decoder, and this a 'int'"),
         (np.zeros((3, 50)), ValueError, r"shape \(3, 50\); it must be \(samples,\) or \(channels, samples\)"),
         (np.array([0.0, np.nan]), ValueError, "no finite numbers"),
         (
