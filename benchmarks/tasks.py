@@ -32,6 +32,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from hf_rnn_s2s.training.error_rates import TransductionMetric
@@ -50,14 +51,17 @@ LIKE_THEIRS = {
     "bridge": "zero",
     "tie_word_embeddings": False,
 }
-# What each changes of the recipe
+# Of each contender, what its worker is told. `options` are what ours change of the recipe.
 OURS: dict[str, dict[str, Any]] = {
-    "ours": {"input_feeding": False},
-    "ours-float32": {"input_feeding": False},
-    "ours-recipe": {},
-    "ours-as-yoyodyne": LIKE_THEIRS,
+    "ours": {"precision": "bfloat16", "options": {"input_feeding": False}},
+    "ours-float32": {"precision": "float32", "options": {"input_feeding": False}},
+    "ours-recipe": {"precision": "bfloat16", "options": {}},
+    "ours-as-yoyodyne": {"precision": "bfloat16", "options": LIKE_THEIRS},
 }
-THEIRS = ("yoyodyne", "yoyodyne-bfloat16")
+THEIRS: dict[str, dict[str, Any]] = {
+    "yoyodyne": {"precision": "32-true", "sizes": THEIR_SIZES},
+    "yoyodyne-bfloat16": {"precision": "bf16-mixed", "sizes": THEIR_SIZES},
+}
 EPOCHS_OF_A_ROUND = 3
 COPIES = 10  # of the test words in a turn of decoding, beside which starting to decode takes little
 
@@ -86,7 +90,8 @@ class Process:
             "test": str(given.data / f"{language}_test.tsv"),
             "folder": str(folder),
             "threads": given.threads,
-            **(self._of_ours() if self.name in OURS else self._of_theirs()),
+            "learning_rate": given.learning_rate,  # of theirs; ours is that of the recipe
+            **{**OURS, **THEIRS}[self.name],
             **more,
         }
         if do == "train":
@@ -104,21 +109,6 @@ class Process:
         if done.returncode:
             raise SystemExit(f"{self.name} failed to {do}:\n{done.stderr[-3000:]}")
         return json.loads(done.stdout.splitlines()[-1])
-
-    def _of_ours(self) -> dict[str, Any]:
-        return {
-            "precision": "float32" if self.name.endswith("float32") else "bfloat16",
-            "learning_rate": 3e-3,
-            "unicode_normalization": "NFC",
-            "options": OURS[self.name],
-        }
-
-    def _of_theirs(self) -> dict[str, Any]:
-        return {
-            "precision": "bf16-mixed" if self.name.endswith("bfloat16") else "32-true",
-            "learning_rate": self.arguments.learning_rate,
-            "sizes": THEIR_SIZES,
-        }
 
 
 def rows_of(path: Path) -> list[list[str]]:
@@ -183,7 +173,7 @@ def _compare_decoding(contenders: list[Process], arguments: argparse.Namespace, 
     def decoded_words(contender: Process) -> float:
         answer = contender.call("decode", language, "whole", rounds=3, weights="best", test=str(copies))
         symbols[contender.name] = sum(len(text.split()) for text in answer["outputs"]) // COPIES
-        return COPIES * words / sorted(answer["seconds"])[1]
+        return COPIES * words / median(answer["seconds"])
 
     speeds = race(contenders, arguments.rounds, decoded_words)
     print("symbols written: " + ", ".join(f"{name} {number:,}" for name, number in symbols.items()))

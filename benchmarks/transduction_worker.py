@@ -6,7 +6,6 @@ This package as a contender of `benchmarks.tasks`: training through `train.py`, 
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -21,8 +20,9 @@ from transformers import pipeline
 
 import train as script
 
+from .tasks import rows_of
+
 RECIPE = Path(script.__file__).parent / "recipes" / "g2p-sigmorphon2020.yaml"
-COLUMNS = ["source", "target"]
 
 
 def train(order: dict[str, Any]) -> dict[str, Any]:
@@ -35,12 +35,10 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
         "output_dir": order["folder"],
         "num_train_epochs": order["epochs"],
         "per_device_train_batch_size": order["batch"],
-        "learning_rate": order["learning_rate"],
         "dropout": order["dropout"],
         "label_smoothing_factor": order["label_smoothing"],
         "seed": order["seed"],
         "bf16": order["precision"] == "bfloat16",
-        "unicode_normalization": order["unicode_normalization"],
         "num_beams": 1,
         "disable_tqdm": True,
         **order["options"],
@@ -62,8 +60,7 @@ def decode(order: dict[str, Any]) -> dict[str, Any]:
     times = []
     for _ in range(order["rounds"] + 1):
         begin = time.perf_counter()
-        with open(order["test"], encoding="utf-8", newline="") as file:
-            words = [row["source"] for row in csv.DictReader(file, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE)]
+        words = [word for word, _ in rows_of(Path(order["test"]))]
         with torch.autocast("cpu", torch.bfloat16, enabled=order["precision"] == "bfloat16"):
             rows = transducer(words, batch_size=order["batch"], num_beams=1)
         outputs = [row["generated_text"] for row in rows]

@@ -11,13 +11,16 @@ What ROUGE says of summaries that take no model: a model is worth something only
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 from collections import Counter
 from pathlib import Path
 
+from hf_rnn_s2s.data.arguments import DataArguments
+from hf_rnn_s2s.data.loading import load_examples
+from hf_rnn_s2s.errors import ending_with_a_message
 from hf_rnn_s2s.training.rouge import RougeMetric
+from hf_rnn_s2s.training.tasks.summarization import Summarization
 
 FIRST_WORDS, RARE_WORDS, RARE_AMONG = 8, 4, 25  # the last one: the words at the beginning that are looked at
 WORD = re.compile(r"[^\W\d_]\w*")
@@ -35,33 +38,24 @@ def rare_words(words: list[str], texts_with: Counter[str], texts: int) -> list[s
     return [word for word in counts if word in chosen]
 
 
-def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
-    """The rows of a file of JSON lines; ends the program where one lacks a column."""
-    if not path.is_file():
-        raise SystemExit(f"There is no file {path}.")
-    with path.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines if line.strip()]
-    for number, row in enumerate(rows, start=1):
-        if missing := [name for name in columns if not isinstance(row.get(name), str)]:
-            raise SystemExit(f"{path}, row {number} has no text in {', '.join(missing)}.")
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", type=Path, help='JSON lines with "text"')
-    parser.add_argument("test", type=Path, help='JSON lines with "text" and "summary"')
+    parser.add_argument("train", type=Path, help='table with "text" and "summary"')
+    parser.add_argument("test", type=Path, help="such a table, too")
     arguments = parser.parse_args()
-    train, test = read_rows(arguments.train, ["text"]), read_rows(arguments.test, ["text", "summary"])
-    texts_with: Counter[str] = Counter(word for row in train for word in set(words_of(row["text"])))
+    with ending_with_a_message("trivial_summaries"):
+        data = DataArguments(train_file=str(arguments.train), validation_file=str(arguments.test))
+        examples = load_examples(data, Summarization().layout(data))
+    train, test = (list(examples[split]) for split in ("train", "validation"))
+    texts_with: Counter[str] = Counter(word for row in train for word in set(words_of(row["source"])))
     summaries = {
-        f"first {FIRST_WORDS} words": [" ".join(row["text"].split()[:FIRST_WORDS]) for row in test],
+        f"first {FIRST_WORDS} words": [" ".join(row["source"].split()[:FIRST_WORDS]) for row in test],
         f"{RARE_WORDS} rare words": [
-            " ".join(rare_words(words_of(row["text"])[:RARE_AMONG], texts_with, len(train))) for row in test
+            " ".join(rare_words(words_of(row["source"])[:RARE_AMONG], texts_with, len(train))) for row in test
         ],
     }
     for name, predictions in summaries.items():
-        scores = RougeMetric().compute(predictions=predictions, references=[row["summary"] for row in test])
+        scores = RougeMetric().compute(predictions=predictions, references=[row["target"] for row in test])
         assert scores is not None
         print(f"{name:16}" + " / ".join(f"{scores[kind]:.2f}" for kind in ("rouge1", "rouge2", "rougeL")))
 

@@ -40,13 +40,13 @@ def test_ours_trains_and_decodes_for_the_race_with_yoyodyne(tmp_path: Path) -> N
         (tmp_path / f"xxx_{split}.tsv").write_text(
             table if split == "train" else table[:200].rsplit("\n", 1)[0] + "\n"
         )
-    contender = tasks.Process("ours", argparse.Namespace(threads=1, learning_rate=1e-3))
     order: dict[str, Any] = {
-        **tasks.COMMON, **contender._of_ours(), "folder": str(tmp_path / "model"), "epochs": 12, "rounds": 1,
-        "precision": "float32", "learning_rate": 1e-2,
+        **tasks.COMMON, "folder": str(tmp_path / "model"), "epochs": 12, "rounds": 1,
+        "precision": "float32",
         **{split: str(tmp_path / f"xxx_{file}.tsv") for split, file in (("train", "train"), ("test", "test"))},
     }  # fmt: skip
-    order["options"] |= {"hidden_size": 32, "embedding_size": 16, "encoder_layers": 1, "report_to": "none"}
+    sizes = {"hidden_size": 32, "embedding_size": 16, "encoder_layers": 1}
+    order["options"] = {**tasks.OURS["ours"]["options"], **sizes, "learning_rate": 1e-2, "report_to": "none"}
     trained = transduction_worker.train(order)
     assert trained["seconds"] > 0
     assert trained["parameters"] > 1000

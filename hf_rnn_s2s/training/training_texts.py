@@ -13,9 +13,10 @@ BATCH_SIZE = 1000  # texts passed to the Rust trainer at a time
 
 
 def spool(name: str, texts: Iterable[str], file: IO[bytes], do_lower_case: bool = False) -> tuple[int, Counter[str]]:
-    """Write the NFC form of every text to `file`, one JSON string per line; return how many, and all their characters.
+    """Write every text to `file`, in NFC, one JSON string per line; return how many, and all their characters.
 
-    The characters that get a token must be known before training starts, and a generator can be read only once.
+    With `do_lower_case` capitals are small letters there. The characters that get a token must be known before
+    training starts, and a generator can be read only once.
 
     Raises:
         TypeError: if `texts` is not an iterable of strings; `name` is what the message calls it.

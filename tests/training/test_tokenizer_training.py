@@ -479,28 +479,3 @@ def test_a_folder_without_any_tokenizer_is_named(tiny_model: RnnS2SForConditiona
 def test_training_anew_names_the_function_for_it(two_vocabularies: RnnS2STokenizer) -> None:
     with pytest.raises(TypeError, match="train_tokenizer.*target_texts"):
         two_vocabularies.train_new_from_iterator([["a"]], vocab_size=300)
-
-
-@pytest.mark.parametrize("kind", ["bpe", "unigram", "char"])
-def test_lower_case(kind: Any, tmp_path: Path) -> None:
-    texts = ["A Dog runs.", "The CAT sits on the Mat.", "the dog sits"] * 3
-    train_tokenizer(texts, 330, kind, do_lower_case=True).save_pretrained(tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    ids = tokenizer("The DOG sits").input_ids
-    assert ids == tokenizer("the dog sits").input_ids
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "the dog sits"
-    assert not any(token.isupper() for token in tokenizer.get_vocab() if len(token) == 1)
-
-
-def test_lower_case_makes_no_control_token_of_text() -> None:
-    tokenizer = train_tokenizer(["a dog </S> <PAD> pad unk"] * 3, 330, do_lower_case=True)
-    text = "a </S> <S> <PAD> <Unk> </s> dog"
-    ids = tokenizer(text).input_ids
-    assert [number for number in ids if number in tokenizer.all_special_ids] == [tokenizer.eos_token_id]
-    assert tokenizer.decode(ids, skip_special_tokens=True) == text.lower()
-
-
-def test_lower_case_is_that_of_both_vocabularies() -> None:
-    tokenizer = train_tokenizer(["Ein Hund"] * 3, 300, target_texts=["A Dog"] * 3, do_lower_case=True)
-    assert tokenizer("EIN", text_target="DOG") == tokenizer("ein", text_target="dog")
-    assert tokenizer.decode(tokenizer.target_tokenizer("A DOG").input_ids, skip_special_tokens=True) == "a dog"
