@@ -17,9 +17,10 @@ training takes no loop over the steps. `ours-recipe` is what the recipe trains, 
 `ours-as-yoyodyne` the architecture of yoyodyne: additive attention that the previous state asks, a context that the
 LSTM reads, an output layer that reads the state alone.
 
-The figures are words per second, then the share of test words that are wrong. For these each does as it usually does:
-yoyodyne has a constant learning rate, by default that of its Adam, and is measured with the epoch that was best in
-validation and with the last one; ours follows the recipe, whose model is the mean of the last checkpoints.
+The figures are words per second of training, the share of test words that are wrong, and words per second of decoding.
+For the errors each does as it usually does: yoyodyne has a constant learning rate, by default that of its Adam, and is
+measured with the epoch that was best in validation and with the last one; ours follows the recipe, whose model is the
+mean of the last checkpoints. --parts says what to measure; the models of the errors, which decode, stay in --work.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ THEIRS: dict[str, dict[str, Any]] = {
     "yoyodyne": {"precision": "32-true", "sizes": THEIR_SIZES},
     "yoyodyne-bfloat16": {"precision": "bf16-mixed", "sizes": THEIR_SIZES},
 }
+PARTS = ("training", "errors", "decoding")
 EPOCHS_OF_A_ROUND = 3
 COPIES = 10  # of the test words in a turn of decoding, beside which starting to decode takes little
 
@@ -96,6 +98,8 @@ class Process:
         }
         if do == "train":
             shutil.rmtree(folder, ignore_errors=True)  # else it would be gone on with
+        elif not folder.is_dir():
+            raise SystemExit(f"{self.name} has no model for {language} in --work yet: ask for the part errors first.")
         is_ours = self.name in OURS
         python = sys.executable if is_ours else given.peer
         module = "transduction_worker" if is_ours else "yoyodyne_worker"
@@ -121,6 +125,17 @@ def main() -> None:
     """Races the contenders in training, counts their errors, and races what was trained in decoding."""
     arguments = _arguments()
     contenders = [Process(name, arguments) for name in (*OURS, *THEIRS)]
+    learners = [one for one in contenders if one.name in arguments.learners]
+    if "training" in arguments.parts:
+        _compare_training(contenders, arguments)
+    if "errors" in arguments.parts:
+        _compare_errors(learners, arguments)
+    if "decoding" in arguments.parts:
+        _compare_decoding(learners, arguments)
+
+
+def _compare_training(contenders: list[Process], arguments: argparse.Namespace) -> None:
+    """Trains all of them for a few epochs of one language, in turns."""
     language = arguments.languages[0]
     words = len(rows_of(arguments.data / f"{language}_train.tsv"))
     parameters: dict[str, int] = {}
@@ -133,10 +148,6 @@ def main() -> None:
     speeds = race(contenders, arguments.rounds, trained_words)
     print("parameters: " + ", ".join(f"{name} {number:,}" for name, number in parameters.items()))
     report("training", "words per second", speeds, parameters=parameters, threads=arguments.threads)
-    learners = [one for one in contenders if one.name in arguments.learners]
-    if learners:
-        _compare_errors(learners, arguments)
-        _compare_decoding(learners, arguments, language)
 
 
 def _compare_errors(contenders: list[Process], arguments: argparse.Namespace) -> None:
@@ -162,8 +173,9 @@ def _compare_errors(contenders: list[Process], arguments: argparse.Namespace) ->
     print(json.dumps({"benchmark": "wer", "languages": arguments.languages, "errors": errors, "minutes": minutes}))
 
 
-def _compare_decoding(contenders: list[Process], arguments: argparse.Namespace, language: str) -> None:
+def _compare_decoding(contenders: list[Process], arguments: argparse.Namespace) -> None:
     """Decodes the test words of one language with the models of `_compare_errors`, in turns."""
+    language = arguments.languages[0]
     once = (arguments.data / f"{language}_test.tsv").read_text(encoding="utf-8")
     words = len(rows_of(arguments.data / f"{language}_test.tsv"))
     copies = (arguments.work / f"{language}_test_many.tsv").absolute()
@@ -192,7 +204,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     names = [*OURS, *THEIRS]
     usual = [name for name in names if name != "ours-float32"]
-    parser.add_argument("--learners", nargs="*", choices=names, default=usual, help="whose errors are counted")
+    parser.add_argument("--learners", nargs="+", choices=names, default=usual, help="who learns to the end")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     arguments = parser.parse_args()
     for language in arguments.languages:
         for split in ("train", "dev", "test"):

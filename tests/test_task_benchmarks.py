@@ -56,6 +56,12 @@ def test_ours_trains_and_decodes_for_the_race_with_yoyodyne(tmp_path: Path) -> N
     assert sum(one == other for one, other in zip(decoded["outputs"], expected, strict=True)) > 0.9 * len(expected)
 
 
+def test_a_model_that_is_not_there_is_asked_for_by_name(tmp_path: Path) -> None:
+    given = argparse.Namespace(work=tmp_path, data=tmp_path, threads=1, learning_rate=1e-3)
+    with pytest.raises(SystemExit, match="ours-recipe has no model for ice in --work yet: ask for the part errors"):
+        tasks.Process("ours-recipe", given).call("decode", "ice", "whole")
+
+
 @pytest.fixture
 def streams(tmp_path: Path) -> Streams:
     draw = random.Random(0)
