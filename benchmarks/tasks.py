@@ -12,8 +12,8 @@ FOLDER of the data has the tables of SIGMORPHON 2020 task 1, `ice_train.tsv` and
 of its own, in turns. Both sides read the same files, in batches of as many words, with as many threads. Each trains
 through its own trainer, in float32 and with products in bfloat16, and decodes greedily from a file to text.
 
-`ours` has as many layers and parameters as yoyodyne's, but asks its attention with the state after the token, so that
-training takes no loop over the steps. `ours-recipe` is what the recipe trains, with input feeding, and
+`ours` has soft attention, and as many layers and parameters as yoyodyne's, but asks with the state after the token, so
+that training takes no loop over the steps. `ours-recipe` is what the recipe trains, with hard attention, and
 `ours-as-yoyodyne` the architecture of yoyodyne: additive attention that the previous state asks, a context that the
 LSTM reads, an output layer that reads the state alone.
 
@@ -43,8 +43,9 @@ from .report import report
 
 THEIR_SIZES = {"embedding": 128, "encoder": 256, "encoder_layers": 2, "decoder": 256}
 COMMON = {"batch": 64, "dropout": 0.3, "label_smoothing": 0.1, "seed": 1}
+SOFT = {"attention_type": "general", "head_type": "vocabulary"}
 LIKE_THEIRS = {
-    "input_feeding": False,
+    **SOFT,
     "attention_type": "additive",
     "attention_query": "previous",
     "context_layers": "all",
@@ -54,8 +55,8 @@ LIKE_THEIRS = {
 }
 # Of each contender, what its worker is told. `options` are what ours change of the recipe.
 OURS: dict[str, dict[str, Any]] = {
-    "ours": {"precision": "bfloat16", "options": {"input_feeding": False}},
-    "ours-float32": {"precision": "float32", "options": {"input_feeding": False}},
+    "ours": {"precision": "bfloat16", "options": SOFT},
+    "ours-float32": {"precision": "float32", "options": SOFT},
     "ours-recipe": {"precision": "bfloat16", "options": {}},
     "ours-as-yoyodyne": {"precision": "bfloat16", "options": LIKE_THEIRS},
 }
