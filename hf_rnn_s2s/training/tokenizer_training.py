@@ -173,56 +173,53 @@ def train_tokenizer(
     }
     if "char" in (kind, target_kind):
         settings["split_special_tokens"] = True  # "</s>" in a text is four characters
-    backend = _train_side("texts", texts, vocab_size, kind, normalization, do_lower_case, digits, show_progress)
+    side = _Side("texts", texts, vocab_size, kind, normalization, do_lower_case, digits, show_progress)
+    backend = _train_side(side)
     if target_texts is None and kind == "word":
         settings["model_input_names"] = ["input_ids", "attention_mask", "copy_ids"]
         return RnnS2SWordTokenizer(tokenizer_object=backend, copy_slots=copy_slots, **settings)
     if target_texts is None:
         return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
-    target_size = target_vocab_size or vocab_size
-    target_backend = _train_side(
-        "target_texts", target_texts, target_size, target_kind, "NFC", do_lower_case, digits, show_progress
+    target_side = side._replace(
+        name="target_texts",
+        texts=target_texts,
+        vocab_size=target_vocab_size or vocab_size,
+        kind=target_kind,
+        normalization="NFC",
     )
-    return RnnS2STokenizer(tokenizer_object=backend, target_tokenizer_object=target_backend, **settings)
+    return RnnS2STokenizer(tokenizer_object=backend, target_tokenizer_object=_train_side(target_side), **settings)
 
 
-def _train_side(
-    name: str,
-    texts: Iterable[str],
-    vocab_size: int,
-    kind: Kind,
-    normalization: Normalization,
-    do_lower_case: bool,
-    digits: Digits,
-    show_progress: bool,
-) -> Tokenizer:
-    """Train the tokenizer of one vocabulary; `name` is what error messages call `texts`."""
-    if kind in SYMBOL_KINDS:
-        return train_symbols(name, texts, vocab_size, kind, normalization, do_lower_case)
-    return _train_subwords(name, texts, vocab_size, kind, do_lower_case, digits, show_progress)
+class _Side(NamedTuple):
+    """The arguments of `train_tokenizer` for one vocabulary; `name` is what error messages call `texts`."""
+
+    name: str
+    texts: Iterable[str]
+    vocab_size: int
+    kind: Kind
+    normalization: Normalization
+    do_lower_case: bool
+    digits: Digits
+    show_progress: bool
 
 
-def _train_subwords(
-    name: str,
-    texts: Iterable[str],
-    vocab_size: int,
-    kind: Kind,
-    do_lower_case: bool,
-    digits: Digits,
-    show_progress: bool,
-) -> Tokenizer:
-    """As `_train_side`, for kinds with subwords."""
-    model_kind = MODEL_KINDS[kind]
+def _train_side(side: _Side) -> Tokenizer:
+    if side.kind in SYMBOL_KINDS:
+        return train_symbols(side.name, side.texts, side.vocab_size, side.kind, side.normalization, side.do_lower_case)
+    return _train_subwords(side)
+
+
+def _train_subwords(side: _Side) -> Tokenizer:
+    model_kind = MODEL_KINDS[side.kind]
     # The library's trainers reserve special tokens only: `build` adds the other reserved tokens to the learned ones.
-    learned_size = vocab_size - len(RESERVED_TOKENS) + len(SPECIAL_TOKENS)
+    learned_size = side.vocab_size - len(RESERVED_TOKENS) + len(SPECIAL_TOKENS)
     with tempfile.TemporaryFile() as file:
-        number_of_texts, characters = spool(name, texts, file, do_lower_case)
-        rare = rare_characters(characters, limit=(vocab_size - len(RESERVED_TOKENS)) // 2, never=MARK)
-        trained = _pipeline(model_kind.empty_model(), do_lower_case, digits)
-        trained.train_from_iterator(
-            batches(file, rare), trainer=model_kind.trainer(learned_size, show_progress), length=number_of_texts
-        )
-    backend = _pipeline(model_kind.build(json.loads(trained.to_str())["model"]), do_lower_case, digits)
+        number_of_texts, characters = spool(side.name, side.texts, file, side.do_lower_case)
+        rare = rare_characters(characters, limit=(side.vocab_size - len(RESERVED_TOKENS)) // 2, never=MARK)
+        trained = _pipeline(model_kind.empty_model(), side)
+        trainer = model_kind.trainer(learned_size, side.show_progress)
+        trained.train_from_iterator(batches(file, rare), trainer=trainer, length=number_of_texts)
+    backend = _pipeline(model_kind.build(json.loads(trained.to_str())["model"]), side)
     _add_special_tokens(backend)
     eos = SPECIAL_TOKENS["eos_token"]
     backend.post_processor = processors.TemplateProcessing(
@@ -231,13 +228,13 @@ def _train_subwords(
     return backend
 
 
-def _pipeline(model: models.Model, do_lower_case: bool, digits: Digits) -> Tokenizer:
+def _pipeline(model: models.Model, side: _Side) -> Tokenizer:
     """A tokenizer around `model` that normalises and splits as the docstring of this module says."""
-    units = [f"[{UNSPACED}]+", WORD, DIGIT_PATTERNS[digits], PUNCTUATION, ANY_OTHER_CHARACTER]
+    units = [f"[{UNSPACED}]+", WORD, DIGIT_PATTERNS[side.digits], PUNCTUATION, ANY_OTHER_CHARACTER]
     unit = Regex(rf"(?!{REMOVED_BY_SPLITTING})(?:{'|'.join(units)})")
     tokenizer = Tokenizer(model)
     steps = [normalizers.NFC(), normalizers.Replace(MARK, MARK_OF_TEXT)]
-    if do_lower_case:
+    if side.do_lower_case:
         steps += [normalizers.Replace(Regex(PLACES_OF_CAPITALS), MARK), normalizers.Lowercase()]
     tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(PLACES_TO_MARK), MARK)])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
