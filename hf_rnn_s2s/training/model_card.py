@@ -4,14 +4,14 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..data.arguments import DataArguments
 from ..model.configuration_rnn_s2s import OPTIONS
@@ -33,6 +33,17 @@ from .tasks.base import LOSSES, Languages, MetricInfo, Task
 ALIGNMENT_ERROR = {
     "aer": MetricInfo("Alignment error rate of the attention", 3, greater_is_better=False, on_hub=False)
 }
+# Papers: what the card calls them, their numbers on arXiv, and whether a model with a configuration follows them
+PAPERS: tuple[tuple[str, str, Callable[[PreTrainedConfig], bool]], ...] = (
+    ("Sutskever et al. 2014", "1409.3215", lambda config: config.attention_type == "none"),
+    ("Bahdanau et al. 2015", "1409.0473", lambda config: config.attention_type != "none"),
+    ("Chorowski et al. 2015", "1506.07503", lambda config: config.attention_type == "location"),
+    ("Luong et al. 2015", "1508.04025", lambda config: _attends_softly(config)),
+    ("Chan et al. 2016", "1508.01211", lambda config: config.encoder_type == "pyramidal"),
+    ("Wu et al. 2016", "1609.08144", lambda config: _attends_softly(config)),
+    ("See et al. 2017", "1704.04368", lambda config: config.head_type == "copying"),
+    ("Wu & Cotterell 2019", "1905.06319", lambda config: config.attention_type.startswith("hard")),
+)
 # Training arguments in the card
 HYPERPARAMETERS = (
     "learning_rate",
@@ -102,6 +113,7 @@ def build_model_card(
         words=words,
         pipeline_name=task.pipeline_name,
         has_attention=model.config.attention_type != "none",
+        papers=_papers(model.config),
         origin=_origin(model_arguments.model_name_or_path),
         languages=" → ".join(known),
         license=plain(model_arguments.license or "not stated; the training data may bind it"),
@@ -203,6 +215,15 @@ def _shown(task: Task) -> list[str]:
     return [name for name, info in task.metrics.items() if info.on_hub]
 
 
+def _attends_softly(config: PreTrainedConfig) -> bool:
+    return config.attention_type != "none" and not config.attention_type.startswith("hard")
+
+
+def _papers(config: PreTrainedConfig) -> list[str]:
+    """Links to the papers that the architecture follows."""
+    return [f"[{title}](https://arxiv.org/abs/{number})" for title, number, follows in PAPERS if follows(config)]
+
+
 def _results(task: Task, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
@@ -240,7 +261,9 @@ def _duration(seconds: float) -> str:
 
 
 def _describe_selection(arguments: RnnS2STrainingArguments) -> str:
-    """How the checkpoint was chosen, if the Trainer chooses one."""
+    """Which of its checkpoints the model is, or the mean of which."""
+    if arguments.average_checkpoints is not None:
+        return f" Its weights are the mean of the last {arguments.average_checkpoints} checkpoints."
     if not arguments.load_best_model_at_end:
         return ""
     metric = str(arguments.metric_for_best_model).removeprefix("eval_")

@@ -78,6 +78,32 @@ def test_metadata(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) ->
     assert (results["bleu"].dataset_name, results["bleu"].dataset_split) == ("train", "test")
 
 
+def papers_of(card: ModelCard) -> str:
+    return next(line for line in card.text.splitlines() if line.startswith("- **Papers:**"))
+
+
+def test_papers_are_those_of_the_architecture(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    assert "Luong" in papers_of(make_card(tiny_model, tmp_path))
+    assert "Cotterell" not in papers_of(make_card(tiny_model, tmp_path))
+    tiny_model.config.head_type = "copying"
+    assert "[See et al. 2017](https://arxiv.org/abs/1704.04368)" in papers_of(make_card(tiny_model, tmp_path))
+    tiny_model.config.head_type, tiny_model.config.attention_type = "marginal", "hard_monotonic"
+    hard = papers_of(make_card(tiny_model, tmp_path))
+    assert "[Wu & Cotterell 2019](https://arxiv.org/abs/1905.06319)" in hard
+    assert "Luong" not in hard
+    tiny_model.config.head_type, tiny_model.config.attention_type = "vocabulary", "none"
+    assert papers_of(make_card(tiny_model, tmp_path)).count("](") == 1
+
+
+def test_which_checkpoint_it_is(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
+    chosen = {"load_best_model_at_end": True, "metric_for_best_model": "bleu", "eval_strategy": "epoch"}
+    best = make_card(tiny_model, tmp_path, options=chosen).text
+    assert "Of its checkpoints this is the one with the highest `bleu` on the validation split." in best
+    mean = make_card(tiny_model, tmp_path, options={**chosen, "average_checkpoints": 5, "save_total_limit": 6}).text
+    assert "Its weights are the mean of the last 5 checkpoints." in mean
+    assert "this is the one" not in mean
+
+
 def test_text(tiny_model: RnnS2SForConditionalGeneration, tmp_path: Path) -> None:
     text = make_card(tiny_model, tmp_path).text
     for line in [
