@@ -158,10 +158,53 @@ def test_a_row_does_not_change_with_its_batch(name: str) -> None:
         assert stripped(model.generate(**alone, num_beams=3, max_new_tokens=9)[0]) == stripped(together[row])
 
 
+TARGETS = [[5, 4, 2], [3, 2], [6, 6, 2]]
+
+
+class Learned(NamedTuple):
+    """What became of one plug-in: the losses of training, what its model wrote, and what a fresh process loaded."""
+
+    losses: list[float]
+    written: list[list[int]]
+    reloaded: list[list[int]]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Learned]:
+    """All plug-ins, each trained and saved; one fresh process loads them all."""
+    folder = tmp_path_factory.mktemp("learned")
+    here = {name: train(name, folder / name) for name in PLUGINS}
+    code = (
+        "import json, sys, torch, tests.plugins.test_plugins as plugins\n"
+        "from hf_rnn_s2s import RnnS2SForConditionalGeneration\n"
+        "found = {}\n"
+        "for name in plugins.PLUGINS:\n"
+        "    model = RnnS2SForConditionalGeneration.from_pretrained(f'{sys.argv[1]}/{name}/model')\n"
+        "    found[name] = model.generate(**plugins.inputs_of(name), num_beams=2, max_new_tokens=5).tolist()\n"
+        "print(json.dumps(found))\n"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert outcome.returncode == 0, outcome.stderr[-2000:]
+    found = json.loads(outcome.stdout.splitlines()[-1])
+    return {name: Learned(*both, found[name]) for name, both in here.items()}
+
+
 @every_plugin
-def test_it_learns_with_a_plain_trainer_and_loads_in_a_fresh_process(name: str, tmp_path: Path) -> None:
+def test_it_learns_with_a_plain_trainer(name: str, learned: dict[str, Learned]) -> None:
+    losses = learned[name].losses
+    assert losses[-1] < 0.5 * losses[0]
+    assert [stripped(torch.tensor(row)) for row in learned[name].written] == TARGETS
+
+
+@every_plugin
+def test_it_loads_in_a_fresh_process(name: str, learned: dict[str, Learned]) -> None:
+    assert learned[name].reloaded == learned[name].written
+
+
+def train(name: str, folder: Path) -> tuple[list[float], list[list[int]]]:
+    """Trains a plug-in and saves its model; the losses, and what it writes then."""
     model = build(name, dropout=0.1)
-    targets = [[5, 4, 2], [3, 2], [6, 6, 2]]
     inputs = {key: one.tolist() for key, one in inputs_of(name).items()}
     losses = []
 
@@ -171,7 +214,7 @@ def test_it_learns_with_a_plain_trainer_and_loads_in_a_fresh_process(name: str, 
             super().log(logs, *args)
 
     arguments = Seq2SeqTrainingArguments(
-        output_dir=str(tmp_path / "run"),
+        output_dir=str(folder / "run"),
         max_steps=60,
         learning_rate=0.02,
         per_device_train_batch_size=3,
@@ -180,23 +223,11 @@ def test_it_learns_with_a_plain_trainer_and_loads_in_a_fresh_process(name: str, 
         disable_tqdm=True,
         use_cpu=True,
     )
-    dataset = Dataset.from_dict({**inputs, "labels": targets})
+    dataset = Dataset.from_dict({**inputs, "labels": TARGETS})
     Trainer(model, arguments, train_dataset=dataset, data_collator=collate).train()
-    assert losses[-1] < 0.5 * losses[0]
-    expected = model.eval().generate(**inputs_of(name), num_beams=2, max_new_tokens=5)
-    assert [stripped(one) for one in expected] == targets
-    model.save_pretrained(tmp_path / "model")
-    code = (
-        "import json, sys, torch, tests.plugins.test_plugins as plugins\n"
-        "from hf_rnn_s2s import RnnS2SForConditionalGeneration\n"
-        "model = RnnS2SForConditionalGeneration.from_pretrained(sys.argv[1])\n"
-        "found = model.generate(**plugins.inputs_of(sys.argv[2]), num_beams=2, max_new_tokens=5)\n"
-        "print(json.dumps(found.tolist()))\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "model"), name]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert outcome.returncode == 0, outcome.stderr[-2000:]
-    assert json.loads(outcome.stdout.splitlines()[-1]) == expected.tolist()
+    model.save_pretrained(folder / "model")
+    written = model.eval().generate(**inputs_of(name), num_beams=2, max_new_tokens=5)
+    return losses, written.tolist()
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

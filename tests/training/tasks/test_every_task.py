@@ -17,7 +17,7 @@ from hf_rnn_s2s.training.tasks import TASKS
 
 from ...data_examples import write_table
 from ...speech import BINS, TONES, processor, tones, write_tones
-from ...two_processes import run_in_two_processes
+from ...two_processes import run_with_torchrun
 from ..test_train import ROOT, results, rows, run
 
 make_pipeline: Any = pipeline
@@ -116,7 +116,7 @@ def test_a_run_leaves_its_files_and_resumed_it_goes_on_exactly(task: str, tmp_pa
 @every_task
 def test_two_processes_leave_the_same_rows(task: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    run_in_two_processes(ROOT / "train.py", *options(task, tmp_path), f"--output_dir={folder}")
+    run_with_torchrun(ROOT / "train.py", *options(task, tmp_path), f"--output_dir={folder}")
     table = RUNS[task].rows(tmp_path)
     target = "target" if "target" in table[0] else "summary" if "summary" in table[0] else "text"
     assert [row[1] for row in rows(folder)[1:]] == [row[target] for row in table]
