@@ -95,8 +95,8 @@ def _speak(order: list[dict[str, Any]], folder: Path) -> None:
     """Speak in a process of its own, into a folder that has its name only when all is there."""
     unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     try:
-        command = [sys.executable, "-m", f"{__package__}.speak", str(unfinished)]
-        paths = os.pathsep.join(path for path in sys.path if path)  # where this process found the package
+        command = [sys.executable, str(Path(__file__).with_name("speak.py")), str(unfinished)]
+        paths = os.pathsep.join(path for path in sys.path if path)  # where this process finds its packages
         done = subprocess.run(
             command,
             input=json.dumps(order),

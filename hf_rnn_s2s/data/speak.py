@@ -1,4 +1,4 @@
-"""Speaks phrases with eSpeak NG: `python -m hf_rnn_s2s.data.speak FOLDER < ORDER`.
+"""Speaks phrases with eSpeak NG: `python speak.py FOLDER < ORDER`, without the rest of the package and its imports.
 
 ORDER is JSON, a list of phrases, each with `file`, `text`, `voice` and `speed` (words per minute). Each phrase becomes
 a FLAC file in the folder. What eSpeak NG says depends on what the same process said before, so that one process speaks
