@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from benchmarks import tasks, transduction_worker, transformer
+import train as script
+from benchmarks import pronunciations, tasks, transduction_worker, transformer
 from benchmarks.contenders.base import Budget
 from benchmarks.contenders.ours import Ours
 from benchmarks.streams import Streams
@@ -60,6 +62,42 @@ def test_a_model_that_is_not_there_is_asked_for_by_name(tmp_path: Path) -> None:
     given = argparse.Namespace(work=tmp_path, data=tmp_path, threads=1, learning_rate=1e-3)
     with pytest.raises(SystemExit, match="ours-recipe has no model for ice in --work yet: ask for the part errors"):
         tasks.Process("ours-recipe", given).call("decode", "ice", "whole")
+
+
+def test_pronunciations_are_learned_once_and_the_better_form_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Through `train.py` in this process; what a form is worth is then written into its results."""
+    recipe: dict[str, Any] = yaml.safe_load(pronunciations.RECIPE.read_text(encoding="utf-8"))
+    recipe |= {"hidden_size": 16, "embedding_size": 16, "num_train_epochs": 2, "report_to": "none"}
+    recipe |= {"eval_steps": 0.5, "save_steps": 0.5, "average_checkpoints": 2}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    monkeypatch.setattr(pronunciations, "RECIPE", tmp_path / "recipe.yaml")
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"kor_{split}.tsv").write_text("가나\tk a n a\n나\tn a\n" * 8, encoding="utf-8")
+    commands: list[list[str]] = []
+
+    def run_here(command: list[str], **options: Any) -> None:
+        commands.append(command)
+        script.main(command[2:])
+
+    monkeypatch.setattr(pronunciations, "subprocess", SimpleNamespace(run=run_here))
+    where = ["--data", str(tmp_path), "--work", str(tmp_path / "work"), "--seeds", "2"]
+    monkeypatch.setattr(sys, "argv", ["pronunciations", *where])
+    pronunciations.main()
+    assert len(commands) == 2
+    for form, wer in (("NFC", 30.0), ("NFD", 20.0)):
+        for folder, change in (("seed-42", 0.0), ("seed-43", 5.0), ("ensemble", -2.0)):
+            path = tmp_path / "work" / f"kor-{form}" / folder / "all_results.json"
+            results = {**json.loads(path.read_text()), "predict_wer": wer + change, "eval_wer": 2 * wer}
+            path.write_text(json.dumps(results))
+    capsys.readouterr()
+    pronunciations.main()
+    assert len(commands) == 2  # nothing was trained again
+    printed = capsys.readouterr().out
+    assert "kor in NFC: validation 60.00, test 32.50, ensemble 28.00" in printed
+    assert "| kor | 22.50 | 22.50 | 18.00 | 46.89 |" in printed
+    assert "| mean | 22.50 | 22.50 | 18.00 | 46.89 |" in printed
 
 
 @pytest.fixture
