@@ -42,7 +42,7 @@ PAPERS: tuple[tuple[str, str, Callable[[PreTrainedConfig], bool]], ...] = (
     ("Chan et al. 2016", "1508.01211", lambda config: config.encoder_type == "pyramidal"),
     ("Wu et al. 2016", "1609.08144", lambda config: _attends_softly(config)),
     ("See et al. 2017", "1704.04368", lambda config: config.head_type == "copying"),
-    ("Wu & Cotterell 2019", "1905.06319", lambda config: config.attention_type.startswith("hard")),
+    ("Wu & Cotterell 2019", "1905.06319", lambda config: config.head_type == "marginal"),
 )
 # Training arguments in the card
 HYPERPARAMETERS = (
@@ -216,7 +216,7 @@ def _shown(task: Task) -> list[str]:
 
 
 def _attends_softly(config: PreTrainedConfig) -> bool:
-    return config.attention_type != "none" and not config.attention_type.startswith("hard")
+    return config.attention_type != "none" and config.head_type != "marginal"
 
 
 def _papers(config: PreTrainedConfig) -> list[str]:
