@@ -81,6 +81,7 @@ def run(language: str, form: str, arguments: argparse.Namespace) -> Outcome:
             "output_dir": folder,
             "seed": SEED,
             "ensemble_size": arguments.seeds,
+            **({"resume_from_checkpoint": "true"} if folder.is_dir() else {}),
         }
         given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         subprocess.run([sys.executable, str(ROOT / "train.py"), str(RECIPE), *given], check=True)
