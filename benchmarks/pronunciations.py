@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "g2p-sigmorphon2020.yaml"
-SEED = 42
+SEED, RESULTS = 42, "all_results.json"
 # Of each language of the task its code, for the model card, and the published word error rate
 LANGUAGES = {
     "ady": ("ady", 28.00),
@@ -56,23 +56,23 @@ class Outcome:
         form: "NFC" or "NFD".
         singles: word error rates in percent on the test words, one for each seed.
         validation: the mean of the same on the validation words.
-        ensemble: word error rate of all of them together; None where there is one model.
+        ensemble: word error rate of all of them together.
         minutes: of training, the longest of the models, evaluations included.
     """
 
     form: str
     singles: list[float]
     validation: float
-    ensemble: float | None
+    ensemble: float
     minutes: float
 
 
 def run(language: str, form: str, arguments: argparse.Namespace) -> Outcome:
     """Trains the models of a language that are not there, and reads what became of them."""
     folder = arguments.work / f"{language}-{form}"
-    ensemble = folder / "ensemble" / "all_results.json" if arguments.seeds > 1 else None
-    last = ensemble or folder / "all_results.json"
-    if not last.is_file():
+    singles = [folder / f"seed-{SEED + number}" for number in range(arguments.seeds)]
+    together = folder / "ensemble"
+    if not all((one / RESULTS).is_file() for one in [*singles, together]):
         files = {f"{split}_file": arguments.data / f"{language}_{file}.tsv" for split, file in SPLITS.items()}
         options = {
             **files,
@@ -85,19 +85,18 @@ def run(language: str, form: str, arguments: argparse.Namespace) -> Outcome:
         }
         given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         subprocess.run([sys.executable, str(ROOT / "train.py"), str(RECIPE), *given], check=True)
-    folders = [folder / f"seed-{SEED + number}" for number in range(arguments.seeds)] if ensemble else [folder]
-    results = [_results(one / "all_results.json") for one in folders]
+    results = [_results(one) for one in singles]
     return Outcome(
         form=form,
         singles=[one["predict_wer"] for one in results],
         validation=mean(one["eval_wer"] for one in results),
-        ensemble=_results(ensemble)["predict_wer"] if ensemble else None,
+        ensemble=_results(together)["predict_wer"],
         minutes=max(one["train_runtime"] for one in results) / 60,
     )
 
 
-def _results(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -109,10 +108,8 @@ def main() -> None:
         chosen[language] = min(outcomes, key=lambda outcome: outcome.validation)
         if len(outcomes) > 1:
             for one in outcomes:
-                print(
-                    f"{language} in {one.form}: validation {one.validation:.2f}, test {mean(one.singles):.2f}"
-                    + (f", ensemble {one.ensemble:.2f}" if one.ensemble is not None else "")
-                )
+                rates = f"validation {one.validation:.2f}, test {mean(one.singles):.2f}, ensemble {one.ensemble:.2f}"
+                print(f"{language} in {one.form}: {rates}")
     print(table(chosen))
     print(json.dumps({"benchmark": "pronunciations", "outcomes": {name: vars(one) for name, one in chosen.items()}}))
 
@@ -125,11 +122,10 @@ def table(outcomes: dict[str, Outcome]) -> str:
         [mean(one.singles[:3]), mean(one.singles), one.ensemble, LANGUAGES[name][1], one.minutes]
         for name, one in outcomes.items()
     ]
-    columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
-    rows.append([mean(column) if column else None for column in columns])
+    rows.append([mean(column) for column in zip(*rows, strict=True)])
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name, row in zip([*outcomes, "mean"], rows, strict=True):
-        cells = [f"{value:.2f}" if value is not None else "" for value in row[:-1]] + [f"{row[-1]:.1f}"]
+        cells = [*(f"{value:.2f}" for value in row[:-1]), f"{row[-1]:.1f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -149,8 +145,8 @@ def _arguments() -> argparse.Namespace:
         for split in SPLITS.values():
             if not (path := arguments.data / f"{language}_{split}.tsv").is_file():
                 raise SystemExit(f"There is no {path}.")
-    if arguments.seeds < 1:
-        raise SystemExit(f"--seeds {arguments.seeds}: train one model at least.")
+    if arguments.seeds < 2:
+        raise SystemExit(f"--seeds {arguments.seeds}: an ensemble has two models at least.")
     return arguments
 
 

@@ -98,7 +98,7 @@ def test_pronunciations_are_learned_once_and_the_better_form_counts(
     assert "kor in NFC: validation 60.00, test 32.50, ensemble 28.00" in printed
     assert "| kor | 22.50 | 22.50 | 18.00 | 46.89 |" in printed
     assert "| mean | 22.50 | 22.50 | 18.00 | 46.89 |" in printed
-    last = tmp_path / "work" / "kor-NFC" / "ensemble" / "all_results.json"
+    last = tmp_path / "work" / "kor-NFC" / "seed-43" / "all_results.json"
     last.unlink()
     pronunciations.main()
     assert len(commands) == 3  # goes on with what a stopped run has left
