@@ -44,7 +44,7 @@ LANGUAGES = {
     "rum": ("ro", 10.67),
     "vie": ("vi", 4.67),
 }
-FORMS = {"kor": ("NFC", "NFD")}
+FORMS = {"kor": ("NFC", "NFD")}  # Unicode forms to compare; of the other languages NFC is taken
 SPLITS = {"train": "train", "validation": "dev", "test": "test"}  # and what the tables are called
 
 
@@ -73,18 +73,7 @@ def run(language: str, form: str, arguments: argparse.Namespace) -> Outcome:
     singles = [folder / f"seed-{SEED + number}" for number in range(arguments.seeds)]
     together = folder / "ensemble"
     if not all((one / RESULTS).is_file() for one in [*singles, together]):
-        files = {f"{split}_file": arguments.data / f"{language}_{file}.tsv" for split, file in SPLITS.items()}
-        options = {
-            **files,
-            "language": LANGUAGES[language][0],
-            "unicode_normalization": form,
-            "output_dir": folder,
-            "seed": SEED,
-            "ensemble_size": arguments.seeds,
-            **({"resume_from_checkpoint": "true"} if folder.is_dir() else {}),
-        }
-        given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        subprocess.run([sys.executable, str(ROOT / "train.py"), str(RECIPE), *given], check=True)
+        _train(language, form, folder, arguments)
     results = [_results(one) for one in singles]
     return Outcome(
         form=form,
@@ -93,6 +82,20 @@ def run(language: str, form: str, arguments: argparse.Namespace) -> Outcome:
         ensemble=_results(together)["predict_wer"],
         minutes=max(one["train_runtime"] for one in results) / 60,
     )
+
+
+def _train(language: str, form: str, folder: Path, arguments: argparse.Namespace) -> None:
+    options = {
+        **{f"{split}_file": arguments.data / f"{language}_{file}.tsv" for split, file in SPLITS.items()},
+        "language": LANGUAGES[language][0],
+        "unicode_normalization": form,
+        "output_dir": folder,
+        "seed": SEED,
+        "ensemble_size": arguments.seeds,
+        **({"resume_from_checkpoint": "true"} if folder.is_dir() else {}),
+    }
+    given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, str(ROOT / "train.py"), str(RECIPE), *given], check=True)
 
 
 def _results(folder: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ HANGS_AFTER = 600  # seconds
 def run_in_two_processes(script: Path, *argv: str) -> None:
     """Runs a script with its arguments. Fails, with what was printed to the end, if a process does."""
     with socket.socket() as one:
-        one.bind((HOST, 0))
+        one.bind((HOST, 0))  # a port that nobody has
         common = {"MASTER_ADDR": HOST, "MASTER_PORT": str(one.getsockname()[1]), "WORLD_SIZE": "2"}
     ranks = [{"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2", **common} for rank in "01"]
     _run_all([[__file__, str(script), *argv]] * 2, ranks)
@@ -51,11 +51,13 @@ def _run_all(commands: list[list[str]], environments: list[dict[str, str]]) -> N
             subprocess.Popen([sys.executable, *command], env={**usual, **own}, **options)
             for command, own in zip(commands, environments, strict=True)
         ]
-        while (codes := [one.poll() for one in processes]).count(None) and not any(codes):
-            time.sleep(0.05)
-        for process in processes:
-            process.kill()  # waits for one that has failed; of one that has ended this does nothing
-            process.wait()
+        try:
+            while (codes := [one.poll() for one in processes]).count(None) and not any(codes):
+                time.sleep(0.05)
+        finally:
+            for process in processes:
+                process.kill()  # it would wait for the one that has failed; one that has ended does not mind
+                process.wait()
         output.seek(0)
         assert codes == [0] * len(codes), output.read()[-10_000:]
 
