@@ -48,5 +48,7 @@ def draw_speech_attention(path: Path, model: Any, processor: Any, rows: Sequence
     layers = read_cross_attentions(view, view.prepare_decoder_input_ids_from_labels(labels), **inputs)
     weights = mean_of_heads(tuple(layer[0] for layer in layers))
     seconds = step * HOP / processor.feature_extractor.sampling_rate
-    moments = [f"{place * seconds:.2f} s" for place in range(weights.shape[1])]
-    plot_attention(moments, tokenizer.convert_ids_to_tokens(labels[0].tolist()), weights).savefig(path)
+    moments = [f"{place * seconds:.2f}" for place in range(weights.shape[1])]
+    figure = plot_attention(moments, tokenizer.convert_ids_to_tokens(labels[0].tolist()), weights)
+    figure.axes[0].set_xlabel("source (seconds)")
+    figure.savefig(path)
