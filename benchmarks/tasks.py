@@ -18,9 +18,9 @@ that training takes no loop over the steps. `ours-recipe` is what the recipe tra
 LSTM reads, an output layer that reads the state alone.
 
 The figures are words per second of training, the share of test words that are wrong, and words per second of decoding.
-For the errors each does as it usually does: yoyodyne has a constant learning rate, by default that of its Adam, and is
-measured with the epoch that was best in validation and with the last one; ours follows the recipe, whose model is the
-mean of the last checkpoints. --parts says what to measure; the models of the errors, which decode, stay in --work.
+For the errors each does as it usually does: yoyodyne has a constant learning rate, by default that of its Adam, and
+keeps the epoch that was best in validation; ours follows the recipe, whose model is the mean of the last checkpoints.
+--parts says what to measure; the models of the errors, which decode, stay in --work.
 """
 
 from __future__ import annotations
@@ -161,16 +161,14 @@ def _compare_errors(contenders: list[Process], arguments: argparse.Namespace) ->
             trained = contender.call("train", language, "whole", epochs=arguments.epochs, val=val)
             minutes[contender.name] = minutes.get(contender.name, 0.0) + trained["seconds"] / 60
             references = [target for _, target in rows_of(arguments.data / f"{language}_test.tsv")]
-            for weights in ("best", "last") if contender.name in THEIRS else ("",):
-                outputs = contender.call("decode", language, "whole", rounds=0, weights=weights)["outputs"]
-                scores = TransductionMetric().compute(predictions=outputs, references=references)
-                assert scores is not None
-                name = f"{contender.name}, {weights} epoch" if weights else contender.name
-                errors.setdefault(name, []).append(scores["wer"])
-                print(f"{name}, {language}: WER {scores['wer']:.2f}, {trained['seconds']:.0f} s", flush=True)
+            outputs = contender.call("decode", language, "whole", rounds=0)["outputs"]
+            scores = TransductionMetric().compute(predictions=outputs, references=references)
+            assert scores is not None
+            errors.setdefault(contender.name, []).append(scores["wer"])
+            print(f"{contender.name}, {language}: WER {scores['wer']:.2f}, {trained['seconds']:.0f} s", flush=True)
     print("\nWER, greedy, mean of", ", ".join(arguments.languages))
     for name, rates in errors.items():
-        print(f"  {name:32} {sum(rates) / len(rates):6.2f}   {minutes[name.partition(',')[0]]:6.1f} minutes")
+        print(f"  {name:20} {sum(rates) / len(rates):6.2f}   {minutes[name]:6.1f} minutes")
     print(json.dumps({"benchmark": "wer", "languages": arguments.languages, "errors": errors, "minutes": minutes}))
 
 
@@ -184,7 +182,7 @@ def _compare_decoding(contenders: list[Process], arguments: argparse.Namespace) 
     symbols: dict[str, int] = {}
 
     def decoded_words(contender: Process) -> float:
-        answer = contender.call("decode", language, "whole", rounds=3, weights="best", test=str(copies))
+        answer = contender.call("decode", language, "whole", rounds=3, test=str(copies))
         symbols[contender.name] = sum(len(text.split()) for text in answer["outputs"]) // COPIES
         return COPIES * words / median(answer["seconds"])
 

@@ -68,20 +68,14 @@ def contender(order: dict[str, Any]) -> tuple[data.DataModule, models.SoftAttent
 
 
 def train(order: dict[str, Any]) -> dict[str, Any]:
-    """Trains for some epochs. With a validation file, the models of the best and the last epoch are kept."""
+    """Trains for some epochs. With a validation file, the model of the best epoch is kept."""
     lightning.seed_everything(order["seed"], verbose=False)
     loaded, model = contender(order)
     clock, validates = Clock(), "val" in order
     callbacks: list[lightning.Callback] = [clock]
     if validates:
-        best = {
-            "filename": "best",
-            "monitor": "val_accuracy",
-            "mode": "max",
-            "save_weights_only": True,
-            "save_last": True,
-        }
-        callbacks.append(ModelCheckpoint(order["folder"], **best))
+        kept = {"filename": "best", "monitor": "val_accuracy", "mode": "max", "save_weights_only": True}
+        callbacks.append(ModelCheckpoint(order["folder"], **kept))
     trainer = lightning.Trainer(
         max_epochs=order["epochs"],
         precision=order["precision"],
@@ -99,8 +93,7 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
 def decode(order: dict[str, Any]) -> dict[str, Any]:
     """The test words through the trained model, greedily, some times: the outputs, and the seconds of each time."""
     loaded, model = contender({**order, "predict": order["test"]})
-    state = torch.load(next(Path(order["folder"]).glob(f"{order['weights']}*.ckpt")), weights_only=False)["state_dict"]
-    model.load_state_dict(state)
+    model.load_state_dict(torch.load(Path(order["folder"]) / "best.ckpt", weights_only=False)["state_dict"])
     mapper, times = mappers.Mapper(loaded.index), []
     trainer = lightning.Trainer(precision=order["precision"], **QUIET)
     for _ in range(order["rounds"] + 1):
