@@ -23,14 +23,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import sacrebleu
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks.contenders.base import peak_megabytes
 from benchmarks.contenders.marian import LAYERS, marian_config
@@ -45,6 +47,7 @@ OURS, ALL_LOGITS, THEIRS = "ours", "ours-all-logits", "marian-bfloat16"
 JOBS = {"train": (OURS, ALL_LOGITS, THEIRS), "write": (OURS, THEIRS)}  # what is measured for each length, and of whom
 # Of 0.0005, 0.001 and 0.002 the best with `--rates`: of ours after 1 minute, of MarianMT after 4 minutes.
 RATES = {OURS: 2e-3, THEIRS: 1e-3}
+COLOURS = {OURS: "C0", THEIRS: "C1", ALL_LOGITS: "C2"}
 TURN = 15.0  # seconds
 LENGTHS = [10, 30, 100, 300, 1000]
 ROWS, WRITTEN, STEPS = 8, 20, 3  # of a cell
@@ -245,17 +248,28 @@ def draw(path: Path, curves: dict[str, list[tuple[float, float]]], lengths: list
     figure = Figure(figsize=(12, 3.5), layout="constrained")
     axes = figure.subplots(1, 3)
     for name, curve in curves.items():
-        axes[0].plot(*zip(*curve, strict=True), marker="o", label=name)
+        axes[0].plot(*zip(*curve, strict=True), marker="o", label=name, color=COLOURS[name])
     axes[0].set(xlabel="minutes of training", ylabel="BLEU, test 2016", xscale="log")
+    _tick(axes[0], [minutes for minutes, _ in next(iter(curves.values()))])
     for place, (job, title) in enumerate((("train", "a step of training"), ("write", "writing")), start=1):
         for name, cells in costs[job].items():
-            axes[place].plot(lengths, [cell["megabytes"] for cell in cells], marker="o", label=name)
+            megabytes = [cell["megabytes"] for cell in cells]
+            axes[place].plot(lengths, megabytes, marker="o", label=name, color=COLOURS[name])
         axes[place].set(xlabel="tokens of the source", ylabel=f"megabytes of {title}", xscale="log", yscale="log")
+        axes[place].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[place].yaxis.set_major_formatter("{x:g}")
+        _tick(axes[place], lengths)
     for one in axes:
         one.legend()
         one.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
     print(f"The curves are in {path}.")
+
+
+def _tick(axes: Axes, values: Sequence[float]) -> None:
+    """Marks just these values below the axes, as plain numbers."""
+    axes.minorticks_off()
+    axes.set_xticks(values, [f"{value:g}" for value in values])
 
 
 def _arguments() -> argparse.Namespace:
