@@ -44,9 +44,8 @@ def draw(path: Path, transcripts: list[str], test: Dataset | None = None) -> Any
     split = Dataset.from_dict({"input_features": features, "length": [len(row) for row in features]})
     test = split if test is None else test
     references = [" ".join(names) for names in MELODIES]
-    draw_speech_attention(
-        path, model, one, [("", *texts) for texts in zip(references, transcripts, strict=True)], test
-    )
+    rows = [("", *texts) for texts in zip(references, transcripts, strict=True)]
+    draw_speech_attention(path, model, one, rows, test)
     return split, model
 
 
