@@ -68,6 +68,8 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
             return_attentions: as in the base class; `"heads"` also gives `cross_attentions`, a tuple with the weights
                 `(heads, target, source)` of each layer that attends to the source, which are found by reading the
                 result once more. `attention` is the mean of the last layer's heads.
+            return_source_length: whether to give `source_length`, of how many tokens the text is. One of more than the
+                tokenizer's `model_max_length` was cut, of which no warning is logged then.
             return_scores: whether to give `generated_score`, or what else it is called (see `return_text` in the base
                 class), the natural logarithm of the text's probability,
                 which is found by reading it once more.
@@ -149,6 +151,7 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
         batch_tokens: int | None = None,
         return_attentions: bool | str | None = None,
         return_scores: bool | None = None,
+        return_source_length: bool | None = None,
         replace_unknown: bool | None = None,
         minimum_bayes_risk: bool | None = None,
         force_phrases: Any = None,
@@ -163,6 +166,8 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
             forward["return_heads"] = return_attentions == "heads"
         if return_scores is not None:
             forward["return_scores"] = return_scores
+        if return_source_length is not None:
+            preprocess["return_source_length"] = postprocess["return_source_length"] = return_source_length
         if replace_unknown is not None:
             self._require_unknown_words(replace_unknown)
             postprocess["replace_unknown"] = replace_unknown
@@ -243,15 +248,15 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
         """Turn some texts into records; `first` is the number of the first one among all inputs."""
         for number, text in enumerate(texts, start=first):
             require_text(text, f"input {number}")
-        texts, ids = self._encode(texts, first, **preprocess_params)
+        encoded = self._encode(texts, first, **preprocess_params)
         if _may_count_rows(forward_params):
             batches = batches_in_order(len(texts), batch_size)
         else:
             tokens = preprocess_params.get("batch_tokens", DEFAULT_BATCH_TOKENS)
-            batches = batches_of_like_length([len(row) for row in ids], batch_size, tokens)
+            batches = batches_of_like_length([len(row) for row in encoded.ids], batch_size, tokens)
         records: list[Any] = [None] * len(texts)
         for rows in batches:
-            model_inputs = self._collate([ids[row] for row in rows], [texts[row] for row in rows])
+            model_inputs = self._collate(encoded, rows)
             model_outputs = self.forward(model_inputs, **_of_rows(forward_params, rows))
             for number, row in enumerate(rows):
                 of_row = {name: value[number : number + 1] for name, value in model_outputs.items()}
@@ -289,11 +294,14 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
         model_outputs: dict[str, Any],
         replace_unknown: bool = False,
         minimum_bayes_risk: bool = False,
+        return_source_length: bool = False,
         **parameters: Any,
     ) -> list[dict[str, Any]]:
         """As in the base class, with what the package adds."""
         records = super().postprocess(model_outputs, **parameters)
         for number, record in enumerate(records):
+            if return_source_length:
+                record["source_length"] = int(model_outputs["source_length"][0])
             if "scores" in model_outputs:
                 record[f"{self.return_name}_score"] = float(model_outputs["scores"][0, number])
             if "cross_attentions" in model_outputs:

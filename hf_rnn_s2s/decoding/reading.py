@@ -17,17 +17,24 @@ from .batching import batches_of_like_length, collate
 from .evaluation import EvaluationView
 from .limits import require_whole_numbers
 from .scoring import Scores, score_targets
-from .text import encode, require_text
+from .text import cut_to_limit, encode_whole, require_text, truncates, warn_of_cuts
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCH_TOKENS = 4096
 
 
-class _Pairs(NamedTuple):
-    """Given translations: texts of the sources, and the token ids of both sides."""
+class _Encoded(NamedTuple):
+    """Texts as they are read, their token ids, and how many there were before long texts were cut."""
 
     texts: list[str]
     ids: list[list[int]]
+    lengths: list[int]
+
+
+class _Pairs(NamedTuple):
+    """Given translations: the sources, and the token ids of the targets."""
+
+    sources: _Encoded
     labels: list[list[int]]
 
 
@@ -45,8 +52,8 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
     ) -> dict[str, Any]:
         """Turn one text into `input_ids` and `attention_mask` `(1, source)`, and `is_blank` `(1,)`."""
         require_text(input_, "the input")
-        texts, ids = self._encode([input_], None, **preprocess_params)
-        return self._collate(ids, texts)
+        encoded = self._encode([input_], None, **preprocess_params)
+        return self._collate(encoded, [0])
 
     def _encode(
         self,
@@ -55,30 +62,48 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
         truncation: bool | str = True,
         squeeze_whitespace: bool = True,
         batch_tokens: int | None = None,
-    ) -> tuple[list[str], list[list[int]]]:
+        return_source_length: bool = False,
+    ) -> _Encoded:
         """The texts as they are read, and their token ids. `batch_tokens` is not used here."""
         if squeeze_whitespace:
             texts = [pipeline_rnn_s2s.squeezed(text) for text in texts]
         prefix = _task_prefix(self.model.config, self.task)
-        return texts, encode(self.tokenizer, [prefix + text for text in texts], truncation, first)
+        prefixed = [prefix + text for text in texts]
+        ids = encode_whole(self.tokenizer, prefixed)
+        lengths = [len(row) for row in ids]
+        if truncates(truncation):
+            if not return_source_length:  # whoever asks for it sees by himself what is cut
+                warn_of_cuts(self.tokenizer, prefixed, ids, first)
+            ids = cut_to_limit(self.tokenizer, prefixed, ids)
+        return _Encoded(texts, ids, lengths)
 
-    def _collate(self, ids: list[list[int]], texts: list[str]) -> dict[str, Any]:
+    def _collate(self, encoded: _Encoded, rows: list[int]) -> dict[str, Any]:
+        """The inputs of the model for some of the texts."""
+        ids, texts = [encoded.ids[row] for row in rows], [encoded.texts[row] for row in rows]
         pad_id = self.tokenizer.pad_token_id or 0  # without an id for padding there is one row, which needs none
         is_blank = torch.tensor([not text.strip() for text in texts])
         side = self.tokenizer.padding_side
         inputs = {**collate(ids, pad_id, side), "is_blank": is_blank, "source": texts}
+        inputs["source_length"] = torch.tensor([encoded.lengths[row] for row in rows])
         if isinstance(self.tokenizer, RnnS2SWordTokenizer):
             copied = [self.tokenizer.aligned(text, row, text) for text, row in zip(texts, ids, strict=True)]
             inputs["copy_ids"] = collate(copied, pad_id, side)["input_ids"]
         return inputs
 
-    def score(self, sources: list[str], targets: list[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[Any]:
+    def score(
+        self,
+        sources: list[str],
+        targets: list[str],
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        return_source_length: bool = False,
+    ) -> list[Any]:
         """How probable given translations are, without any search.
 
         Args:
             sources: texts.
             targets: a translation of each.
             batch_size: how many are read together; those of like length are.
+            return_source_length: as in a call.
 
         Returns:
             For each pair a dictionary: `score`, the natural logarithm of the translation's probability; `tokens`, what
@@ -87,7 +112,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
         Raises:
             TypeError, ValueError: for texts as in a call; if there are not as many targets as sources.
         """
-        pairs = self._pairs("score", sources, targets)
+        pairs = self._pairs("score", sources, targets, return_source_length=return_source_length)
         records: list[Any] = [None] * len(pairs.labels)
         for batch, inputs, labels in self._batches_of_pairs(pairs, batch_size):
             scores = self._score(inputs, labels)
@@ -95,6 +120,8 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
                 of_tokens = tokens[: len(pairs.labels[row])]
                 names = self._target_tokenizer.convert_ids_to_tokens(pairs.labels[row])
                 records[row] = {"score": sum(of_tokens), "tokens": names, "token_scores": of_tokens}
+                if return_source_length:
+                    records[row]["source_length"] = pairs.sources.lengths[row]
         return records
 
     def attention(self, sources: list[str], targets: list[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[Any]:
@@ -125,29 +152,30 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
                 weights = without_padding(layers, place, len(pairs.labels[row]), is_source)
                 weights = tuple(one.cpu() for one in weights)
                 records[row] = {
-                    "source_tokens": self.tokenizer.convert_ids_to_tokens(pairs.ids[row]),
+                    "source_tokens": self.tokenizer.convert_ids_to_tokens(pairs.sources.ids[row]),
                     "target_tokens": self._target_tokenizer.convert_ids_to_tokens(pairs.labels[row]),
                     "attention": mean_of_heads(weights),
                     "cross_attentions": weights,
                 }
         return records
 
-    def _pairs(self, caller: str, sources: list[str], targets: list[str]) -> _Pairs:
+    def _pairs(self, caller: str, sources: list[str], targets: list[str], **preprocess_params: Any) -> _Pairs:
         """Given translations as token ids; `caller` is the name of the method that they were given to."""
         if isinstance(sources, str) or isinstance(targets, str) or len(sources) != len(targets):
             raise ValueError(f"{caller} takes a list of sources and a list of as many targets.")
         for position, text in enumerate([*sources, *targets]):
             require_text(text, f"text {position}")
         if not sources:  # which tokenizers do not take
-            return _Pairs([], [], [])
-        texts, ids = self._encode(list(sources), 0)
+            return _Pairs(_Encoded([], [], []), [])
+        encoded = self._encode(list(sources), 0, **preprocess_params)
         written = [pipeline_rnn_s2s.squeezed(text) for text in targets]
-        return _Pairs(texts, ids, self.tokenizer(texts, text_target=written)["labels"])
+        return _Pairs(encoded, self.tokenizer(encoded.texts, text_target=written)["labels"])
 
     def _batches_of_pairs(self, pairs: _Pairs, batch_size: int) -> Iterator[tuple[list[int], dict[str, Any], Tensor]]:
         """Batches of pairs of like length: their numbers, the model's inputs, and labels `(rows, target)`."""
-        for rows in batches_of_like_length([len(row) for row in pairs.ids], batch_size, DEFAULT_BATCH_TOKENS):
-            inputs = self._collate([pairs.ids[row] for row in rows], [pairs.texts[row] for row in rows])
+        lengths = [len(row) for row in pairs.sources.ids]
+        for rows in batches_of_like_length(lengths, batch_size, DEFAULT_BATCH_TOKENS):
+            inputs = self._collate(pairs.sources, rows)
             yield rows, inputs, collate([pairs.labels[row] for row in rows], IGNORED_LABEL, "right")["input_ids"]
 
     def _sources(self, inputs: dict[str, Any], count: int = 1) -> dict[str, Any]:

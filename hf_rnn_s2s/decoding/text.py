@@ -64,10 +64,27 @@ def encode(
             no, and the others yes.
         first: the number of the first text among all inputs, for warnings; None where there is one input only.
     """
+    ids = encode_whole(tokenizer, texts)
+    if truncates(truncation):
+        warn_of_cuts(tokenizer, texts, ids, first)
+        ids = cut_to_limit(tokenizer, texts, ids)
+    return ids
+
+
+def encode_whole(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """The token ids of each text, however long it is."""
     ids: list[list[int]] = tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
+    return ids
+
+
+def truncates(truncation: bool | str) -> bool:
+    """Whether a value of the argument asks for long texts to be cut."""
+    return bool(truncation) and truncation != "do_not_truncate"
+
+
+def warn_of_cuts(tokenizer: Any, texts: list[str], ids: list[list[int]], first: int | None) -> None:
+    """Name the texts that are too long; `first` is as in `encode`."""
     limit = tokenizer.model_max_length
-    if not truncation or truncation == "do_not_truncate":
-        return ids
     for row, text in enumerate(texts):
         if len(ids[row]) > limit:
             logger.warning(
@@ -76,8 +93,12 @@ def encode(
                 "Split long texts, into sentences for instance. With truncation=False a text is translated whole, "
                 "although the model has not learned to translate so long ones."
             )
-            ids[row] = _cut(tokenizer, text, ids[row], limit)
-    return ids
+
+
+def cut_to_limit(tokenizer: Any, texts: list[str], ids: list[list[int]]) -> list[list[int]]:
+    """The token ids of each text, those of long ones cut to `model_max_length`."""
+    limit = tokenizer.model_max_length
+    return [row if len(row) <= limit else _cut(tokenizer, texts[place], row, limit) for place, row in enumerate(ids)]
 
 
 def _cut(tokenizer: Any, text: str, ids: list[int], limit: int) -> list[int]:

@@ -105,3 +105,23 @@ def test_words_of_the_source_take_the_place_of_unknown_ones() -> None:
     plain = RnnS2SForConditionalGeneration(RnnS2SConfig(vocab_size=len(tokenizer), attention_type="none"))
     with pytest.raises(ValueError, match="replace_unknown=True goes by the attention, but attention_type='none'"):
         RnnTranslationPipeline(model=plain, tokenizer=tokenizer)("a", replace_unknown=True)
+
+
+def test_the_length_of_a_source(
+    tiny_model: RnnS2SForConditionalGeneration,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is told in place of the warning, and does not change what is written."""
+    tiny_tokenizer.model_max_length = 10
+    translator = RnnTranslationPipeline(model=tiny_model, tokenizer=tiny_tokenizer)
+    texts = ["a dog", "the big cat sleeps on a red mat", ""]
+    expected = translator(texts, max_new_tokens=5)
+    assert len(caplog.records) == 1
+    caplog.clear()
+    told = translator(texts, max_new_tokens=5, return_source_length=True)
+    scored = translator.score(texts, texts, return_source_length=True)
+    lengths = [len(ids) for ids in tiny_tokenizer(texts, verbose=False)["input_ids"]]
+    assert [one.pop("source_length") for one in told] == [one["source_length"] for one in scored] == lengths
+    assert told == expected
+    assert caplog.records == []
