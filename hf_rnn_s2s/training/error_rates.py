@@ -113,6 +113,23 @@ def fewest_edits(prediction: str, references: Sequence[str], split: Split) -> Ed
     return min(candidates, key=lambda edits: (edits.needed / max(edits.length, 1), edits.needed))
 
 
+def edits_in_results(
+    normal: Callable[[str], str], split: Split
+) -> Callable[[str, Sequence[str]], tuple[float, float]]:
+    """A function that counts the edits of a result, and the symbols of its nearest reference.
+
+    Args:
+        normal: makes of a text what is compared.
+        split: makes symbols of that.
+    """
+
+    def count(result: str, references: Sequence[str]) -> tuple[float, float]:
+        edits = fewest_edits(normal(result), [normal(text) for text in references], split)
+        return float(edits.needed), float(edits.length)
+
+    return count
+
+
 def edits_between(written: Sequence[str], expected: Sequence[str]) -> Edits:
     """The edits from one sequence of symbols to another."""
     if not expected:  # of which jiwer makes an error

@@ -68,13 +68,8 @@ class TranslationMetric(TextMetric):
         predictions = list(predictions)
         alternatives = as_alternatives(references)
         _check_references(alternatives)
-        language = _language(target_lang)
         by_position = [list(column) for column in zip(*alternatives, strict=True)]  # as sacreBLEU takes them
-        bleu = BLEU(tokenize=_bleu_tokenizer(language))
-        chrf = CHRF(word_order=2)
-        # Without `normalized`, sacreBLEU ignores `asian_support`.
-        by_character = language in ("zh", "ja")
-        ter = TER(normalized=by_character, asian_support=by_character)
+        bleu, chrf, ter = metrics_of_sacrebleu(target_lang)
         bleu_score = bleu.corpus_score(predictions, by_position)
         exact = sum(text in texts for text, texts in zip(predictions, alternatives, strict=True))
         return {
@@ -87,6 +82,15 @@ class TranslationMetric(TextMetric):
             "chrf_signature": str(chrf.get_signature()),
             "ter_signature": str(ter.get_signature()),
         }
+
+
+def metrics_of_sacrebleu(target_lang: str | None) -> tuple[BLEU, CHRF, TER]:
+    """BLEU, chrF2++ and TER, tokenized as it is usual for a language."""
+    language = _language(target_lang)
+    # Without `normalized`, sacreBLEU ignores `asian_support`.
+    by_character = language in ("zh", "ja")
+    ter = TER(normalized=by_character, asian_support=by_character)
+    return BLEU(tokenize=_bleu_tokenizer(language)), CHRF(word_order=2), ter
 
 
 def _check_references(alternatives: list[list[str]]) -> None:

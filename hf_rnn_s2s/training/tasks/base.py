@@ -51,6 +51,7 @@ class Words(NamedTuple):
         purpose: what the model is meant for.
         limits: what it may get wrong, one sentence or more each.
         measured: what computed the scores.
+        verb: the command of `hf-rnn-s2s` that does it; without one of its own, the one for all tasks.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Words(NamedTuple):
     purpose: str
     limits: tuple[str, ...]
     measured: str
+    verb: str = "run"
 
 
 # Of every task, beside its own
@@ -215,6 +217,15 @@ class Task(ABC):
     @abstractmethod
     def score(self, config: Any, tokenizer: Any) -> Score:
         """What scores results of a model with this configuration and this tokenizer."""
+
+    def resampled(self, target_lang: str | None, tokenizer: Any) -> dict[str, Any]:
+        """Its metrics as sacreBLEU resamples them, by name, for confidence intervals; see `training.resampling`.
+
+        Args:
+            target_lang: the language of the results.
+            tokenizer: of the model that wrote them; None if it is not known.
+        """
+        return {}
 
     @abstractmethod
     def summary(self, languages: tuple[str | None, str | None]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,6 +80,7 @@ class SpeechRecognition(Task):
             "[jiwer](https://github.com/jitsi/jiwer) counted wrong words and characters, in lower case and without "
             "punctuation; less is better."
         ),
+        verb="transcribe",
     )
     steps = """\
 import soundfile
@@ -202,6 +203,19 @@ print(processor.tokenizer.decode(model.generate(**inputs)[0], skip_special_token
         from ..error_rates import SpeechMetric
 
         return scored_by(SpeechMetric)
+
+    def resampled(self, target_lang: str | None, tokenizer: Any) -> dict[str, Any]:
+        from ..error_rates import edits_in_results, spoken
+        from ..resampling import RatioMetric, share
+
+        def is_exact(result: str, references: Sequence[str]) -> bool:
+            return spoken(result) in map(spoken, references)
+
+        return {
+            "wer": RatioMetric("wer", edits_in_results(spoken, str.split), 100.0),
+            "cer": RatioMetric("cer", edits_in_results(spoken, list), 100.0),
+            "exact_match": share("exact_match", is_exact),
+        }
 
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         return f"Transcribes speech{f' in {languages[0]}' if languages[0] else ''}."

@@ -60,6 +60,7 @@ class Summarization(Task):
             "[rouge-score](https://github.com/google-research/google-research/tree/master/rouge) computed ROUGE: "
             "means of F1, with stemming; of several references the best one counts."
         ),
+        verb="summarize",
     )
     unread = {
         "source_column": "name the column of documents with text_column",
@@ -93,6 +94,21 @@ class Summarization(Task):
         from ..rouge import RougeMetric
 
         return scored_by(RougeMetric)
+
+    def resampled(self, target_lang: str | None, tokenizer: Any) -> dict[str, Any]:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        from ..resampling import RatioMetric
+        from ..rouge import KINDS, UnicodeTokenizer, f_measures
+
+        scorer = RougeScorer(list(KINDS), tokenizer=UnicodeTokenizer())
+
+        def metric(kind: str) -> RatioMetric:
+            return RatioMetric(
+                kind, lambda result, references: (f_measures(scorer, result, references)[kind], 1.0), 100.0
+            )
+
+        return {kind: metric(kind) for kind in KINDS}
 
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         return f"Summarizes text{f' in {languages[0]}' if languages[0] else ''}."

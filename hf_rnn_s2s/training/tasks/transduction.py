@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -54,6 +55,7 @@ class Transduction(Task):
             "The word error rate is the share of results that equal no reference; "
             "[jiwer](https://github.com/jitsi/jiwer) counted the wrong symbols. Of both, less is better."
         ),
+        verb="transduce",
     )
 
     def layout(self, data: DataArguments) -> Layout:
@@ -72,6 +74,21 @@ class Transduction(Task):
 
         split = symbol_splitter(getattr(tokenizer, "target_tokenizer", tokenizer))
         return scored_by(TransductionMetric, split=split)
+
+    def resampled(self, target_lang: str | None, tokenizer: Any) -> dict[str, Any]:
+        from ..error_rates import comparable, edits_in_results
+        from ..resampling import RatioMetric, share
+        from ..symbol_tokenizers import symbol_splitter
+
+        split = str.split if tokenizer is None else symbol_splitter(getattr(tokenizer, "target_tokenizer", tokenizer))
+
+        def is_wrong(result: str, references: Sequence[str]) -> bool:
+            return comparable(result) not in map(comparable, references)
+
+        return {
+            "wer": share("wer", is_wrong, 100.0),
+            "ser": RatioMetric("ser", edits_in_results(comparable, split), 100.0),
+        }
 
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         of_language = f" of {languages[0]}" if languages[0] else ""

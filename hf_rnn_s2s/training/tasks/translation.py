@@ -38,6 +38,7 @@ class Translation(Task):
             "[sacreBLEU](https://github.com/mjpost/sacrebleu) computed BLEU, chrF2++ and TER on plain text; of TER, "
             "less is better."
         ),
+        verb="translate",
     )
 
     def corpus(self, data: DataArguments) -> Corpus:
@@ -73,6 +74,14 @@ class Translation(Task):
         from ..metrics import TranslationMetric
 
         return scored_by(TranslationMetric, target_lang=config.target_lang)
+
+    def resampled(self, target_lang: str | None, tokenizer: Any) -> dict[str, Any]:
+        from ..metrics import metrics_of_sacrebleu
+        from ..resampling import share
+
+        bleu, chrf, ter = metrics_of_sacrebleu(target_lang)
+        exact = share("exact_match", lambda result, references: result in references)
+        return {"bleu": bleu, "chrf": chrf, "ter": ter, "exact_match": exact}
 
     def summary(self, languages: tuple[str | None, str | None]) -> str:
         source, target = languages
