@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "decoding": {"model", "below"},
     "data": {"model", "below"},
     "training": {"model", "decoding", "data", "below", "options"},
+    "commands": {"model", "decoding", "data", "training", "below", "options"},
     "options": {"model"},
     "above": {"model", "decoding", "data", "training", "below", "options"},
     "below": set(),
@@ -74,7 +75,7 @@ def arrows(root: Path) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
 
 
 def floor_of(name: tuple[str, ...]) -> str:
-    if name and name[0] in ("model", "decoding", "data", "training"):
+    if name and name[0] in ("model", "decoding", "data", "training", "commands"):
         return name[0]
     if name and name[0] in OPTIONS:
         return "options"

@@ -1,0 +1,180 @@
+"""Loads a model for a command, with an error of one line where it is not there or of another kind."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, GenerationConfig, pipeline
+from transformers.utils import logging
+
+from ..errors import UsageError
+from ..model.configuration_rnn_s2s import RnnS2SConfig
+from ..training.tasks import TASKS
+from ..training.tasks.base import Task
+from ..training.tasks.translation import Translation
+
+# Arguments of a call of the pipeline, beside the settings of `generate()`
+OF_THE_CALL = (
+    "coverage_penalty",
+    "forbid_phrases",
+    "force_phrases",
+    "gnmt_length_penalty",
+    "minimum_bayes_risk",
+    "num_beam_groups",
+    "diversity_penalty",
+    "replace_unknown",
+    "shortlist",
+    "squeeze_whitespace",
+    "truncation",
+)
+OF_OPTIONS = (
+    "num_return_sequences",
+    "return_dict_in_generate",
+    "output_attentions",
+    "output_scores",
+)  # of the commands
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+
+class Loaded(NamedTuple):
+    """A model that is ready to write.
+
+    Attributes:
+        name: the folder, or the name on the Hub.
+        writer: its pipeline.
+        task: what it is for.
+    """
+
+    name: str
+    writer: Any
+    task: Task
+
+
+def load_model(
+    name: str,
+    verb: str | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> Loaded:
+    """Load a model with its pipeline.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        verb: the command that asks for it, such as "translate"; None: whatever the model is for.
+        device: as torch calls it; None: the first GPU, if there is one.
+        dtype: of the weights: "auto" is that of the file.
+        trust_remote_code: whether code that lies beside the weights may run, which models of this package do not need.
+
+    Raises:
+        UsageError: if there is no such model, it cannot be loaded, or it is for something else.
+    """
+    logging.disable_progress_bar()
+    config = _configuration(name, trust_remote_code)
+    task = task_of(config, verb, name)
+    if device is not None:
+        _check_device(device)
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype {dtype}: there are {', '.join(DTYPES)}.")
+    make: Any = pipeline  # whose declared types leave out the tasks that this package brings back
+    try:
+        writer: Any = make(
+            task.pipeline_name,
+            model=name,
+            device=device,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise UsageError(f"{name} cannot be loaded: {first_line(error)}") from error
+    return Loaded(name, writer, task)
+
+
+def _configuration(name: str, trust_remote_code: bool) -> Any:
+    folder = Path(name)
+    if folder.is_file():
+        raise UsageError(f"{name} is a file; --model is the folder of a model, or a name on the Hub.")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise UsageError(f"The folder {name} has no model: there is no config.json.")
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except OSError as error:
+        raise UsageError(
+            f"There is no model {name}: it is no folder here, and no model on the Hub that can be reached."
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{name} is no model that can be loaded: {first_line(error)}") from error
+
+
+def task_of(config: Any, verb: str | None, name: str) -> Task:
+    """What a model is for: models of this package say it, others are taken at the word of the command.
+
+    Raises:
+        UsageError: if it is for something else than the command does, or writes no text for a text.
+    """
+    if not isinstance(config, RnnS2SConfig):
+        if not config.is_encoder_decoder:
+            raise UsageError(f"{name} is a {config.model_type} model, and no encoder-decoder, which writes texts.")
+        return next((task() for task in TASKS.values() if task.words.verb == verb), Translation())
+    task = TASKS.get(config.task)
+    if task is None:
+        raise UsageError(f"{name} is for the task {config.task!r}, of which nothing is known here.")
+    if verb not in (None, task.words.verb):
+        raise UsageError(f"{name} is a model for {task.name}: use hf-rnn-s2s {task.words.verb}.")
+    return task()
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        raise UsageError(f"--device {device} cannot be used: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of an error that some library raised."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def generation_settings(options: Sequence[str]) -> dict[str, Any]:
+    """Read settings of `generate()` from a command line, such as `--length-penalty 0.6`.
+
+    Values are read as JSON, and as plain text where they are none. A setting without a value is True.
+
+    Raises:
+        UsageError: for anything that is no setting.
+    """
+    known = {*vars(GenerationConfig()), *OF_THE_CALL} - set(OF_OPTIONS)
+    known = {name for name in known if not name.startswith("_")}
+    settings: dict[str, Any] = {}
+    name = None
+    for option in options:
+        if not option.startswith("--"):
+            if name is None or settings[name] is not True:
+                raise UsageError(f"{option!r} belongs to no option.")
+            settings[name] = _value(option)
+            continue
+        written, has_value, value = option.removeprefix("--").partition("=")
+        name = written.replace("-", "_")
+        if name not in known:
+            similar = ["--" + one.replace("_", "-") for one in difflib.get_close_matches(name, known, n=3)]
+            hint = (
+                f"Did you mean {' or '.join(similar)}?" if similar else "See --help, and the settings of generate()."
+            )
+            raise UsageError(f"There is no option --{written}. {hint}")
+        settings[name] = _value(value) if has_value else True
+    return settings
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"True": True, "False": False, "None": None}.get(text, text)

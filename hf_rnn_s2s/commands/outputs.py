@@ -1,0 +1,334 @@
+"""Where a command writes its records: a file or standard output, whole records only."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import RunError, UsageError
+from .interruption import Interruption
+from .records import DIALECTS, DOCUMENT, STANDARD, Record, require_parquet
+
+# Everything that some program takes for the end of a line or of a field
+SEPARATORS = dict.fromkeys(map(ord, "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"), " ")
+STANDARD_OUTPUT = 1  # its file descriptor
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Column(NamedTuple):
+    """A column of the output.
+
+    Attributes:
+        name: of the column.
+        is_number: whether its values are numbers, and not texts. It is not known of columns of the input.
+        is_list: whether each value is a list of them.
+    """
+
+    name: str
+    is_number: bool = False
+    is_list: bool = False
+
+
+class Output(Protocol):
+    """An open output.
+
+    Attributes:
+        already: how many whole records it had when it was opened.
+    """
+
+    already: int
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write records; each has a value for each column."""
+
+
+@contextmanager
+def open_output(
+    path: str,
+    kind: str,
+    columns: Sequence[Column],
+    interruption: Interruption,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Output]:
+    """Open an output: a file, or standard output for `-`.
+
+    Args:
+        path: of the file.
+        kind: its format, one of `records.FORMATS`.
+        columns: of all records; JSON lines may have fewer or others.
+        interruption: which waits while records are being written.
+        resume: whether to go on behind the last whole record of a file that is there, whose rest is cut off.
+        overwrite: whether such a file may be replaced.
+
+    Raises:
+        UsageError: if the file is there and neither is allowed, or it cannot be written; if it is to be resumed and
+            has other columns, or a format that cannot be; in writing, if the disk is full.
+        RunError: if it cannot be written any more.
+    """
+    check_output(path, kind, resume, overwrite)
+    if kind == "parquet":
+        with _open_parquet(path, columns, interruption) as output:
+            yield output
+        return
+    encoder = ENCODERS[kind](columns)
+    if path == STANDARD:
+        yield _Stream("standard output", STANDARD_OUTPUT, encoder, interruption)
+        return
+    with _open_file(path, kind, encoder, interruption, resume) as output:
+        yield output
+
+
+@contextmanager
+def _open_file(path: str, kind: str, encoder: _Encoder, interruption: Interruption, resume: bool) -> Iterator[_Stream]:
+    """A file of a text format, behind its last whole record if it is resumed."""
+    is_new = not os.path.exists(path)
+    already, end = _whole_records(path, kind, encoder.header) if resume and not is_new else (0, 0)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    count = 0
+    try:
+        if os.path.isfile(path):  # not a device or a pipe
+            os.ftruncate(file, end)
+            os.lseek(file, end, os.SEEK_SET)
+        output = _Stream(path, file, encoder, interruption, already, is_new=end == 0)
+        try:
+            yield output
+        finally:
+            count = output.count
+    except BaseException:
+        if is_new and not count:
+            os.remove(path)  # a file without records would stand in the way of the next attempt
+        raise
+    finally:
+        os.close(file)
+
+
+def check_output(path: str, kind: str, resume: bool, overwrite: bool) -> None:
+    """Check whether an output may be written, before anything else is done.
+
+    Raises:
+        UsageError: as `open_output`.
+    """
+    if path == STANDARD:
+        if kind == "parquet" or resume:
+            what = "Parquet cannot be written" if kind == "parquet" else "--resume goes on with a file, and cannot"
+            raise UsageError(f"{what} to standard output: name a file with --output.")
+        return
+    if Path(path).is_dir():
+        raise UsageError(f"{path} is a folder; name a file with --output.")
+    if not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"{path} cannot be written: there is no folder {Path(path).parent}.")
+    if resume and kind == "parquet":
+        raise UsageError("A Parquet file cannot be resumed: write JSON lines, TSV or CSV, or leave --resume out.")
+    if Path(path).is_file() and not (resume or overwrite):
+        raise UsageError(f"{path} exists: go on behind its last record with --resume, or replace it with --overwrite.")
+
+
+class _Encoder:
+    """Turns records into bytes; one class for each format."""
+
+    header = b""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = columns
+
+    def encode(self, record: Record) -> bytes:
+        """The bytes of one record, with the newline that ends it."""
+        raise NotImplementedError
+
+
+class _Json(_Encoder):
+    def encode(self, record: Record) -> bytes:
+        try:
+            return f"{json.dumps(record, ensure_ascii=False)}\n".encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which came from an escape and can go out as one
+            return f"{json.dumps(record)}\n".encode()
+
+
+class _Lines(_Encoder):
+    """The values of a record, with tabs between them where there are several."""
+
+    def encode(self, record: Record) -> bytes:
+        return ("\t".join(_plain(record[column.name]) for column in self.columns) + "\n").encode()
+
+
+class _Document(_Encoder):
+    """The one text of a record as it is, line breaks included."""
+
+    def encode(self, record: Record) -> bytes:
+        [column] = self.columns
+        return str(record[column.name]).encode()
+
+
+class _Tsv(_Lines):
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__(columns)
+        self.header = self.encode({column.name: column.name for column in columns})
+
+
+class _Csv(_Encoder):
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__(columns)
+        self.header = self.encode({column.name: column.name for column in columns})
+
+    def encode(self, record: Record) -> bytes:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n", **DIALECTS["csv"]).writerow(
+            _written(record[column.name]) for column in self.columns
+        )
+        return line.getvalue().encode()
+
+
+ENCODERS: dict[str, type[_Encoder]] = {"lines": _Lines, DOCUMENT: _Document, "tsv": _Tsv, "csv": _Csv, "jsonl": _Json}
+
+
+def _written(value: Any) -> str:
+    """A value of a table of texts: nothing for None, and JSON for what is neither text nor number."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _plain(value: Any) -> str:
+    """The same where nothing can be quoted: what would end the line or the field becomes a space."""
+    return _written(value).replace("\r\n", " ").translate(SEPARATORS)
+
+
+class _Stream:
+    """Records of a text format that go to an open file."""
+
+    def __init__(
+        self,
+        name: str,
+        file: int,
+        encoder: _Encoder,
+        interruption: Interruption,
+        already: int = 0,
+        is_new: bool = True,
+    ) -> None:
+        self.already = already
+        self._name, self._file, self._encoder, self._interruption = name, file, encoder, interruption
+        self.count = already
+        if is_new and encoder.header:
+            self._write(encoder.header)
+
+    def write(self, records: Sequence[Record]) -> None:
+        self._write(b"".join(map(self._encoder.encode, records)))
+        self.count += len(records)
+
+    def _write(self, content: bytes) -> None:
+        """Write all of the content, or none of it where the disk is full."""
+        rest = memoryview(content)
+        try:
+            with self._interruption.held():
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            with suppress(OSError):  # of what is no file, such as a terminal
+                end = os.lseek(self._file, 0, os.SEEK_CUR) - (len(content) - len(rest))
+                os.ftruncate(self._file, end)
+            if error.errno not in FULL_DISK:
+                raise RunError(f"{self._name} cannot be written: {error.strerror}.") from error
+            raise UsageError(
+                f"{self._name}: the disk is full. {self.count} records are written; make room, and go on with "
+                "--resume."
+            ) from error
+
+
+def _whole_records(path: str, kind: str, header: bytes) -> tuple[int, int]:
+    """How many whole records a file has behind its header, and where the last of them ends.
+
+    Raises:
+        UsageError: if it begins with another header.
+    """
+    with open(path, "rb") as file:
+        begin = file.read(len(header))
+        if begin != header:
+            if header.startswith(begin):  # it ended before its header did
+                return 0, 0
+            raise UsageError(
+                f"{path} has other columns than this command writes: resume with the options that it began with."
+            )
+        count, end, position = 0, len(header), len(header)
+        is_quoted = False  # whether this is between quotation marks, where a newline ends no record
+        for line in file:
+            position += len(line)
+            if kind == "csv":
+                is_quoted ^= line.count(b'"') % 2 == 1
+            if line.endswith(b"\n") and not is_quoted:
+                count, end = count + 1, position
+    return count, end
+
+
+@contextmanager
+def _open_parquet(path: str, columns: Sequence[Column], interruption: Interruption) -> Iterator[Output]:
+    """A Parquet file, which is there when it is complete."""
+    pyarrow, parquet = require_parquet()
+    partial = f"{path}.partial"
+    output = _Parquet(partial, columns, interruption, pyarrow, parquet)
+    try:
+        yield output
+        output.close()
+        os.replace(partial, path)
+    except OSError as error:
+        kind = UsageError if error.errno in FULL_DISK else RunError
+        raise kind(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(partial)
+
+
+class _Parquet:
+    """Records that go to a Parquet file, each call a row group."""
+
+    already = 0
+
+    def __init__(self, path: str, columns: Sequence[Column], interruption: Interruption, arrow: Any, parquet: Any):
+        self._path, self._columns, self._interruption = path, columns, interruption
+        self._arrow, self._parquet = arrow, parquet
+        self._writer: Any = None
+
+    def write(self, records: Sequence[Record]) -> None:
+        if self._writer is None:
+            self._schema = self._schema_of(records)
+            self._writer = self._parquet.ParquetWriter(self._path, self._schema)
+        try:
+            table = self._arrow.Table.from_pylist(list(records), schema=self._schema)
+        except (self._arrow.ArrowInvalid, self._arrow.ArrowTypeError) as error:
+            raise UsageError(f"A column has values of several kinds, which Parquet cannot hold: {error}") from error
+        with self._interruption.held():
+            self._writer.write_table(table)
+
+    def close(self) -> None:
+        """Write what a file without records needs, too, and end it."""
+        if self._writer is None:
+            self.write([])
+        self._writer.close()
+
+    def _schema_of(self, records: Sequence[Record]) -> Any:
+        """The types of all columns: of the input's own as the first records have them, or else texts."""
+        arrow = self._arrow
+        inferred = arrow.Table.from_pylist(list(records)).schema if records else arrow.schema([])
+        fields = []
+        for column in self._columns:
+            kind = arrow.float64() if column.is_number else arrow.string()
+            kind = arrow.list_(kind) if column.is_list else kind
+            place = inferred.get_field_index(column.name)
+            if place >= 0 and not arrow.types.is_null(inferred.field(place).type) and not column.is_list:
+                kind = inferred.field(place).type
+            fields.append(arrow.field(column.name, kind))
+        return arrow.schema(fields)

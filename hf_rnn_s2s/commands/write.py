@@ -1,0 +1,267 @@
+"""Lets a model write a text for each record of a file or a stream: `translate`, `summarize`, `transcribe`, ..."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data.arguments import DataArguments
+from ..decoding.reading import DEFAULT_BATCH_SIZE, DEFAULT_BATCH_TOKENS
+from ..errors import UsageError, as_usage_error
+from .chunks import WARNING, Numbered, Write, output_record
+from .fields import TOKENS, WORDS, AttentionFile, Fields, alignment_of, open_attentions, shown
+from .files import FileOptions, process
+from .interruption import Interruption
+from .models import Loaded, load_model
+from .records import DOCUMENT, STANDARD, Record, open_records, pick_column, require_column, text_of
+
+SPEECH_BATCH = 8  # recordings in a batch
+
+
+@dataclass
+class WriteOptions(FileOptions):
+    """What a command that writes was told; each attribute is an option of the command line.
+
+    Attributes:
+        column: of the input; None: a usual one.
+        output_column: of the texts; None: what the task calls its result.
+        n_best: how many texts for each record.
+        scores: whether their log-probabilities are written.
+        alignments: the units of word alignments that are written, `WORDS` or `TOKENS`; None: there are none.
+        attentions: a file for the attention weights of each best text.
+        document: whether each record is a document of many sentences; a file of lines is one document.
+        batch_tokens: as in the pipeline; None: what is usual there.
+        seed: of sampling.
+        settings: of `generate()`.
+    """
+
+    column: str | None = None
+    output_column: str | None = None
+    n_best: int = 1
+    scores: bool = False
+    alignments: str | None = None
+    attentions: str | None = None
+    batch_tokens: int | None = None
+    seed: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """As in the base class."""
+        if self.n_best < 1:
+            raise UsageError(f"--n-best {self.n_best} must be at least 1.")
+        if self.alignments not in (None, WORDS, TOKENS):
+            raise UsageError(f"--alignment-units {self.alignments}: there are {WORDS} and {TOKENS}.")
+        if self.attentions is not None and self.resume:
+            raise UsageError("--attentions writes one whole file, and cannot be resumed: leave --resume out.")
+        if self.attentions is not None and os.path.exists(self.attentions) and not self.overwrite:
+            raise UsageError(f"{self.attentions} exists: name another file, or replace it with --overwrite.")
+        if self.document and (self.n_best > 1 or self.scores or self.alignments or self.attentions):
+            raise UsageError("--document joins many sentences: it has no n-best, scores, alignments and attentions.")
+        if self.kinds()[0] == DOCUMENT and self.resume:
+            raise UsageError("A file of lines with --document is a single record: there is nothing to resume.")
+        super().check()
+
+
+def write_records(options: WriteOptions, verb: str | None = None) -> None:
+    """Write a text for each record of the input, in order, as the records come.
+
+    Args:
+        options: of the command.
+        verb: the command, such as "translate"; None: whatever the model is for.
+
+    Raises:
+        UsageError: for options, files or records that cannot be used; the message says which.
+        Interrupted: when the process is told to end. What was written by then are whole records.
+    """
+    options.check()
+    with Interruption() as interruption, ExitStack() as stack:
+        loaded = load_model(options.model, verb, options.device, options.dtype, options.trust_remote_code)
+        first_kind, kind = options.kinds()
+        writer = writer_of(loaded, options, kind)
+        records = stack.enter_context(open_records(options.input, first_kind))
+        attentions = stack.enter_context(open_attentions(options.attentions))
+
+        def prepare(columns: Sequence[str], kept: list[str] | None) -> Write:
+            column = _input_column(loaded, options, columns, records.name)
+            return _Job(records.name, column, kept, writer, kind, attentions).write
+
+        process(options, records, writer.fields.columns(), prepare, interruption, options.seed)
+
+
+class _Job:
+    """One input on its way to one output.
+
+    Args:
+        name: of the input.
+        column: which is read.
+        kept: columns of the input that the output has, too; None: all that a record has.
+        writer: of the texts.
+        kind: the format of the output.
+        attentions: where attention goes; None if it is not wanted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        column: str,
+        kept: list[str] | None,
+        writer: Writer,
+        kind: str,
+        attentions: AttentionFile | None,
+    ) -> None:
+        self._name, self._column, self._kept, self._kind = name, column, kept, kind
+        self._writer, self._attentions = writer, attentions
+
+    def write(self, rows: list[Numbered], position: int) -> list[Record]:
+        """The records of the output for some of the input, the first of which has this position in it."""
+        with as_usage_error():
+            results = self._writer.write([self._source(row, number) for number, row in rows])
+        for place, result in enumerate(results, start=position):
+            if self._attentions is not None and "attention" in result:
+                self._attentions.add(place, result)
+        return [self._record(row, number, result) for (number, row), result in zip(rows, results, strict=True)]
+
+    def _source(self, row: Record, number: int) -> Any:
+        read = text_of if self._writer.reads_text else require_column
+        return read(row, self._column, self._name, number)
+
+    def _record(self, row: Record, number: int, result: Record) -> Record:
+        name = f"{self._name}, record {number}"
+        return output_record(row, self._kept, result["fields"], result.get(WARNING), self._kind, name)
+
+
+class Writer:
+    """Writes the texts of some records: of texts, with scores and whatever else was asked for.
+
+    Args:
+        loaded: the model.
+        options: of the command.
+        fields: which there are.
+    """
+
+    reads_text = True
+
+    def __init__(self, loaded: Loaded, options: WriteOptions, fields: Fields) -> None:
+        self.fields = fields
+        self._pipeline = loaded.writer
+        self._document = options.document
+        self._call = self._arguments(options)
+
+    def _arguments(self, options: WriteOptions) -> dict[str, Any]:
+        """What the pipeline is called with."""
+        call: dict[str, Any] = {
+            "batch_size": options.batch_size or DEFAULT_BATCH_SIZE,
+            "batch_tokens": options.batch_tokens or DEFAULT_BATCH_TOKENS,
+        }
+        if options.document:
+            return {**call, "split_sentences": True, **options.settings}
+        call["return_source_length"] = True
+        if options.n_best > 1:
+            call["num_return_sequences"] = options.n_best
+            beams = self._pipeline.model.generation_config.num_beams or 1
+            if not options.settings.get("do_sample"):
+                call["num_beams"] = max(beams, options.n_best)
+        if options.scores:
+            call["return_scores"] = True
+        if options.alignments or options.attentions:
+            call["return_attentions"] = True
+        return {**call, **options.settings}
+
+    def write(self, sources: Sequence[str]) -> list[Record]:
+        """For each source its `fields`, perhaps a `warning`, and the parts of an attention.
+
+        Raises:
+            ValueError: for settings that the model refuses.
+        """
+        results: list[Record] = [{"fields": self.fields.empty()} for _ in sources]
+        rows = [row for row, source in enumerate(sources) if source.strip()]
+        written = self._pipeline([sources[row] for row in rows], **self._call) if rows else []
+        for row, found in zip(rows, written, strict=True):
+            results[row] = self._result(sources[row], found if isinstance(found, list) else [found])
+        return results
+
+    def _result(self, source: str, found: list[Record]) -> Record:
+        texts = [self._text(source, one) for one in found]
+        result = {**found[0], "fields": self.fields.record(texts, found[0].get("source_tokens", ()))}
+        limit, length = self._pipeline.tokenizer.model_max_length, found[0].get("source_length", 0)
+        if length > limit and self._call.get("truncation", True):
+            result[WARNING] = f"cut to {limit:,} of {length:,} tokens"
+        return result
+
+    def _text(self, source: str, found: Record) -> Record:
+        """The fields of one text of a record, named as `Fields.parts` names them."""
+        name, prefix = self.fields.name, self._pipeline.return_name
+        text = found[f"{prefix}_text"]
+        record = {name: text}
+        if self.fields.scores:
+            record[f"{name}_score"] = found[f"{prefix}_score"]
+        if self.fields.alignments is not None:
+            own = self._pipeline.tokenizer
+            tokenizers = (getattr(own, "source_tokenizer", own), getattr(own, "target_tokenizer", own))
+            units = self.fields.alignments
+            record[f"{name}_alignment"] = alignment_of(found, text, source, tokenizers, units)
+            if units == TOKENS:
+                record[f"{name}_tokens"] = " ".join(map(shown, found["target_tokens"]))
+        return record
+
+
+class SpeechWriter(Writer):
+    """Writes what is spoken in recordings, which are paths, or dictionaries with bytes as data sets have them."""
+
+    reads_text = False
+
+    def __init__(self, loaded: Loaded, options: WriteOptions, fields: Fields) -> None:
+        unread = {"--n-best": fields.n_best > 1, "--scores": fields.scores, "--alignments": fields.alignments}
+        unread |= {"--attentions": options.attentions, "--document": options.document}
+        for name, is_given in unread.items():
+            if is_given:
+                raise UsageError(f"{name}: there are none of a transcript.")
+        super().__init__(loaded, options, fields)
+        self._folder = None if options.input == STANDARD else Path(options.input).parent
+
+    def _arguments(self, options: WriteOptions) -> dict[str, Any]:
+        return {"batch_size": options.batch_size or SPEECH_BATCH, **options.settings}
+
+    def write(self, sources: Sequence[Any]) -> list[Record]:
+        """As in the base class; a path is looked for beside the file that names it."""
+        recordings = [self._recording(source) for source in sources]
+        rows = [row for row, one in enumerate(recordings) if one is not None]
+        results: list[Record] = [{"fields": self.fields.empty()} for _ in sources]
+        written = self._pipeline([recordings[row] for row in rows], **self._call) if rows else []
+        for row, found in zip(rows, written, strict=True):
+            results[row] = {"fields": {self.fields.name: found["text"]}}
+        return results
+
+    def _recording(self, source: Any) -> str | bytes | None:
+        if isinstance(source, dict):
+            source = source.get("bytes") or source.get("path")
+        if isinstance(source, str) and not source.strip():
+            return None
+        if isinstance(source, str) and self._folder is not None and "://" not in source:
+            return str(self._folder / source)
+        if not isinstance(source, (str, bytes)):
+            raise UsageError(f"A recording is the path of a file, or its bytes, not {source!r:.60}.")
+        return source
+
+
+def writer_of(loaded: Loaded, options: WriteOptions, kind: str) -> Writer:
+    """What writes the texts for a format of the output."""
+    fields = Fields(
+        name=options.output_column or loaded.task.words.result,
+        n_best=options.n_best,
+        scores=options.scores,
+        alignments=options.alignments,
+        as_lists=kind in ("jsonl", "parquet"),
+    )
+    writers: dict[bool, Callable[..., Writer]] = {True: SpeechWriter, False: Writer}
+    return writers[loaded.task.layout(DataArguments()).reads_audio](loaded, options, fields)
+
+
+def _input_column(loaded: Loaded, options: WriteOptions, columns: Sequence[str], name: str) -> str:
+    language = getattr(loaded.writer.model.config, "source_lang", None)
+    usual = [language, *loaded.task.layout(DataArguments()).source.names, "text", "sentence"]
+    return pick_column(options.column, columns, [one for one in usual if one], "--column", name)

@@ -1,0 +1,60 @@
+"""The commands that train a model and say what one is: `train` and `info`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from . import options as shared
+
+TRAIN = """Train a model, score it, and leave it in a folder with its pictures and its card.
+
+Everything else is an argument of the script train.py, which `train --help` lists. Without any it trains on the
+embedded corpus.
+"""
+
+Recipe = Annotated[
+    str | None, typer.Option(metavar="NAME", help="One of --list-recipes, or the path of a YAML file of yours.")
+]
+ListRecipes = Annotated[bool, typer.Option("--list-recipes", help="Say which recipes there are.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def add_train(app: typer.Typer) -> None:
+    """Add `train`."""
+    # Its --help is that of the script.
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+    @app.command(help=TRAIN, context_settings=settings)
+    def train(context: typer.Context, recipe: Recipe = None, list_recipes: ListRecipes = False) -> None:
+        from hf_rnn_s2s.commands.ending import ending
+        from hf_rnn_s2s.commands.train import recipe_descriptions, train
+
+        with ending(context.command_path):
+            if list_recipes:
+                print("\n".join(recipe_descriptions()))
+                return
+            if "--help" in context.args or "-h" in context.args:
+                print(f"{context.command_path} [--recipe NAME] [--list-recipes] [--argument value ...]\n\n{TRAIN}")
+            train(context.args, recipe)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the rest."""
+
+    @app.command(help="Say what a model is, what its folder has, and whether all of it is there and loads.")
+    def info(
+        context: typer.Context,
+        model: shared.Model,
+        json: Json = False,
+        device: shared.Device = None,
+        trust_remote_code: shared.TrustRemoteCode = False,
+    ) -> None:
+        from hf_rnn_s2s.commands.ending import ending
+        from hf_rnn_s2s.commands.info import describe
+
+        with ending(context.command_path):
+            if describe(model, json, device, trust_remote_code):
+                sys.exit(2)
