@@ -169,7 +169,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
             return _Pairs(_Encoded([], [], []), [])
         encoded = self._encode(list(sources), 0, **preprocess_params)
         written = [pipeline_rnn_s2s.squeezed(text) for text in targets]
-        return _Pairs(encoded, self.tokenizer(encoded.texts, text_target=written)["labels"])
+        return _Pairs(encoded, self.tokenizer(encoded.texts, text_target=written, verbose=False)["labels"])
 
     def _batches_of_pairs(self, pairs: _Pairs, batch_size: int) -> Iterator[tuple[list[int], dict[str, Any], Tensor]]:
         """Batches of pairs of like length: their numbers, the model's inputs, and labels `(rows, target)`."""
