@@ -18,13 +18,14 @@ from .attentions import without_padding
 from .batching import Stream, batches_in_order, batches_of_like_length
 from .bayes_risk import least_risk
 from .divided_options import check_forced
+from .document_pipeline import DocumentPipeline
 from .fast_search import load_options
 from .limits import require_whole_numbers
 from .numbers import require_usable_weights
 from .out_of_memory import naming_the_batch
 from .phrase_texts import TokenTexts, encoded_phrases, read_texts
 from .phrases import PhrasesOfRows, require_agreement
-from .reading import DEFAULT_BATCH_SIZE, DEFAULT_BATCH_TOKENS, ReadingPipeline
+from .reading import DEFAULT_BATCH_SIZE, DEFAULT_BATCH_TOKENS
 from .sharing import add_card, add_shortlist
 from .text import list_or_iterator, require_text
 
@@ -34,7 +35,7 @@ MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_token
 PHRASES = ("force_phrases", "forbid_phrases")
 
 
-class RnnText2TextGenerationPipeline(ReadingPipeline):
+class RnnText2TextGenerationPipeline(DocumentPipeline):
     """Writes a text for each text with an encoder-decoder: `pipeline("text2text-generation", model=...)`.
 
     It takes what the pipeline of this name of transformers 4 took and returns what it returned. Generation follows the
@@ -68,8 +69,12 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
             return_attentions: as in the base class; `"heads"` also gives `cross_attentions`, a tuple with the weights
                 `(heads, target, source)` of each layer that attends to the source, which are found by reading the
                 result once more. `attention` is the mean of the last layer's heads.
-            return_source_length: whether to give `source_length`, of how many tokens the text is. One of more than the
-                tokenizer's `model_max_length` was cut, of which no warning is logged then.
+            return_warnings: whether to give `warnings`, a list of what else would be logged: that the text was too
+                long, and what of it was left out.
+            split_sentences: whether each text is a document, whose sentences are translated one by one and put
+                together again with its paragraphs, blank lines and bullets; or the language to find sentences by,
+                where that is not the language of the model's sources. Needs `sentencex`. Of a document there is the
+                text alone.
             return_scores: whether to give `generated_score`, or what else it is called (see `return_text` in the base
                 class), the natural logarithm of the text's probability,
                 which is found by reading it once more.
@@ -151,7 +156,8 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
         batch_tokens: int | None = None,
         return_attentions: bool | str | None = None,
         return_scores: bool | None = None,
-        return_source_length: bool | None = None,
+        return_warnings: bool | None = None,
+        split_sentences: bool | str | None = None,
         replace_unknown: bool | None = None,
         minimum_bayes_risk: bool | None = None,
         force_phrases: Any = None,
@@ -166,8 +172,10 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
             forward["return_heads"] = return_attentions == "heads"
         if return_scores is not None:
             forward["return_scores"] = return_scores
-        if return_source_length is not None:
-            preprocess["return_source_length"] = postprocess["return_source_length"] = return_source_length
+        if return_warnings is not None:
+            preprocess["return_warnings"] = postprocess["return_warnings"] = return_warnings
+        if split_sentences is not None:
+            preprocess["split_sentences"] = split_sentences
         if replace_unknown is not None:
             self._require_unknown_words(replace_unknown)
             postprocess["replace_unknown"] = replace_unknown
@@ -205,6 +213,9 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
     ) -> Any:
         """As in `Pipeline`."""
         forward_params = _of_rows(self._with_phrases(forward_params, 1), [0])
+        if preprocess_params.get("split_sentences"):
+            sizes = DEFAULT_BATCH_SIZE, preprocess_params, forward_params, postprocess_params
+            return self._translate(*sizes, [inputs], 0)[0]
         return super().run_single(inputs, preprocess_params, forward_params, postprocess_params)
 
     def _with_phrases(self, forward_params: dict[str, Any], inputs: int | None) -> dict[str, Any]:
@@ -248,6 +259,9 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
         """Turn some texts into records; `first` is the number of the first one among all inputs."""
         for number, text in enumerate(texts, start=first):
             require_text(text, f"input {number}")
+        if preprocess_params.get("split_sentences"):
+            parameters = preprocess_params, forward_params, postprocess_params
+            return self._translate_documents(batch_size, *parameters, texts, first)
         encoded = self._encode(texts, first, **preprocess_params)
         if _may_count_rows(forward_params):
             batches = batches_in_order(len(texts), batch_size)
@@ -294,14 +308,14 @@ class RnnText2TextGenerationPipeline(ReadingPipeline):
         model_outputs: dict[str, Any],
         replace_unknown: bool = False,
         minimum_bayes_risk: bool = False,
-        return_source_length: bool = False,
+        return_warnings: bool = False,
         **parameters: Any,
     ) -> list[dict[str, Any]]:
         """As in the base class, with what the package adds."""
         records = super().postprocess(model_outputs, **parameters)
         for number, record in enumerate(records):
-            if return_source_length:
-                record["source_length"] = int(model_outputs["source_length"][0])
+            if return_warnings:
+                [record["warnings"]] = model_outputs["warnings"]
             if "scores" in model_outputs:
                 record[f"{self.return_name}_score"] = float(model_outputs["scores"][0, number])
             if "cross_attentions" in model_outputs:
@@ -390,6 +404,9 @@ class RnnSummarizationPipeline(RnnText2TextGenerationPipeline):
     """
 
     return_name = pipeline_rnn_s2s.RnnSummarizationPipeline.return_name
+
+    def _check_documents(self, *parameters: Any) -> None:
+        raise ValueError("split_sentences: a summary is of a whole text, and not of its sentences. Leave it out.")
 
 
 def _of_rows(forward_params: dict[str, Any], rows: list[int]) -> dict[str, Any]:

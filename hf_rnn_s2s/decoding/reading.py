@@ -17,18 +17,18 @@ from .batching import batches_of_like_length, collate
 from .evaluation import EvaluationView
 from .limits import require_whole_numbers
 from .scoring import Scores, score_targets
-from .text import cut_to_limit, encode_whole, require_text, truncates, warn_of_cuts
+from .text import cut_to_limit, describe_cuts, encode_whole, log_warnings, require_text, truncates
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCH_TOKENS = 4096
 
 
 class _Encoded(NamedTuple):
-    """Texts as they are read, their token ids, and how many there were before long texts were cut."""
+    """Texts as they are read, their token ids, and what is to be said of each."""
 
     texts: list[str]
     ids: list[list[int]]
-    lengths: list[int]
+    warnings: list[list[str]]
 
 
 class _Pairs(NamedTuple):
@@ -62,20 +62,22 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
         truncation: bool | str = True,
         squeeze_whitespace: bool = True,
         batch_tokens: int | None = None,
-        return_source_length: bool = False,
+        return_warnings: bool = False,
+        split_sentences: bool | str = False,
     ) -> _Encoded:
-        """The texts as they are read, and their token ids. `batch_tokens` is not used here."""
+        """The texts as they are read, and their token ids. Two of the arguments are for others."""
         if squeeze_whitespace:
             texts = [pipeline_rnn_s2s.squeezed(text) for text in texts]
         prefix = _task_prefix(self.model.config, self.task)
         prefixed = [prefix + text for text in texts]
         ids = encode_whole(self.tokenizer, prefixed)
-        lengths = [len(row) for row in ids]
+        warnings: list[list[str]] = [[] for _ in texts]
         if truncates(truncation):
-            if not return_source_length:  # whoever asks for it sees by himself what is cut
-                warn_of_cuts(self.tokenizer, prefixed, ids, first)
+            warnings = describe_cuts(self.tokenizer, texts, ids)
             ids = cut_to_limit(self.tokenizer, prefixed, ids)
-        return _Encoded(texts, ids, lengths)
+        if not return_warnings:
+            log_warnings(warnings, first)
+        return _Encoded(texts, ids, warnings)
 
     def _collate(self, encoded: _Encoded, rows: list[int]) -> dict[str, Any]:
         """The inputs of the model for some of the texts."""
@@ -84,7 +86,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
         is_blank = torch.tensor([not text.strip() for text in texts])
         side = self.tokenizer.padding_side
         inputs = {**collate(ids, pad_id, side), "is_blank": is_blank, "source": texts}
-        inputs["source_length"] = torch.tensor([encoded.lengths[row] for row in rows])
+        inputs["warnings"] = [encoded.warnings[row] for row in rows]
         if isinstance(self.tokenizer, RnnS2SWordTokenizer):
             copied = [self.tokenizer.aligned(text, row, text) for text, row in zip(texts, ids, strict=True)]
             inputs["copy_ids"] = collate(copied, pad_id, side)["input_ids"]
@@ -95,7 +97,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
         sources: list[str],
         targets: list[str],
         batch_size: int = DEFAULT_BATCH_SIZE,
-        return_source_length: bool = False,
+        return_warnings: bool = False,
     ) -> list[Any]:
         """How probable given translations are, without any search.
 
@@ -103,7 +105,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
             sources: texts.
             targets: a translation of each.
             batch_size: how many are read together; those of like length are.
-            return_source_length: as in a call.
+            return_warnings: as in a call.
 
         Returns:
             For each pair a dictionary: `score`, the natural logarithm of the translation's probability; `tokens`, what
@@ -112,7 +114,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
         Raises:
             TypeError, ValueError: for texts as in a call; if there are not as many targets as sources.
         """
-        pairs = self._pairs("score", sources, targets, return_source_length=return_source_length)
+        pairs = self._pairs("score", sources, targets, return_warnings=return_warnings)
         records: list[Any] = [None] * len(pairs.labels)
         for batch, inputs, labels in self._batches_of_pairs(pairs, batch_size):
             scores = self._score(inputs, labels)
@@ -120,8 +122,8 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
                 of_tokens = tokens[: len(pairs.labels[row])]
                 names = self._target_tokenizer.convert_ids_to_tokens(pairs.labels[row])
                 records[row] = {"score": sum(of_tokens), "tokens": names, "token_scores": of_tokens}
-                if return_source_length:
-                    records[row]["source_length"] = pairs.sources.lengths[row]
+                if return_warnings:
+                    records[row]["warnings"] = pairs.sources.warnings[row]
         return records
 
     def attention(self, sources: list[str], targets: list[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[Any]:

@@ -11,6 +11,13 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+SHOWN = 12  # tokens of what is left out
+# What can be done about texts that are too long
+WAY_OUT = (
+    "Split long texts into sentences, as split_sentences=True does. With truncation=False a text is read whole, "
+    "although the model has not learned to read so long ones."
+)
+
 
 def list_or_iterator(inputs: Any) -> Any:
     """Bring every kind of input to one of four: a text, a list, a generator, or a dataset of torch.
@@ -66,7 +73,7 @@ def encode(
     """
     ids = encode_whole(tokenizer, texts)
     if truncates(truncation):
-        warn_of_cuts(tokenizer, texts, ids, first)
+        log_warnings(describe_cuts(tokenizer, texts, ids), first)
         ids = cut_to_limit(tokenizer, texts, ids)
     return ids
 
@@ -82,17 +89,37 @@ def truncates(truncation: bool | str) -> bool:
     return bool(truncation) and truncation != "do_not_truncate"
 
 
-def warn_of_cuts(tokenizer: Any, texts: list[str], ids: list[list[int]], first: int | None) -> None:
-    """Name the texts that are too long; `first` is as in `encode`."""
+def describe_cuts(tokenizer: Any, texts: list[str], ids: list[list[int]]) -> list[list[str]]:
+    """What is to be said of each text: something of those that will be cut, and nothing of the others."""
     limit = tokenizer.model_max_length
-    for row, text in enumerate(texts):
-        if len(ids[row]) > limit:
-            logger.warning(
-                f"{'A' if first is None else f'Input {first + row}: a'} text of {len(ids[row])} tokens is cut to "
-                f"{limit}, the model_max_length of the tokenizer, and only that part is translated: {text[:60]!r}... "
-                "Split long texts, into sentences for instance. With truncation=False a text is translated whole, "
-                "although the model has not learned to translate so long ones."
-            )
+    return [
+        [
+            f"a text of {len(row)} tokens is cut to {limit}, the model_max_length of the tokenizer, and only that "
+            f"part is read: {text[:60]!r}... What is left out begins with {_left_out(tokenizer, row)!r}."
+        ]
+        if len(row) > limit
+        else []
+        for text, row in zip(texts, ids, strict=True)
+    ]
+
+
+def log_warnings(warnings: list[list[str]], first: int | None, way_out: str = WAY_OUT) -> None:
+    """Log what is to be said of texts.
+
+    Args:
+        warnings: of each text.
+        first: the number of the first text among all inputs; None where there is one input only.
+        way_out: what can be done about it.
+    """
+    for number, of_text in enumerate(warnings, start=first or 0):
+        for warning in of_text:
+            named = warning[0].upper() + warning[1:] if first is None else f"Input {number}: {warning}"
+            logger.warning(f"{named} {way_out}".rstrip())
+
+
+def _left_out(tokenizer: Any, ids: list[int]) -> str:
+    """The beginning of what is left out of a text with these ids, where the end of it is cut."""
+    return str(tokenizer.decode(ids[tokenizer.model_max_length - 1 :][:SHOWN], skip_special_tokens=True)).strip()
 
 
 def cut_to_limit(tokenizer: Any, texts: list[str], ids: list[list[int]]) -> list[list[int]]:

@@ -107,21 +107,27 @@ def test_words_of_the_source_take_the_place_of_unknown_ones() -> None:
         RnnTranslationPipeline(model=plain, tokenizer=tokenizer)("a", replace_unknown=True)
 
 
-def test_the_length_of_a_source(
+def test_warnings_in_place_of_the_log(
     tiny_model: RnnS2SForConditionalGeneration,
     tiny_tokenizer: PreTrainedTokenizerFast,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is told in place of the warning, and does not change what is written."""
+    """They name what is left out, and do not change what is written."""
     tiny_tokenizer.model_max_length = 10
     translator = RnnTranslationPipeline(model=tiny_model, tokenizer=tiny_tokenizer)
     texts = ["a dog", "the big cat sleeps on a red mat", ""]
     expected = translator(texts, max_new_tokens=5)
     assert len(caplog.records) == 1
     caplog.clear()
-    told = translator(texts, max_new_tokens=5, return_source_length=True)
-    scored = translator.score(texts, texts, return_source_length=True)
-    lengths = [len(ids) for ids in tiny_tokenizer(texts, verbose=False)["input_ids"]]
-    assert [one.pop("source_length") for one in told] == [one["source_length"] for one in scored] == lengths
+    told = translator(texts, max_new_tokens=5, return_warnings=True)
+    scored = translator.score(texts, texts, return_warnings=True)
+    ids = tiny_tokenizer(texts[1], verbose=False)["input_ids"]
+    warnings = [one.pop("warnings") for one in told]
+    assert warnings == [one["warnings"] for one in scored]
+    assert warnings[0] == warnings[2] == []
+    [warning] = warnings[1]
+    assert f"a text of {len(ids)} tokens is cut to 10, the model_max_length" in warning
+    rest = texts[1].removeprefix(tiny_tokenizer.decode(ids[:9])).strip()
+    assert rest.startswith(warning.split("What is left out begins with ")[1].strip("'."))
     assert told == expected
     assert caplog.records == []

@@ -126,6 +126,7 @@ class Task(ABC):
         unread: arguments of the data that it does not read, and what to do instead.
         tokenized_sides: of an example, what the tokenizer learns from.
         cuts_long_sources: whether training sources beyond `max_source_length` are cut; otherwise they are left out.
+        splits_documents: whether a document is done sentence by sentence, and not as a whole.
     """
 
     name: ClassVar[str]
@@ -139,6 +140,7 @@ class Task(ABC):
     unread: ClassVar[Mapping[str, str]] = {}
     tokenized_sides: ClassVar[tuple[str, ...]] = ("source", "target")
     cuts_long_sources: ClassVar[bool] = False
+    splits_documents: ClassVar[bool] = False
 
     def __init__(self, arguments: Any = None) -> None:
         self.arguments = self.arguments_class() if arguments is None else arguments

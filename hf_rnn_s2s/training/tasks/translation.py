@@ -14,6 +14,7 @@ class Translation(Task):
     """`--task translation`, the default: BLEU, chrF2++, TER and exact match, and `pipeline("translation")`."""
 
     name = "translation"
+    splits_documents = True
     metrics = {
         "bleu": MetricInfo("BLEU", 1, greater_is_better=True),
         "chrf": MetricInfo("chrF2++", 1, greater_is_better=True),
@@ -32,7 +33,7 @@ class Translation(Task):
             "It repeats the biases of its training data, for instance in the gender of professions.",
             "Names, numbers and rare words may come out wrong, and long sentences may lose or repeat parts: check a "
             "translation before anything depends on it.",
-            "It takes a text for one sentence. Split longer texts into sentences.",
+            "It takes a text for one sentence. Longer texts are split into sentences by `split_sentences=True`.",
         ),
         measured=(
             "[sacreBLEU](https://github.com/mjpost/sacrebleu) computed BLEU, chrF2++ and TER on plain text; of TER, "
