@@ -152,7 +152,7 @@ class _Job:
         sources, targets = ([text_of(row, side, self._name, number) for number, row in rows] for side in sides)
         with as_usage_error():
             scored = self._pipeline.score(
-                sources, targets, self._options.batch_size or DEFAULT_BATCH_SIZE, return_source_length=True
+                sources, targets, self._options.batch_size or DEFAULT_BATCH_SIZE, return_warnings=True
             )
         return [self._record(row, number, one) for (number, row), one in zip(rows, scored, strict=True)]
 
@@ -163,6 +163,5 @@ class _Job:
             tokens, of_tokens = scored["tokens"], scored["token_scores"]
             fields[f"{name}_tokens"] = tokens if as_list else " ".join(map(shown, tokens))
             fields[f"{name}_of_tokens"] = of_tokens if as_list else " ".join(f"{one:.6g}" for one in of_tokens)
-        limit, length = self._pipeline.tokenizer.model_max_length, scored["source_length"]
-        warning = f"the source is cut to {limit:,} of {length:,} tokens" if length > limit else None
+        warning = " ".join(scored["warnings"]) or None
         return output_record(row, self._kept, fields, warning, self._kind, f"{self._name}, record {number}")

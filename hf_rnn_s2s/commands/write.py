@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -147,8 +148,7 @@ class Writer:
 
     def __init__(self, loaded: Loaded, options: WriteOptions, fields: Fields) -> None:
         self.fields = fields
-        self._pipeline = loaded.writer
-        self._document = options.document
+        self._pipeline, self._task = loaded.writer, loaded.task
         self._call = self._arguments(options)
 
     def _arguments(self, options: WriteOptions) -> dict[str, Any]:
@@ -156,10 +156,11 @@ class Writer:
         call: dict[str, Any] = {
             "batch_size": options.batch_size or DEFAULT_BATCH_SIZE,
             "batch_tokens": options.batch_tokens or DEFAULT_BATCH_TOKENS,
+            "return_warnings": True,
         }
-        if options.document:
+        if options.document and self._task.splits_documents:
+            require_segmenter()
             return {**call, "split_sentences": True, **options.settings}
-        call["return_source_length"] = True
         if options.n_best > 1:
             call["num_return_sequences"] = options.n_best
             beams = self._pipeline.model.generation_config.num_beams or 1
@@ -186,11 +187,8 @@ class Writer:
 
     def _result(self, source: str, found: list[Record]) -> Record:
         texts = [self._text(source, one) for one in found]
-        result = {**found[0], "fields": self.fields.record(texts, found[0].get("source_tokens", ()))}
-        limit, length = self._pipeline.tokenizer.model_max_length, found[0].get("source_length", 0)
-        if length > limit and self._call.get("truncation", True):
-            result[WARNING] = f"cut to {limit:,} of {length:,} tokens"
-        return result
+        fields = self.fields.record(texts, found[0].get("source_tokens", ()))
+        return {**found[0], "fields": fields, WARNING: " ".join(found[0]["warnings"]) or None}
 
     def _text(self, source: str, found: Record) -> Record:
         """The fields of one text of a record, named as `Fields.parts` names them."""
@@ -246,6 +244,16 @@ class SpeechWriter(Writer):
         if not isinstance(source, (str, bytes)):
             raise UsageError(f"A recording is the path of a file, or its bytes, not {source!r:.60}.")
         return source
+
+
+def require_segmenter() -> None:
+    """Check that sentences can be found.
+
+    Raises:
+        UsageError: if what finds them is not installed.
+    """
+    if importlib.util.find_spec("sentencex") is None:
+        raise UsageError("--document finds sentences with sentencex: pip install sentencex.")
 
 
 def writer_of(loaded: Loaded, options: WriteOptions, kind: str) -> Writer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -235,15 +236,17 @@ def test_a_text_that_is_too_long(
     texts = ["a dog", "the big cat sleeps " * 2000, "a cat"]
     source = tmp_path / "in.txt"
     source.write_text("\n".join(texts), encoding="utf-8")
-    length = len(translator.tokenizer(texts[1].strip())["input_ids"])
-    said = f"cut to {LONGEST} of {length:,} tokens"
+    length = len(translator.tokenizer(texts[1].strip(), verbose=False)["input_ids"])
+    said = f"a text of {length} tokens is cut to {LONGEST}, the model_max_length of the tokenizer, "
     outcome = run(["translate", "-m", model_folder, source])
-    assert outcome.error == f"{source}, record 2: {said}\n"
+    assert outcome.error.startswith(f"{source}, record 2: {said}")
+    assert outcome.error.count("\n") == 1
     assert outcome.out.splitlines() == written(translator, texts)
     outcome = run(["translate", "-m", model_folder, source, "--output-format", "jsonl"])
     assert outcome.error == ""
     records = [json.loads(line) for line in outcome.out.splitlines()]
-    assert [record.get("warning") for record in records] == [None, said, None]
+    assert ["warning" in record for record in records] == [False, True, False]
+    assert records[1]["warning"].startswith(said)
     outcome = run(["translate", "-m", model_folder, source, "--truncation", "false", "--max-new-tokens", 3])
     assert (outcome.code, outcome.error) == (0, "")
 
@@ -378,3 +381,62 @@ def test_weights_in_bfloat16(run: Run, model_folder: Path, lines: Path, translat
     outcome = run(["translate", "-m", model_folder, lines, "--dtype", "bfloat16", "--device", "cpu"])
     assert (outcome.code, len(outcome.out.splitlines())) == (0, len(TEXTS))
     assert translator.model.dtype == torch.float32
+
+
+DOCUMENT = """Animals
+
+A small dog runs. The big cat sleeps.
+
+- a red mat
+- two dogs
+"""
+
+
+def test_a_file_is_one_document(
+    run: Run, model_folder: Path, tmp_path: Path, translator: RnnTranslationPipeline
+) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text(DOCUMENT, encoding="utf-8")
+    [expected] = translator([DOCUMENT], split_sentences=True)
+    command = ["translate", "-m", model_folder, source, "--document"]
+    assert run([*command, "-o", output]) == (0, "", "")
+    assert output.read_text(encoding="utf-8") == expected["translation_text"]
+    assert [line[:2] for line in expected["translation_text"].splitlines()[4:]] == ["- ", "- "]
+    assert run(command).out == expected["translation_text"]
+    record = json.loads(run([*command, "--output-format", "jsonl"]).out)
+    assert record == {"source": DOCUMENT, "translation": expected["translation_text"]}
+    assert "there is nothing to resume" in run([*command, "-o", output, "--resume"]).error
+    source.write_text("", encoding="utf-8")
+    assert run([*command, "-o", output, "--overwrite"]) == (0, "", "")
+    assert output.read_bytes() == b""
+
+
+def test_each_record_of_a_table_is_a_document(
+    run: Run, model_folder: Path, tmp_path: Path, translator: RnnTranslationPipeline
+) -> None:
+    source = tmp_path / "in.jsonl"
+    texts = [DOCUMENT, "", "One. Two.", "the cat, " * 40 + "the end."]
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    outcome = run(["translate", "-m", model_folder, source, "--document", "--buffer-size", 2])
+    records = [json.loads(line) for line in outcome.out.splitlines()]
+    expected = translator(texts, split_sentences=True, return_warnings=True)
+    assert [record["translation"] for record in records] == [one["translation_text"] for one in expected]
+    assert ["warning" in record for record in records] == [False, False, False, True]
+    assert records[3]["warning"] == expected[3]["warnings"][0]
+
+
+def test_a_summary_of_a_long_document_says_what_was_left_out(run: Run, model_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "task": "summarization"}), encoding="utf-8")
+    source = tmp_path / "in.txt"
+    source.write_text("the cat sleeps.\n\n" * 20 + "the end", encoding="utf-8")
+    outcome = run(["summarize", "-m", folder, source, "--document", "--output-format", "jsonl"])
+    record = json.loads(outcome.out)
+    assert record["summary"]
+    assert "What is left out begins with" in record["warning"]
+    kept = record["warning"].split("begins with '")[1].removesuffix("'.")
+    assert kept in "the cat sleeps. " * 3
+    outcome = run(["summarize", "-m", folder, source])
+    assert len(outcome.out.splitlines()) == 41  # without --document each line is one
+    assert outcome.error == ""
