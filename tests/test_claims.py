@@ -8,14 +8,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TEXTS = [
     *(ROOT / name for name in ("pyproject.toml", "README.md", "model_card.md", "train.py", "constraints.txt")),
-    *(path for folder in ("hf_rnn_s2s", "recipes", "benchmarks") for path in (ROOT / folder).rglob("*.*")),
+    *(path for folder in ("hf_rnn_s2s", "recipes", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.*")),
 ]
 REGISTRY = re.compile(r"""pypi\.org/project/hf[-_]rnn|pip install [^\n]*["' ]hf[-_]rnn[-_]s2s""", re.IGNORECASE)
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in TEXTS if path.suffix in (".toml", ".md", ".py", ".txt", ".yaml")],
+    [path for path in TEXTS if path.suffix in (".toml", ".md", ".py", ".txt", ".yaml", ".ipynb")],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_nothing_claims_a_page_or_a_release_in_a_registry(path: Path) -> None:
