@@ -8,7 +8,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TEXTS = [
     *(ROOT / name for name in ("pyproject.toml", "README.md", "model_card.md", "train.py", "constraints.txt")),
-    *(path for folder in ("hf_rnn_s2s", "recipes", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.*")),
+    *(
+        path
+        for folder in ("hf_rnn_s2s", "hf_rnn_s2s_command", "recipes", "benchmarks", "examples")
+        for path in (ROOT / folder).rglob("*.*")
+    ),
 ]
 REGISTRY = re.compile(r"""pypi\.org/project/hf[-_]rnn|pip install [^\n]*["' ]hf[-_]rnn[-_]s2s""", re.IGNORECASE)
 
