@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import options as shared
+from .importing import quickly
 
 SCORE = """Write how probable given texts are: the natural logarithm, and the number of tokens.
 
@@ -75,8 +76,9 @@ def add_commands(app: typer.Typer) -> None:
         dtype: shared.Dtype = "auto",
         trust_remote_code: shared.TrustRemoteCode = False,
     ) -> None:
-        from hf_rnn_s2s.commands.ending import ending
-        from hf_rnn_s2s.commands.score import ScoreOptions, score_records
+        with quickly():
+            from hf_rnn_s2s.commands.ending import ending
+            from hf_rnn_s2s.commands.score import ScoreOptions, score_records
 
         with ending(context.command_path):
             options = ScoreOptions(
@@ -114,8 +116,9 @@ def add_commands(app: typer.Typer) -> None:
         samples: Samples = 1000,
         json: Json = False,
     ) -> None:
-        from hf_rnn_s2s.commands.ending import ending
-        from hf_rnn_s2s.commands.evaluate import EvaluateOptions, evaluate_files
+        with quickly():
+            from hf_rnn_s2s.commands.ending import ending
+            from hf_rnn_s2s.commands.evaluate import EvaluateOptions, evaluate_files
 
         with ending(context.command_path):
             options = EvaluateOptions(

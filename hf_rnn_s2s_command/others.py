@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options as shared
+from .importing import quickly
 
 TRAIN = """Train a model, score it, and leave it in a folder with its pictures and its card.
 
@@ -29,8 +30,9 @@ def add_train(app: typer.Typer) -> None:
 
     @app.command(help=TRAIN, context_settings=settings)
     def train(context: typer.Context, recipe: Recipe = None, list_recipes: ListRecipes = False) -> None:
-        from hf_rnn_s2s.commands.ending import ending
-        from hf_rnn_s2s.commands.train import recipe_descriptions, train
+        with quickly():
+            from hf_rnn_s2s.commands.ending import ending
+            from hf_rnn_s2s.commands.train import recipe_descriptions, train
 
         with ending(context.command_path):
             if list_recipes:
@@ -52,8 +54,9 @@ def add_commands(app: typer.Typer) -> None:
         device: shared.Device = None,
         trust_remote_code: shared.TrustRemoteCode = False,
     ) -> None:
-        from hf_rnn_s2s.commands.ending import ending
-        from hf_rnn_s2s.commands.info import describe
+        with quickly():
+            from hf_rnn_s2s.commands.ending import ending
+            from hf_rnn_s2s.commands.info import describe
 
         with ending(context.command_path):
             if describe(model, json, device, trust_remote_code):

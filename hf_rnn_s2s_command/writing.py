@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options as shared
+from .importing import quickly
 
 # Each command, and what its help says first
 COMMANDS = {
@@ -104,10 +105,11 @@ def _command(verb: str | None) -> Callable[..., None]:
         trust_remote_code: shared.TrustRemoteCode = False,
         seed: Seed = 0,
     ) -> None:
-        from hf_rnn_s2s.commands.ending import ending
-        from hf_rnn_s2s.commands.files import usual_buffer
-        from hf_rnn_s2s.commands.models import generation_settings
-        from hf_rnn_s2s.commands.write import WriteOptions, write_records
+        with quickly():
+            from hf_rnn_s2s.commands.ending import ending
+            from hf_rnn_s2s.commands.files import usual_buffer
+            from hf_rnn_s2s.commands.models import generation_settings
+            from hf_rnn_s2s.commands.write import WriteOptions, write_records
 
         with ending(context.command_path):
             settings = generation_settings(context.args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import hf_rnn_s2s_command
 from hf_rnn_s2s.training.tasks import TASKS
+from hf_rnn_s2s_command.importing import quickly
 from hf_rnn_s2s_command.main import main
 from hf_rnn_s2s_command.writing import COMMANDS
 
@@ -70,3 +72,13 @@ def test_the_package_of_the_command_imports_nothing_heavy() -> None:
             if line.startswith(("import ", "from ")) and not line.startswith("from ."):
                 module = line.split()[1].split(".")[0]
                 assert module == "typer" or module in sys.stdlib_module_names, (path.name, line)
+
+
+def test_garbage_is_collected_again_after_the_imports() -> None:
+    assert gc.isenabled()
+    with quickly():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ImportError), quickly():
+        raise ImportError
+    assert gc.isenabled()

@@ -243,10 +243,8 @@ class _Stream:
                 os.ftruncate(self._file, end)
             if error.errno not in FULL_DISK:
                 raise RunError(f"{self._name} cannot be written: {error.strerror}.") from error
-            raise UsageError(
-                f"{self._name}: the disk is full. {self.count} records are written; make room, and go on with "
-                "--resume."
-            ) from error
+            more = "make room." if self._file == STANDARD_OUTPUT else "make room, and go on with --resume."
+            raise UsageError(f"{self._name}: the disk is full. {self.count} records are written; {more}") from error
 
 
 def _whole_records(path: str, kind: str, header: bytes) -> tuple[int, int]:
