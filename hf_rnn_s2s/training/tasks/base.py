@@ -41,7 +41,7 @@ class MetricInfo(NamedTuple):
 
 
 class Words(NamedTuple):
-    """How the card and messages speak of a task.
+    """How the card, messages and the demo page speak of a task.
 
     Attributes:
         title: its name, as a heading.
@@ -51,6 +51,8 @@ class Words(NamedTuple):
         purpose: what the model is meant for.
         limits: what it may get wrong, one sentence or more each.
         measured: what computed the scores.
+        action: what the demo page does on request, such as "Translate".
+        source: what it does that with, such as "text".
     """
 
     title: str
@@ -60,6 +62,8 @@ class Words(NamedTuple):
     purpose: str
     limits: tuple[str, ...]
     measured: str
+    action: str = "Write"
+    source: str = "text"
 
 
 # Of every task, beside its own

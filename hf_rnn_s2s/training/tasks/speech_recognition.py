@@ -80,6 +80,8 @@ class SpeechRecognition(Task):
             "[jiwer](https://github.com/jitsi/jiwer) counted wrong words and characters, in lower case and without "
             "punctuation; less is better."
         ),
+        action="Transcribe",
+        source="recording",
     )
     steps = """\
 import soundfile

@@ -60,6 +60,8 @@ class Summarization(Task):
             "[rouge-score](https://github.com/google-research/google-research/tree/master/rouge) computed ROUGE: "
             "means of F1, with stemming; of several references the best one counts."
         ),
+        action="Summarize",
+        source="document",
     )
     unread = {
         "source_column": "name the column of documents with text_column",

@@ -54,6 +54,8 @@ class Transduction(Task):
             "The word error rate is the share of results that equal no reference; "
             "[jiwer](https://github.com/jitsi/jiwer) counted the wrong symbols. Of both, less is better."
         ),
+        action="Transduce",
+        source="word",
     )
 
     def layout(self, data: DataArguments) -> Layout:

@@ -38,6 +38,7 @@ class Translation(Task):
             "[sacreBLEU](https://github.com/mjpost/sacrebleu) computed BLEU, chrF2++ and TER on plain text; of TER, "
             "less is better."
         ),
+        action="Translate",
     )
 
     def corpus(self, data: DataArguments) -> Corpus:
