@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "decoding": {"model", "below"},
     "data": {"model", "below"},
     "training": {"model", "decoding", "data", "below", "options"},
+    "page": {"model", "decoding", "training", "below"},
     "options": {"model"},
-    "above": {"model", "decoding", "data", "training", "below", "options"},
+    "above": {"model", "decoding", "data", "training", "page", "below", "options"},
     "below": set(),
 }
 BELOW = {"audio", "errors", "machine", "version", "visible_tokens"}
@@ -74,7 +75,7 @@ def arrows(root: Path) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
 
 
 def floor_of(name: tuple[str, ...]) -> str:
-    if name and name[0] in ("model", "decoding", "data", "training"):
+    if name and name[0] in ("model", "decoding", "data", "training", "page"):
         return name[0]
     if name and name[0] in OPTIONS:
         return "options"
@@ -107,6 +108,12 @@ def test_packages_look_down_only() -> None:
     assert sum(map(len, arrows(PACKAGE).values())) > 100  # and there are arrows to look at
 
 
+def test_of_the_training_the_page_takes_the_tasks_alone() -> None:
+    """They need no extra: the page runs where nothing can be trained."""
+    taken = {target for name, targets in arrows(PACKAGE).items() if name[0:1] == ("page",) for target in targets}
+    assert {target[1] for target in taken if target[0] == "training"} == {"tasks"}
+
+
 def test_there_is_no_circle() -> None:
     assert circle(PACKAGE) == []
 
@@ -119,6 +126,8 @@ def test_there_is_no_circle() -> None:
         ("data/rows.py", "    from hf_rnn_s2s.training.metrics import x", "data.rows imports training.metrics"),
         ("decoding/search.py", "from ..data import rows", "decoding.search imports data.rows"),
         ("training/metrics.py", "from .. import register", "training.metrics imports "),
+        ("training/metrics.py", "from ..page import heat_map", "training.metrics imports page.heat_map"),
+        ("page/models.py", "from ..data import rows", "page.models imports data.rows"),
     ],
 )
 def test_an_arrow_upwards_is_found(module: str, line: str, expected: str, tmp_path: Path) -> None:

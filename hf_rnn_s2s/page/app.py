@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 import torch
+from gradio.events import Dependency
 
 from ..errors import UsageError
 from . import heat_map, n_best
@@ -51,12 +52,12 @@ def build_page(models: Sequence[PageModel], summary: str = "", examples: Sequenc
                 button = gr.Button(first.words.action, variant="primary")
             with gr.Column(scale=1, min_width=LEAST_WIDTH):
                 settings = _settings(first)
-        shown = None if first.listens or not examples else gr.Examples([[one] for one in examples], [given])
+        chosen = None if first.listens or not examples else _examples(examples, given)
         with gr.Row():
             for number, model in enumerate(models, start=1):
                 with gr.Column(min_width=LEAST_WIDTH):
                     name = first.words.action.lower() + (f"_{number}" if len(models) > 1 else "")
-                    _column(model, name, [given, *settings], button, shown, len(models) > 1)
+                    _column(model, name, [given, *settings], button, chosen, len(models) > 1)
     page.queue(max_size=MOST_WAITING, api_open=False)
     return page
 
@@ -69,6 +70,13 @@ def _text(model: PageModel) -> gr.Textbox:
         lines=3,
         max_lines=12,
     )
+
+
+def _examples(examples: Sequence[str], given: gr.Textbox) -> Dependency:
+    """Texts that a click puts into the box; and that event."""
+    shown = gr.Examples([[one] for one in examples], [given])
+    chosen: Dependency = shown.load_input_event
+    return chosen
 
 
 def _recording() -> gr.Audio:
@@ -94,7 +102,7 @@ def _settings(model: PageModel) -> list[gr.Slider]:
 
 
 def _column(
-    model: PageModel, name: str, inputs: list[Any], button: gr.Button, examples: gr.Examples | None, is_headed: bool
+    model: PageModel, name: str, inputs: list[Any], button: gr.Button, chosen: Dependency | None, is_headed: bool
 ) -> None:
     """What one model writes, and what makes it write.
 
@@ -103,7 +111,7 @@ def _column(
         name: of the endpoint in the page's interface for programs.
         inputs: what is given, beam size and length penalty.
         button: begins, as does Shift+Enter in a text.
-        examples: begin when they are chosen.
+        chosen: the choice of an example, which begins as well; None without examples.
         is_headed: whether the column says whose it is.
     """
     if is_headed:
@@ -120,8 +128,8 @@ def _column(
     limits: dict[str, Any] = {"concurrency_limit": AT_ONE_TIME, "concurrency_id": ONE_GROUP}
     begins = [button.click] if model.listens else [button.click, inputs[0].submit]
     gr.on(begins, run, inputs, outputs, api_name=name, **limits)
-    if examples is not None:
-        examples.load_input_event.then(run, inputs, outputs, api_visibility="private", **limits)
+    if chosen is not None:
+        chosen.then(run, inputs, outputs, api_visibility="private", **limits)
 
 
 def _writing(model: PageModel) -> Callable[[str | None, int, float], Any]:

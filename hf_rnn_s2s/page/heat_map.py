@@ -106,7 +106,7 @@ def _caption(names: Sequence[str], darkest: float) -> str:
 
 def _table(source_tokens: Sequence[str], target_tokens: Sequence[str], thousandths: list[list[int]]) -> str:
     columns = "".join(_header("col", token) for token in source_tokens)
-    rows = []
+    rows: list[str] = []
     for token, row in zip(target_tokens, thousandths, strict=True):
         cells = [f'<td style="--w:{number / 1000:.3f}">{number / 1000:.3f}</td>' for number in row]
         if not rows:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 from huggingface_hub import SpaceCardData
+from safetensors import SafetensorError
 
 from ..errors import UsageError
 from .examples import CARD, read_card, summary_of
@@ -85,7 +86,7 @@ def write_space(folder: str | os.PathLike[str], model: str | os.PathLike[str], *
         (target / "app.py").write_text(APP.format(model=location), encoding="utf-8")
         (target / "requirements.txt").write_text("\n".join([*_requirements(loaded), ""]), encoding="utf-8")
         (target / "README.md").write_text(_readme(loaded), encoding="utf-8")
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise UsageError(f"The folder {target} cannot be written: {error}") from error
 
 
@@ -102,8 +103,10 @@ def _require_room(target: Path, model: Path, overwrite: bool) -> None:
         raise UsageError(f"The folder {target} has the package hf_rnn_s2s itself; name another one.")
     if model.is_dir():
         of_model = model.resolve()
-        if of_model in (whole, *whole.parents) or whole / MODELS in (of_model, *of_model.parents):
-            raise UsageError(f"The model {model} is in the folder {target}, or that in it; name another folder.")
+        if of_model in (whole, *whole.parents):
+            raise UsageError(f"The folder {target} is that of the model, or within it; name another one.")
+        if whole / MODELS in of_model.parents:
+            raise UsageError(f"The model {model} is where the Space has its copy; name another folder than {target}.")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise UsageError(f"The folder {target} is not empty; name another one, or ask for it to be overwritten.")
 

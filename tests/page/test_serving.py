@@ -2,6 +2,8 @@
 
 import importlib.util
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,6 +162,12 @@ def test_without_gradio_the_extra_is_named(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gradio" else find(name))
     with pytest.raises(UsageError, match=r'The page needs gradio: pip install -c constraints\.txt -e "\.\[page\]"'):
         load_page([folder])
+
+
+def test_gradio_is_imported_for_a_page_alone() -> None:
+    code = "import sys; from hf_rnn_s2s.page import serving, space; print({'gradio', 'fastapi'} & {*sys.modules})"
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert outcome.stdout == "set()\n"
 
 
 def test_a_proxy_for_the_network_is_not_asked_for_the_own_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
