@@ -13,6 +13,7 @@ from gradio.events import Dependency
 
 from ..errors import UsageError
 from . import heat_map, n_best
+from .examples import examples_of, summary_of
 from .models import PageModel
 from .writing import transcribe, write
 
@@ -26,13 +27,11 @@ HOUR = 3600  # seconds; how often recordings are looked through, and how old tho
 LEAST_WIDTH = 300
 
 
-def build_page(models: Sequence[PageModel], summary: str = "", examples: Sequence[str] = ()) -> gr.Blocks:
-    """Put the page together; `launch` of `serving.py` shows it.
+def build_page(models: Sequence[PageModel]) -> gr.Blocks:
+    """Put the page together; `launch` of `serving.py` shows it. The examples are those of the first model's card.
 
     Args:
         models: one, or two side by side.
-        summary: a sentence about them.
-        examples: texts to try them with.
 
     Raises:
         UsageError: if there are more or fewer models, or one reads text and the other recordings.
@@ -42,24 +41,33 @@ def build_page(models: Sequence[PageModel], summary: str = "", examples: Sequenc
     first = models[0]
     if any(model.listens != first.listens for model in models):
         raise UsageError("One model reads text and the other one recordings; side by side they need the same input.")
+    are_two = len(models) > 1
     title = " and ".join(model.name for model in models)
     heading = f"{title}: {first.words.title}"
     with gr.Blocks(title=heading, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.HTML(f"<h1>{escape(title)}</h1><p>{escape(summary or first.words.title)}</p>")
+        gr.HTML(_heading("h1", title, first.words.title if are_two else summary_of(first.card) or first.words.title))
         with gr.Row():
             with gr.Column(scale=2, min_width=LEAST_WIDTH):
-                given = _recording() if first.listens else _text(first)
+                given: Any = _recording() if first.listens else _text(first)
                 button = gr.Button(first.words.action, variant="primary")
             with gr.Column(scale=1, min_width=LEAST_WIDTH):
                 settings = _settings(first)
-        chosen = None if first.listens or not examples else _examples(examples, given)
+        examples = [] if first.listens else examples_of(first.card)
+        chosen = _examples(examples, given) if examples else None
         with gr.Row():
             for number, model in enumerate(models, start=1):
                 with gr.Column(min_width=LEAST_WIDTH):
-                    name = first.words.action.lower() + (f"_{number}" if len(models) > 1 else "")
-                    _column(model, name, [given, *settings], button, chosen, len(models) > 1)
+                    if are_two:
+                        gr.HTML(_heading("h2", model.name, summary_of(model.card)))
+                    name = first.words.action.lower() + (f"_{number}" if are_two else "")
+                    _column(model, name, [given, *settings], button, chosen)
     page.queue(max_size=MOST_WAITING, api_open=False)
     return page
+
+
+def _heading(tag: str, title: str, sentence: str) -> str:
+    below = f"<p>{escape(sentence)}</p>" if sentence else ""
+    return f"<{tag}>{escape(title)}</{tag}>{below}"
 
 
 def _text(model: PageModel) -> gr.Textbox:
@@ -101,9 +109,7 @@ def _settings(model: PageModel) -> list[gr.Slider]:
     ]
 
 
-def _column(
-    model: PageModel, name: str, inputs: list[Any], button: gr.Button, chosen: Dependency | None, is_headed: bool
-) -> None:
+def _column(model: PageModel, name: str, inputs: list[Any], button: gr.Button, chosen: Dependency | None) -> None:
     """What one model writes, and what makes it write.
 
     Args:
@@ -112,10 +118,7 @@ def _column(
         inputs: what is given, beam size and length penalty.
         button: begins, as does Shift+Enter in a text.
         chosen: the choice of an example, which begins as well; None without examples.
-        is_headed: whether the column says whose it is.
     """
-    if is_headed:
-        gr.HTML(f"<h2>{escape(model.name)}</h2>")
     best = gr.Textbox(
         label=model.words.result.capitalize(), lines=2, interactive=False, buttons=["copy"], elem_classes="result"
     )

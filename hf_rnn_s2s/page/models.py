@@ -16,6 +16,7 @@ from ..model.configuration_rnn_s2s import RnnS2SConfig
 from ..model.remote_code_rnn_s2s import ANY_OTHER_PIPELINE, PIPELINES
 from ..training.tasks import TASKS
 from ..training.tasks.base import Words
+from .examples import read_card
 
 # For a task that is registered nowhere but where its model was trained
 WORDS_OF_ANY_TASK = Words("Text to text", "writer", "result", "written", "", (), "")
@@ -31,12 +32,14 @@ class PageModel(NamedTuple):
         location: where it came from, a folder or a name on the Hub.
         pipeline: which has the model and its tokenizer.
         words: how its task is spoken of.
+        card: what is written of it; empty without one.
     """
 
     name: str
     location: str
     pipeline: Any
     words: Words
+    card: str
 
     @property
     def listens(self) -> bool:
@@ -70,7 +73,7 @@ def load_model(location: str | os.PathLike[str]) -> PageModel:
         raise UsageError(f"The model {location} cannot be loaded: {_first_line(error)}") from error
     name = Path(location).resolve().name if os.path.isdir(location) else location
     words = TASKS[config.task].words if config.task in TASKS else WORDS_OF_ANY_TASK
-    return PageModel(name, location, pipeline, words)
+    return PageModel(name, location, pipeline, words, read_card(location))
 
 
 def _config(location: str) -> RnnS2SConfig:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from .examples import examples_of, read_card, summary_of
 from .models import PageModel, load_model
 
 if TYPE_CHECKING:
@@ -71,11 +70,9 @@ def load_page(models: Sequence[str | os.PathLike[str]]) -> gr.Blocks:
         UsageError: if gradio is not installed, or a model is not there, of another kind, or reads something else.
     """
     require_gradio()
-    loaded = told_apart([load_model(location) for location in models])
     from .app import build_page
 
-    card = read_card(loaded[0].location) if loaded else ""
-    return build_page(loaded, summary_of(card), examples_of(card))
+    return build_page(told_apart([load_model(location) for location in models]))
 
 
 def launch(page: gr.Blocks, host: str = LOOPBACK, port: int | None = None) -> str:

@@ -16,7 +16,7 @@ from huggingface_hub import SpaceCardData
 from safetensors import SafetensorError
 
 from ..errors import UsageError
-from .examples import CARD, read_card, summary_of
+from .examples import CARD, summary_of
 from .models import READS_RECORDINGS, PageModel, load_model
 from .serving import require_gradio
 
@@ -125,9 +125,8 @@ def _put_model(model: PageModel, target: Path) -> str:
     name = Path(model.location).resolve().name
     folder = target / MODELS / name
     model.pipeline.save_pretrained(str(folder), carry_code=False)
-    card = Path(model.location) / CARD
-    if card.is_file():
-        shutil.copyfile(card, folder / CARD)
+    if model.card:
+        (folder / CARD).write_text(model.card, encoding="utf-8")
     return f"str(Path(__file__).parent / {MODELS!r} / {name!r})"
 
 
@@ -169,5 +168,5 @@ def _readme(model: PageModel) -> str:
         app_file="app.py",
         models=[model.location] if is_on_hub else None,
     )
-    summary = summary_of(read_card(model.location)) or f"{model.words.title} with {title}."
+    summary = summary_of(model.card) or f"{model.words.title} with {title}."
     return README.format(metadata=metadata.to_yaml().strip(), title=title, summary=summary)

@@ -13,7 +13,7 @@ from hf_rnn_s2s.page.models import load_model
 from hf_rnn_s2s.page.n_best import n_best_table
 from hf_rnn_s2s.page.writing import write
 
-from .saved import save_listener, save_model
+from .saved import EXAMPLES, save_listener, save_model
 
 TEXT = "one red cat sleeps"
 
@@ -34,13 +34,17 @@ def endpoints(page: gr.Blocks) -> list[Any]:
 
 def test_the_page_of_a_model(tmp_path: Path) -> None:
     model = load_model(save_model(tmp_path / "my-model", num_attention_heads=2))
-    page = build_page([model], "Translates <this>.", ["an example"])
+    page = build_page([model])
     assert page.title == "my-model: Translation"
     assert not page.analytics_enabled
-    assert of_kind(page, gr.HTML)[0].value == "<h1>my-model</h1><p>Translates &lt;this&gt;.</p>"
+    assert build_page([model._replace(name="<b>", card="")]).title == "<b>: Translation"
+    assert of_kind(build_page([model._replace(name="<b>", card="")]), gr.HTML)[0].value == (
+        "<h1>&lt;b&gt;</h1><p>Translation</p>"
+    )
+    assert of_kind(page, gr.HTML)[0].value == "<h1>my-model</h1><p>Translates English to German.</p>"
     assert [box.label for box in of_kind(page, gr.Textbox)] == ["Text", "Translation"]
     assert [button.value for button in of_kind(page, gr.Button)] == ["Translate"]
-    assert [dataset.samples for dataset in of_kind(page, gr.Dataset)] == [[["an example"]]]
+    assert [dataset.samples for dataset in of_kind(page, gr.Dataset)] == [[[example] for example in EXAMPLES]]
     assert endpoints(page) == ["translate"]
     written = write(model, TEXT, 3, 1.0)
     assert written.alignment is not None
@@ -68,8 +72,11 @@ def test_the_settings_are_those_of_the_model_at_first(tmp_path: Path) -> None:
 def test_two_models_have_a_column_each(tmp_path: Path) -> None:
     first = load_model(save_model(tmp_path / "one"))
     second = load_model(save_model(tmp_path / "two", seed=1, attention_type="none"))
-    page = build_page([first, second])
+    page = build_page([first, second._replace(card="")])
     assert page.title == "one and two: Translation"
+    assert [part.value for part in of_kind(page, gr.HTML) if part.value] == [
+        "<h1>one and two</h1><p>Translation</p>", "<h2>one</h2><p>Translates English to German.</p>", "<h2>two</h2>"
+    ]  # fmt: skip
     assert [box.label for box in of_kind(page, gr.Textbox)] == ["Text", "Translation", "Translation"]
     assert endpoints(page) == ["translate_1", "translate_2"]
     results = [function(page, name)(TEXT, 2, 1.0) for name in endpoints(page)]

@@ -22,6 +22,7 @@ def test_a_model_that_reads_text(tmp_path: Path) -> None:
     assert (model.name, model.location) == ("my-model", str(tmp_path / "my-model"))
     assert type(model.pipeline) is RnnTranslationPipeline
     assert model.words.action == "Translate"
+    assert model.card == (tmp_path / "my-model" / "README.md").read_text(encoding="utf-8")
     assert (model.listens, model.has_attention) == (False, True)
 
 

@@ -26,7 +26,7 @@ LONG = " ".join([TEXT] * 5)
 
 @contextmanager
 def served(*models: PageModel) -> Iterator[str]:
-    page = build_page(models, "Translates.", [*EXAMPLES, LONG])
+    page = build_page(models)
     try:
         yield launch(page, port=ANY_PORT)
     finally:
@@ -42,7 +42,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> PageModel:
     """With two heads, so that there is a choice of views."""
-    return load_model(save_model(tmp_path_factory.mktemp("models") / "tiny", num_attention_heads=2))
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return load_model(save_model(folder, num_attention_heads=2, examples=[*EXAMPLES, LONG]))
 
 
 @pytest.fixture(scope="module")
