@@ -26,7 +26,7 @@ SCREENS: dict[str, dict[str, Any]] = {
     "page.png": {"viewport": {"width": 1000, "height": 700}},
     "page-phone.png": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
 }
-COLOURS = 32  # of a picture, whose file is small then
+COLOURS = 96  # of a picture, whose file is small then
 FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
 <fontconfig><include ignore_missing="yes">/etc/fonts/fonts.conf</include><dir>{folder}</dir></fontconfig>"""
 

@@ -4,6 +4,7 @@ import importlib.util
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from hf_rnn_s2s.errors import UsageError
+from hf_rnn_s2s.page.app import AT_ONE_TIME, MOST_WAITING, build_page
 from hf_rnn_s2s.page.heat_map import heat_map
 from hf_rnn_s2s.page.models import load_model
 from hf_rnn_s2s.page.n_best import n_best_table
@@ -105,6 +107,48 @@ def test_a_larger_request_is_not_even_read(address: str, capfd: pytest.CaptureFi
 def test_nobody_goes_past_the_queue(address: str) -> None:
     answer = httpx.post(f"{address}gradio_api/run/translate", json={"data": ["the dog", 4, 1.0]})
     assert (answer.status_code, "join the queue" in answer.text) == (404, True)
+
+
+class Waiting:
+    """A pipeline that waits until it may go on, and counts how many wait with it."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.may_go_on = threading.Event()
+        self.count = 0
+        self.most = 0
+        self.changing = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipeline, name)
+
+    def __call__(self, text: str, **arguments: Any) -> Any:
+        with self.changing:
+            self.count += 1
+            self.most = max(self.most, self.count)
+        self.may_go_on.wait()
+        with self.changing:
+            self.count -= 1
+        return self.pipeline(text, **arguments)
+
+
+def test_few_texts_are_written_from_at_one_time_and_not_many_wait(folder: Path) -> None:
+    model = load_model(folder)
+    pipeline = Waiting(model.pipeline)
+    models = [model._replace(pipeline=pipeline), model._replace(pipeline=pipeline, name="other")]
+    page = build_page(models)
+    where = f"{launch(page, port=ANY_PORT)}gradio_api/call/translate"
+    answers = [httpx.post(f"{where}_{1 + number % 2}", json={"data": ["the dog", 2, 1.0]}) for number in range(40)]
+    accepted = [answer.json()["event_id"] for answer in answers if answer.status_code == 200]
+    refused = [answer.json()["detail"] for answer in answers if answer.status_code != 200]
+    assert MOST_WAITING <= len(accepted) <= MOST_WAITING + AT_ONE_TIME
+    assert len(refused) == 40 - len(accepted)
+    assert all(f"Max size is {MOST_WAITING}" in detail for detail in refused), refused[0]
+    pipeline.may_go_on.set()
+    done = [httpx.get(f"{where}_1/{event}", timeout=None).text for event in accepted[::2]]
+    assert all("event: complete" in one for one in done)
+    assert pipeline.most == AT_ONE_TIME
+    page.close(verbose=False)
 
 
 def test_values_beyond_the_sliders_are_refused(address: str) -> None:
