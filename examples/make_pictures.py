@@ -81,7 +81,8 @@ def _picture(browser: Browser, address: str, text: str, screen: dict[str, Any]) 
 
 def _save(picture: bytes, path: Path) -> None:
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    small = image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
     print(f"{path}: {image.width} by {image.height}, {path.stat().st_size:,} bytes")
 
 
