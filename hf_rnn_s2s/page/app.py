@@ -168,7 +168,7 @@ def errors_as_messages() -> Iterator[None]:
     """Show what an input is refused for on the page, and no stack anywhere."""
     try:
         yield
-    except (TypeError, ValueError, torch.OutOfMemoryError) as error:
+    except (ValueError, torch.OutOfMemoryError) as error:
         # The page takes a message for HTML, and part of it may be the input.
         raise gr.Error(escape(str(error)), print_exception=False) from error
 

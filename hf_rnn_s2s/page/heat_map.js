@@ -45,8 +45,8 @@ function leave(map) {
 // Write the weights of a view into the cells that are there.
 function show(map, view) {
   const numbers = numbersOfViews(map)[view];
-  map.querySelectorAll("tbody td").forEach((cell, place) => {
-    const weight = (numbers[place] / 1000).toFixed(3);
+  map.querySelectorAll("tbody td").forEach((cell, number) => {
+    const weight = (numbers[number] / 1000).toFixed(3);
     cell.style.setProperty("--w", weight);
     cell.textContent = weight;
   });

@@ -89,6 +89,8 @@ def launch(page: gr.Blocks, host: str = LOOPBACK, port: int | None = None) -> st
     Raises:
         UsageError: if the address cannot be listened at.
     """
+    require_gradio()
+    import gradio as gr
     from fastapi.middleware import Middleware
 
     from .app import theme
@@ -96,13 +98,11 @@ def launch(page: gr.Blocks, host: str = LOOPBACK, port: int | None = None) -> st
 
     chosen = require_free(host, DEFAULT_PORT if port is None else port)
     _reach_directly(host)
-    import gradio as gr
-
     listens = any(isinstance(block, gr.Audio) for block in page.blocks.values())
     most_bytes = MOST_BYTES["recordings" if listens else "text"]
     try:
         page.launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host and "[" not in host else host,  # as in an address of the web
             server_port=chosen,
             prevent_thread_lock=True,
             quiet=True,

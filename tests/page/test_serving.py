@@ -81,6 +81,7 @@ def test_the_page_has_the_examples_and_no_analytics(address: str) -> None:
     assert examples["samples"] == [[example] for example in EXAMPLES]
     assert config["analytics_enabled"] is False
     assert config["footer_links"] == []
+    assert not config.get("run_history")  # which older versions of gradio do not have
     assert "Translates English to German." in httpx.get(address).text
 
 
@@ -185,6 +186,18 @@ def test_a_port_in_use_is_refused_before_anything_is_loaded(folder: Path) -> Non
 def test_an_address_that_nobody_can_listen_at(host: str, port: int) -> None:
     with pytest.raises(UsageError, match=rf"The page cannot be served at {host}, port {port} \([^\n]+\)\. Choose"):
         require_free(host, port)
+
+
+def test_an_address_of_ipv6(folder: Path) -> None:
+    try:
+        require_free("::1", ANY_PORT)
+    except UsageError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    page = load_page([folder])
+    where = launch(page, "::1", ANY_PORT)
+    assert where.startswith("http://[::1]:")
+    assert httpx.get(where).status_code == 200
+    page.close(verbose=False)
 
 
 def test_any_port_is_one_that_is_free() -> None:
