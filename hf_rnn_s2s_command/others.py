@@ -1,4 +1,4 @@
-"""The commands that train a model and say what one is: `train` and `info`."""
+"""The commands that train a model and look at one: `train`, `info` and `demo`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,25 @@ Everything else is an argument of the script train.py, which `train --help` list
 embedded corpus.
 """
 
+DEMO = """Show a page in the browser that lets a model write, with the attention behind it.
+
+Give --model twice to see two models side by side.
+"""
+
 Recipe = Annotated[
     str | None, typer.Option(metavar="NAME", help="One of --list-recipes, or the path of a YAML file of yours.")
 ]
 ListRecipes = Annotated[bool, typer.Option("--list-recipes", help="Say which recipes there are.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Models = Annotated[
+    list[str],
+    typer.Option("--model", "-m", metavar="DIR_OR_NAME", help="A folder with a model, or a name on the Hub."),
+]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 lets other machines see the page, too.")]
+Port = Annotated[int | None, typer.Option(metavar="N", help="By default 7860; 0 is any that is free.")]
+Space = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Write a folder that runs as a Space of the Hub, and show no page.")
+]
 
 
 def add_train(app: typer.Typer) -> None:
@@ -61,3 +75,25 @@ def add_commands(app: typer.Typer) -> None:
         with ending(context.command_path):
             if describe(model, json, device, trust_remote_code):
                 sys.exit(2)
+
+    @app.command(help=DEMO)
+    def demo(
+        context: typer.Context,
+        model: Models,
+        host: Host = "127.0.0.1",
+        port: Port = None,
+        space: Space = None,
+        overwrite: shared.Overwrite = False,
+    ) -> None:
+        if space is not None and len(model) > 1:
+            raise typer.BadParameter("a Space shows one model: give --model once.")
+        with quickly():
+            from hf_rnn_s2s.commands.ending import ending
+            from hf_rnn_s2s.page.serving import serve
+            from hf_rnn_s2s.page.space import write_space
+
+        with ending(context.command_path):
+            if space is None:
+                serve(model, host, port)
+            else:
+                write_space(space, model[0], overwrite=overwrite)

@@ -41,7 +41,7 @@ def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> Non
         main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name in (*COMMANDS, "train", "score", "evaluate", "info"):
+    for name in (*COMMANDS, "train", "score", "evaluate", "info", "demo"):
         assert f"\n  {name} " in text
         with pytest.raises(SystemExit) as ended:
             main([name, "--help"])

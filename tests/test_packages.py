@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "data": {"model", "below"},
     "training": {"model", "decoding", "data", "below", "options"},
     "commands": {"model", "decoding", "data", "training", "below", "options"},
+    "page": {"model", "decoding", "training", "below"},
     "options": {"model"},
-    "above": {"model", "decoding", "data", "training", "below", "options"},
+    "above": {"model", "decoding", "data", "training", "page", "below", "options"},
     "below": set(),
 }
-BELOW = {"audio", "errors", "machine", "version"}
+BELOW = {"audio", "errors", "machine", "version", "visible_tokens"}
 OPTIONS = {"options", "presets", "config_checks"}  # about the configuration alone
 TRAVELS_WITH = {"torch", "tokenizers", "transformers"}
 NAMES_FILES = ("model", "remote_code_rnn_s2s")  # whose imports for type checkers tell transformers what to carry
@@ -75,7 +76,7 @@ def arrows(root: Path) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
 
 
 def floor_of(name: tuple[str, ...]) -> str:
-    if name and name[0] in ("model", "decoding", "data", "training", "commands"):
+    if name and name[0] in ("model", "decoding", "data", "training", "commands", "page"):
         return name[0]
     if name and name[0] in OPTIONS:
         return "options"
@@ -108,6 +109,12 @@ def test_packages_look_down_only() -> None:
     assert sum(map(len, arrows(PACKAGE).values())) > 100  # and there are arrows to look at
 
 
+def test_of_the_training_the_page_takes_the_tasks_alone() -> None:
+    """They need no extra: the page runs where nothing can be trained."""
+    taken = {target for name, targets in arrows(PACKAGE).items() if name[0:1] == ("page",) for target in targets}
+    assert {target[1] for target in taken if target[0] == "training"} == {"tasks"}
+
+
 def test_there_is_no_circle() -> None:
     assert circle(PACKAGE) == []
 
@@ -120,6 +127,8 @@ def test_there_is_no_circle() -> None:
         ("data/rows.py", "    from hf_rnn_s2s.training.metrics import x", "data.rows imports training.metrics"),
         ("decoding/search.py", "from ..data import rows", "decoding.search imports data.rows"),
         ("training/metrics.py", "from .. import register", "training.metrics imports "),
+        ("training/metrics.py", "from ..page import heat_map", "training.metrics imports page.heat_map"),
+        ("page/models.py", "from ..data import rows", "page.models imports data.rows"),
     ],
 )
 def test_an_arrow_upwards_is_found(module: str, line: str, expected: str, tmp_path: Path) -> None:

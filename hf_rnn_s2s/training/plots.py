@@ -22,14 +22,13 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
+from ..visible_tokens import token_label
+
 _CJK_FONT_PACKAGE = "noto-cjk-sans-otc"  # its name on PyPI
 # Characters of the Chinese, Japanese and Korean scripts
 _HAN = re.compile(r"[\u2e80-\u2fdf\u3000-\u303f\u3100-\u312f\u31a0-\u31bf\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _KANA = re.compile(r"[\u3040-\u30ff\u31f0-\u31ff]")
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
-# Visible stand-ins for white space
-_VISIBLE_SPACES = str.maketrans({" ": "␣", "▁": "␣", "\u00a0": "␣", "\u3000": "␣", "\t": "⇥", "\n": "↵", "\r": "↵"})
-_LONGEST_LABEL = 20  # characters of the label of a token
 _CELL_SIZE = 0.3  # inches for one token
 _TITLE_SIZE = 0.3  # inches for the title of a panel
 
@@ -183,7 +182,7 @@ def _draw_weights(
 ) -> tuple[dict[tuple[int, int], Axes], Axes]:
     """Draw the panels, each with its row and column, and their scale of colours; return the axes of both."""
     darkest = max(weights.max() for weights in panels.values())
-    labels = list(map(_label, source_tokens)), list(map(_label, target_tokens))
+    labels = list(map(token_label, source_tokens)), list(map(token_label, target_tokens))
     drawn: dict[tuple[int, int], Axes] = {}
     for place, weights in panels.items():
         # A label of its own, or the figure would take it for one that is there already
@@ -193,13 +192,6 @@ def _draw_weights(
     color_axes = figure.add_axes((0.0, 0.0, 0.1, 1.0))
     figure.colorbar(image, cax=color_axes, label="attention weight")
     return drawn, color_axes
-
-
-def _label(token: str) -> str:
-    """The token with visible spaces, shortened in the middle if it is long."""
-    text = token.translate(_VISIBLE_SPACES)
-    half = _LONGEST_LABEL // 2
-    return text if len(text) <= _LONGEST_LABEL else f"{text[:half]}…{text[1 - half :]}"
 
 
 def _label_cells(axes: Axes, source_labels: Sequence[str], target_labels: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ class MetricInfo(NamedTuple):
 
 
 class Words(NamedTuple):
-    """How the card and messages speak of a task.
+    """How the card, messages and the demo page speak of a task.
 
     Attributes:
         title: its name, as a heading.
@@ -52,6 +52,7 @@ class Words(NamedTuple):
         limits: what it may get wrong, one sentence or more each.
         measured: what computed the scores.
         verb: the command of `hf-rnn-s2s` that does it; without one of its own, the one for all tasks.
+        source: what that command is done to, such as "text".
     """
 
     title: str
@@ -62,6 +63,7 @@ class Words(NamedTuple):
     limits: tuple[str, ...]
     measured: str
     verb: str = "run"
+    source: str = "text"
 
 
 # Of every task, beside its own

@@ -81,6 +81,7 @@ class SpeechRecognition(Task):
             "punctuation; less is better."
         ),
         verb="transcribe",
+        source="recording",
     )
     steps = """\
 import soundfile

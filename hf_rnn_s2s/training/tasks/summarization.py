@@ -61,6 +61,7 @@ class Summarization(Task):
             "means of F1, with stemming; of several references the best one counts."
         ),
         verb="summarize",
+        source="document",
     )
     unread = {
         "source_column": "name the column of documents with text_column",

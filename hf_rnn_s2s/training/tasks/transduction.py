@@ -56,6 +56,7 @@ class Transduction(Task):
             "[jiwer](https://github.com/jitsi/jiwer) counted the wrong symbols. Of both, less is better."
         ),
         verb="transduce",
+        source="word",
     )
 
     def layout(self, data: DataArguments) -> Layout:
