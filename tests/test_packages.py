@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "data": {"model", "below"},
     "training": {"model", "decoding", "data", "below", "options"},
     "commands": {"model", "decoding", "data", "training", "below", "options"},
-    "page": {"model", "decoding", "training", "below"},
+    "page": {"model", "decoding", "training", "commands", "below"},
     "options": {"model"},
     "above": {"model", "decoding", "data", "training", "page", "below", "options"},
     "below": set(),

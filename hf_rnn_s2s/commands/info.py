@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
 
-from ..data.arguments import DataArguments
 from ..decoding.shortlist import FILE_NAME as SHORTLIST
 from ..decoding.shortlist import Shortlist
 from ..model.configuration_rnn_s2s import OPTIONS, PRESETS, RnnS2SConfig
@@ -69,7 +68,7 @@ def description(loaded: Loaded) -> dict[str, Any]:
     described: dict[str, Any] = {"model": loaded.name, "kind": f"{type(model).__name__} ({config.model_type})"}
     if isinstance(config, RnnS2SConfig):
         usual = RnnS2SConfig()
-        described["task"] = loaded.task.name
+        described["task"] = config.task
         described["languages"] = f"{config.source_lang or 'not told'} to {config.target_lang or 'not told'}"
         described["architecture"] = architecture(config)
         described["options"] = {
@@ -80,7 +79,7 @@ def description(loaded: Loaded) -> dict[str, Any]:
     described["type of weights"] = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})
     sides = {side: getattr(tokenizer, f"{side}_tokenizer", tokenizer) for side in ("source", "target")}
     described["tokens"] = {side: len(one) for side, one in sides.items()}
-    if not loaded.task.layout(DataArguments()).reads_audio:
+    if not loaded.listens:
         limit = tokenizer.model_max_length
         described["longest source"] = f"{limit:,} tokens" if limit < LONGEST else "not limited"
     described["generation"] = {
@@ -155,7 +154,7 @@ def find_problems(loaded: Loaded, trust_remote_code: bool) -> Iterator[str]:
 
 def _of_weights(loaded: Loaded, trust_remote_code: bool) -> Iterator[str]:
     """Weights that the file lacks, so that they are random, and weights that nobody reads."""
-    reads_audio = loaded.task.layout(DataArguments()).reads_audio
+    reads_audio = loaded.listens
     auto: Any = AutoModelForSpeechSeq2Seq if reads_audio else AutoModelForSeq2SeqLM
     _, report = auto.from_pretrained(loaded.name, output_loading_info=True, trust_remote_code=trust_remote_code)
     said = {
@@ -169,7 +168,7 @@ def _of_weights(loaded: Loaded, trust_remote_code: bool) -> Iterator[str]:
 
 def _probe(loaded: Loaded) -> None:
     """Let the model write a few tokens."""
-    if loaded.task.layout(DataArguments()).reads_audio:
+    if loaded.listens:
         rate = loaded.writer.feature_extractor.sampling_rate
         noise = torch.linspace(-1, 1, rate // 2).sin().numpy()
         loaded.writer({"raw": noise, "sampling_rate": rate}, max_new_tokens=2)

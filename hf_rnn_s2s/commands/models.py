@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, GenerationConfig, pipeline
 from transformers.utils import logging
 
+from ..data.arguments import DataArguments
 from ..errors import UsageError
 from ..model.configuration_rnn_s2s import RnnS2SConfig
+from ..model.remote_code_rnn_s2s import ANY_OTHER_PIPELINE
 from ..training.tasks import TASKS
-from ..training.tasks.base import Task
+from ..training.tasks.base import Score, Task, Words
 from ..training.tasks.translation import Translation
 
 # Arguments of a call of the pipeline, beside the settings of `generate()`
@@ -42,6 +45,25 @@ OF_OPTIONS = (
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
+READS_RECORDINGS = ("soundfile", "soxr")  # the packages that do
+
+
+class AnyTask(Task):
+    """A task that is registered nowhere but where its model was trained."""
+
+    name = "any"
+    words = Words("Text to text", "writer", "result", "written", "", (), "")
+    metrics: ClassVar[dict[str, Any]] = {}
+
+    def score(self, config: Any, tokenizer: Any) -> Score:
+        """Nobody knows how."""
+        raise NotImplementedError
+
+    def summary(self, languages: tuple[str | None, str | None]) -> str:
+        """Nothing is known of it."""
+        return ""
+
+
 class Loaded(NamedTuple):
     """A model that is ready to write.
 
@@ -55,6 +77,11 @@ class Loaded(NamedTuple):
     writer: Any
     task: Task
 
+    @property
+    def listens(self) -> bool:
+        """Whether it reads recordings, and no text."""
+        return self.task.layout(DataArguments()).reads_audio
+
 
 def load_model(
     name: str,
@@ -62,6 +89,7 @@ def load_model(
     device: str | None = None,
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    of_this_package: bool = False,
 ) -> Loaded:
     """Load a model with its pipeline.
 
@@ -71,63 +99,72 @@ def load_model(
         device: as torch calls it; None: the first GPU, if there is one.
         dtype: of the weights: "auto" is that of the file.
         trust_remote_code: whether code that lies beside the weights may run, which models of this package do not need.
+        of_this_package: whether models of other kinds are refused.
 
     Raises:
-        UsageError: if there is no such model, it cannot be loaded, or it is for something else.
+        UsageError: in one line, if there is no such model, it cannot be loaded, or it is for something else.
     """
     logging.disable_progress_bar()
-    config = _configuration(name, trust_remote_code)
-    task = task_of(config, verb, name)
     if device is not None:
         _check_device(device)
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: there are {', '.join(DTYPES)}.")
+    config = _configuration(name, trust_remote_code)
+    if of_this_package and not isinstance(config, RnnS2SConfig):
+        kinds = f"{config.model_type!r}, and not {RnnS2SConfig.model_type!r}"
+        raise UsageError(f"The model {name} is of the kind {kinds}, the models of hf-rnn-s2s.")
+    task = task_of(config, verb, name)
     make: Any = pipeline  # whose declared types leave out the tasks that this package brings back
     try:
-        writer: Any = make(
-            task.pipeline_name,
+        writer = make(
+            task.pipeline_name if task.name in TASKS else ANY_OTHER_PIPELINE[0],
             model=name,
             device=device,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise UsageError(f"{name} cannot be loaded: {first_line(error)}") from error
+        raise UsageError(f"The model {name} cannot be loaded: {first_line(error)}") from error
     return Loaded(name, writer, task)
 
 
 def _configuration(name: str, trust_remote_code: bool) -> Any:
     folder = Path(name)
     if folder.is_file():
-        raise UsageError(f"{name} is a file; --model is the folder of a model, or a name on the Hub.")
+        raise UsageError(f"{name} is a file; name the folder of a model, or a model on the Hub.")
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise UsageError(f"The folder {name} has no model: there is no config.json.")
+        raise UsageError(f"The folder {name} holds no model: it has no config.json.")
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
+        if folder.is_dir() or not isinstance(error, OSError):
+            raise UsageError(f"The model {name} cannot be loaded: {first_line(error)}") from error
         raise UsageError(
-            f"There is no model {name}: it is no folder here, and no model on the Hub that can be reached."
+            f"There is no model {name}: no folder has this name, and the Hub gave none ({first_line(error)})."
         ) from error
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"{name} is no model that can be loaded: {first_line(error)}") from error
 
 
 def task_of(config: Any, verb: str | None, name: str) -> Task:
     """What a model is for: models of this package say it, others are taken at the word of the command.
 
     Raises:
-        UsageError: if it is for something else than the command does, or writes no text for a text.
+        UsageError: if it is for something else than the command does, writes no text for a text, or reads recordings
+            and the packages for that are missing.
     """
     if not isinstance(config, RnnS2SConfig):
         if not config.is_encoder_decoder:
             raise UsageError(f"{name} is a {config.model_type} model, and no encoder-decoder, which writes texts.")
         return next((task() for task in TASKS.values() if task.words.verb == verb), Translation())
-    task = TASKS.get(config.task)
-    if task is None:
-        raise UsageError(f"{name} is for the task {config.task!r}, of which nothing is known here.")
+    task = TASKS.get(config.task, AnyTask)()
     if verb not in (None, task.words.verb):
-        raise UsageError(f"{name} is a model for {task.name}: use hf-rnn-s2s {task.words.verb}.")
-    return task()
+        raise UsageError(f"{name} is a model for {config.task}: use hf-rnn-s2s {task.words.verb}.")
+    missing = [one for one in READS_RECORDINGS if importlib.util.find_spec(one) is None]
+    if missing and task.layout(DataArguments()).reads_audio:
+        raise UsageError(
+            f"The model {name} listens, and recordings are read with {' and '.join(missing)}: install the extra "
+            '"speech", as in `pip install "PATH_OR_WHEEL[speech]"`.'
+        )
+    return task
 
 
 def _check_device(device: str) -> None:
@@ -139,8 +176,8 @@ def _check_device(device: str) -> None:
 
 def first_line(error: BaseException) -> str:
     """The first line of the message of an error that some library raised."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")
 
 
 def generation_settings(options: Sequence[str]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def score_records(options: ScoreOptions) -> None:
     options.check()
     with Interruption() as interruption, ExitStack() as stack:
         loaded = load_model(options.model, None, options.device, options.dtype, options.trust_remote_code)
-        if loaded.task.layout(DataArguments()).reads_audio:
+        if loaded.listens:
             raise UsageError(f"{loaded.name} reads recordings; only texts can be scored.")
         first_kind, kind = options.kinds()
         records = stack.enter_context(open_records(options.input, first_kind))

@@ -266,7 +266,7 @@ def writer_of(loaded: Loaded, options: WriteOptions, kind: str) -> Writer:
         as_lists=kind in ("jsonl", "parquet"),
     )
     writers: dict[bool, Callable[..., Writer]] = {True: SpeechWriter, False: Writer}
-    return writers[loaded.task.layout(DataArguments()).reads_audio](loaded, options, fields)
+    return writers[loaded.listens](loaded, options, fields)
 
 
 def _input_column(loaded: Loaded, options: WriteOptions, columns: Sequence[str], name: str) -> str:

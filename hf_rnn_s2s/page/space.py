@@ -15,9 +15,10 @@ from pathlib import Path
 from huggingface_hub import SpaceCardData
 from safetensors import SafetensorError
 
+from ..commands.models import READS_RECORDINGS
 from ..errors import UsageError
 from .examples import CARD, summary_of
-from .models import READS_RECORDINGS, PageModel, load_model
+from .models import PageModel, load_model
 from .serving import require_gradio
 
 PACKAGE = Path(__file__).resolve().parent.parent

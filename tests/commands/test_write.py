@@ -346,15 +346,15 @@ def test_models_of_another_kind(run: Run, model_folder: Path, lines: Path, tmp_p
         return outcome.error
 
     assert "There is no model nobody/nothing" in said("nobody/nothing")
-    assert "is a file; --model is the folder" in said(lines)
-    assert "has no model: there is no config.json" in said(tmp_path)
+    assert "is a file; name the folder" in said(lines)
+    assert "holds no model: it has no config.json" in said(tmp_path)
     assert "is a model for translation: use hf-rnn-s2s translate" in said(model_folder, "summarize")
     bert = BertForMaskedLM(BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1))
     bert.save_pretrained(tmp_path / "bert")
     assert "is a bert model, and no encoder-decoder" in said(tmp_path / "bert")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "no_such"}', encoding="utf-8")
-    assert "is no model that can be loaded" in said(tmp_path / "odd")
+    assert "cannot be loaded" in said(tmp_path / "odd")
 
 
 def test_a_model_that_is_half_there(run: Run, model_folder: Path, lines: Path, tmp_path: Path) -> None:
