@@ -9,8 +9,10 @@ from peft import PeftModel
 
 from hf_rnn_s2s.model.configuration_rnn_s2s import BUILT_IN, OPTIONS
 from hf_rnn_s2s.options import REGISTRIES
+from hf_rnn_s2s_command.main import main
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def table_of_options() -> str:
@@ -60,3 +62,23 @@ def test_begin_in_python(capsys: pytest.CaptureFixture[str]) -> None:
     assert any("embed_tokens" in name for name in trainable)
     assert any("lm_head" in name for name in trainable)
     assert any("layers.0" in name for name in trainable)
+
+
+def test_pictures_are_there_and_small() -> None:
+    pictures = re.findall(r'<img src="([^"]+)"|!\[[^\]]*\]\(([^)]+)\)', README)
+    assert pictures
+    for names in pictures:
+        path = ROOT / next(filter(None, names))
+        assert path.is_file(), path
+        assert path.stat().st_size < 60_000, path
+
+
+def test_commands_have_the_options_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = re.findall(r"^hf-rnn-s2s (.*)", README, flags=re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        name, *words = line.split("#")[0].split()
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        said = capsys.readouterr().out
+        assert all(word in said for word in words if word.startswith("--")), line
