@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
 from ..training.alignment import alignments_from_attention, word_attention, words_of_tokens
-from .outputs import Column
+from .outputs import Column, naming_the_file
 from .records import Record
 
 WORDS, TOKENS = "words", "tokens"  # what alignments count
@@ -135,10 +135,11 @@ class AttentionFile:
 
     Args:
         archive: the file, opened for writing.
+        path: what messages call it.
     """
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
+    def __init__(self, archive: zipfile.ZipFile, path: str) -> None:
+        self._archive, self._path = archive, path
 
     def add(self, number: int, result: dict[str, Any]) -> None:
         """Write the attention of one result of a pipeline."""
@@ -147,14 +148,15 @@ class AttentionFile:
             "source_tokens": np.array(result["source_tokens"], dtype=np.str_),
             "target_tokens": np.array(result["target_tokens"], dtype=np.str_),
         }
-        for name, array in arrays.items():
-            with self._archive.open(f"{name}_{number}.npy", "w") as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
+        with naming_the_file(self._path):
+            for name, array in arrays.items():
+                with self._archive.open(f"{name}_{number}.npy", "w") as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 @contextmanager
 def open_attentions(path: str | None) -> Iterator[AttentionFile | None]:
-    """Open a file for attention weights; None without a path.
+    """Open a file for attention weights, which is there when it is complete; None without a path.
 
     Raises:
         UsageError: if it cannot be written.
@@ -162,9 +164,14 @@ def open_attentions(path: str | None) -> Iterator[AttentionFile | None]:
     if path is None:
         yield None
         return
+    partial = f"{path}.partial"
     try:
-        archive = zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
-    with archive:
-        yield AttentionFile(archive)
+        with naming_the_file(path):
+            archive = zipfile.ZipFile(partial, "w", compression=zipfile.ZIP_DEFLATED)
+        with archive:
+            yield AttentionFile(archive, path)
+        with naming_the_file(path):
+            os.replace(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(partial)

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,7 +81,9 @@ def open_output(
         return
     encoder = ENCODERS[kind](columns)
     if path == STANDARD:
-        yield _Stream("standard output", STANDARD_OUTPUT, encoder, interruption)
+        stream = _Stream("standard output", STANDARD_OUTPUT, encoder, interruption)
+        yield stream
+        stream.begin()
         return
     with _open_file(path, kind, encoder, interruption, resume) as output:
         yield output
@@ -88,29 +91,39 @@ def open_output(
 
 @contextmanager
 def _open_file(path: str, kind: str, encoder: _Encoder, interruption: Interruption, resume: bool) -> Iterator[_Stream]:
-    """A file of a text format, behind its last whole record if it is resumed."""
+    """A file of a text format, behind its last whole record if it is resumed.
+
+    What is there stays until the first records are written, so that nothing is lost where these cannot be made.
+    """
     is_new = not os.path.exists(path)
     already, end = _whole_records(path, kind, encoder.header) if resume and not is_new else (0, 0)
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
-    count = 0
+    output = _Stream(path, file, encoder, interruption, already, end)
     try:
-        if os.path.isfile(path):  # not a device or a pipe
-            os.ftruncate(file, end)
-            os.lseek(file, end, os.SEEK_SET)
-        output = _Stream(path, file, encoder, interruption, already, is_new=end == 0)
-        try:
-            yield output
-        finally:
-            count = output.count
+        yield output
+        output.begin()
     except BaseException:
-        if is_new and not count:
+        if is_new and not output.count:
             os.remove(path)  # a file without records would stand in the way of the next attempt
         raise
     finally:
         os.close(file)
+
+
+@contextmanager
+def naming_the_file(path: str) -> Iterator[None]:
+    """Turn errors of the system in writing a file into messages that name it.
+
+    Raises:
+        UsageError: if it cannot be written because of the folder or the disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def check_output(path: str, kind: str, resume: bool, overwrite: bool) -> None:
@@ -207,7 +220,16 @@ def _plain(value: Any) -> str:
 
 
 class _Stream:
-    """Records of a text format that go to an open file."""
+    """Records of a text format that go to an open file.
+
+    Args:
+        name: what messages call the file.
+        file: its descriptor.
+        encoder: of the records.
+        interruption: which waits while records are being written.
+        already: how many whole records it has.
+        end: where the last of them ends.
+    """
 
     def __init__(
         self,
@@ -216,15 +238,25 @@ class _Stream:
         encoder: _Encoder,
         interruption: Interruption,
         already: int = 0,
-        is_new: bool = True,
+        end: int = 0,
     ) -> None:
-        self.already = already
+        self.already = self.count = already
         self._name, self._file, self._encoder, self._interruption = name, file, encoder, interruption
-        self.count = already
-        if is_new and encoder.header:
-            self._write(encoder.header)
+        self._end: int | None = end  # None as soon as writing has begun
+
+    def begin(self) -> None:
+        """Cut off what stands behind the last whole record, and write the header where there is none yet."""
+        if self._end is None:
+            return
+        end, self._end = self._end, None
+        if stat.S_ISREG(os.fstat(self._file).st_mode) and self._file != STANDARD_OUTPUT:
+            os.ftruncate(self._file, end)
+            os.lseek(self._file, end, os.SEEK_SET)
+        if not end:
+            self._write(self._encoder.header)
 
     def write(self, records: Sequence[Record]) -> None:
+        self.begin()
         self._write(b"".join(map(self._encoder.encode, records)))
         self.count += len(records)
 
@@ -281,10 +313,8 @@ def _open_parquet(path: str, columns: Sequence[Column], interruption: Interrupti
     try:
         yield output
         output.close()
-        os.replace(partial, path)
-    except OSError as error:
-        kind = UsageError if error.errno in FULL_DISK else RunError
-        raise kind(f"{path} cannot be written: {error.strerror or error}.") from error
+        with naming_the_file(path):
+            os.replace(partial, path)
     finally:
         with suppress(FileNotFoundError):
             os.remove(partial)
@@ -303,19 +333,21 @@ class _Parquet:
     def write(self, records: Sequence[Record]) -> None:
         if self._writer is None:
             self._schema = self._schema_of(records)
-            self._writer = self._parquet.ParquetWriter(self._path, self._schema)
+            with naming_the_file(self._path):
+                self._writer = self._parquet.ParquetWriter(self._path, self._schema)
         try:
             table = self._arrow.Table.from_pylist(list(records), schema=self._schema)
         except (self._arrow.ArrowInvalid, self._arrow.ArrowTypeError) as error:
             raise UsageError(f"A column has values of several kinds, which Parquet cannot hold: {error}") from error
-        with self._interruption.held():
+        with self._interruption.held(), naming_the_file(self._path):
             self._writer.write_table(table)
 
     def close(self) -> None:
         """Write what a file without records needs, too, and end it."""
         if self._writer is None:
             self.write([])
-        self._writer.close()
+        with naming_the_file(self._path):
+            self._writer.close()
 
     def _schema_of(self, records: Sequence[Record]) -> Any:
         """The types of all columns: of the input's own as the first records have them, or else texts."""

@@ -222,7 +222,10 @@ def test_an_output_that_is_there(run: Run, model_folder: Path, lines: Path, tmp_
     assert output.read_text(encoding="utf-8") == "something\nelse\n"
     assert run([*command, "--overwrite"]).code == 0
     assert len(output.read_text(encoding="utf-8").splitlines()) == 1 + len(TEXTS)
-    more = output.read_bytes() + b"a\tb\t\n"
+    before = output.read_bytes()
+    assert run([*command, "--overwrite", "--num-beams", "0"]).code == 2
+    assert output.read_bytes() == before  # nothing is lost for a mistake
+    more = before + b"a\tb\t\n"
     output.write_bytes(more)
     outcome = run([*command, "--resume"])
     assert f"The output has {len(TEXTS) + 1} records, more than {lines}" in outcome.error
