@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -443,3 +444,16 @@ def test_a_summary_of_a_long_document_says_what_was_left_out(run: Run, model_fol
     outcome = run(["summarize", "-m", folder, source])
     assert len(outcome.out.splitlines()) == 41  # without --document each line is one
     assert outcome.error == ""
+
+
+def test_a_bar_where_errors_go_to_a_terminal(
+    run: Run, model_folder: Path, lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["translate", "-m", model_folder, lines, "-o", tmp_path / "out.txt"]
+    assert run(command).error == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    error = run([*command, "--overwrite"]).error
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in error
+    assert "records/s" in error
+    (tmp_path / "out.txt").write_bytes(b"one\ntwo\n")
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in run([*command, "--resume"]).error
