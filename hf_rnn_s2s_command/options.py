@@ -34,7 +34,8 @@ Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1...; by default the first GPU, if there is one.")
 ]
 Dtype = Annotated[
-    str, typer.Option(metavar="TYPE", help="Of the weights: auto (as in the file), float32, bfloat16 or float16.")
+    str,
+    typer.Option(metavar="TYPE", help="Of the weights: auto (that of the file), float32, bfloat16, ..."),
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that lies beside a model of another kind.")

@@ -25,6 +25,11 @@ a table: TSV, CSV, JSON lines or Parquet. Every setting of generate() is an opti
 --do-sample, --force-phrases '["Vertrag"]'.
 """
 
+# Settings of generate() and their values come among the arguments, since typer knows none of them.
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[INPUT] [--SETTING VALUE]...", help="A file, - for standard input; and other settings."),
+]
 NBest = Annotated[int, typer.Option("--n-best", metavar="N", help="How many texts to write for each record.")]
 Scores = Annotated[bool, typer.Option("--scores", help="Write the log-probability of each text, too.")]
 Alignments = Annotated[
@@ -67,7 +72,7 @@ BufferSize = Annotated[
         "default 2048, and 1 from a terminal.",
     ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Of sampling.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, max=2**62, help="Of sampling.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -81,7 +86,7 @@ def _command(verb: str | None) -> Callable[..., None]:
     def write(
         context: typer.Context,
         model: shared.Model,
-        input: shared.Input = "-",
+        words: Words = None,
         output: shared.Output = "-",
         input_format: shared.InputFormat = None,
         output_format: shared.OutputFormat = None,
@@ -110,9 +115,13 @@ def _command(verb: str | None) -> Callable[..., None]:
             from hf_rnn_s2s.commands.files import usual_buffer
             from hf_rnn_s2s.commands.models import generation_settings
             from hf_rnn_s2s.commands.write import WriteOptions, write_records
+            from hf_rnn_s2s.errors import UsageError
 
         with ending(context.command_path):
-            settings = generation_settings(context.args)
+            settings, files = generation_settings([*(words or []), *context.args])
+            if len(files) > 1:
+                raise UsageError(f"{files[1]!r} belongs to no option, and the input is {files[0]}.")
+            input = files[0] if files else "-"
             if num_beams is not None:
                 settings["num_beams"] = num_beams
             options = WriteOptions(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..errors import UsageError
 from .outputs import Column, Output
-from .records import DOCUMENT, STANDARD, Record, Records, count_lines
+from .records import DOCUMENT, Record, Records
 
 WARNING = "warning"  # the column that says what is wrong with a record
 BUFFER = 2048  # records that are read before the first of them is written; those of like length share a batch
@@ -42,7 +42,6 @@ def run_in_chunks(records: Records, write: Write, output: Output, buffer_size: i
     """
     position = output.already // buffer_size * buffer_size
     skipped = output.already - position
-    bar.update(output.already)
     if sum(1 for _ in itertools.islice(records.rows, position)) < position:
         raise _more_than_input(records.name, output.already)
     while rows := list(itertools.islice(records.rows, buffer_size)):
@@ -82,32 +81,33 @@ def output_record(
             tqdm.write(f"{name}: {warning}", file=sys.stderr)
         return fields
     if kind == "jsonl":
-        own = row if kept is None else {column: row[column] for column in kept if column in row}
-        added = {**fields, **({WARNING: warning} if warning else {})}
-        if twice := own.keys() & added.keys():
+        wanted = row if kept is None else kept
+        own = {column: row[column] for column in wanted if column in row and column != WARNING}
+        if twice := own.keys() & fields.keys():
             raise _two_columns(min(twice))
-        return {**own, **added}
+        return {**own, **fields, **({WARNING: warning} if warning else {})}
     return {**{column: row.get(column) for column in kept or ()}, **fields, WARNING: warning}
 
 
-def kept_columns(columns: Sequence[str], wanted: list[str] | None, kind: str, name: str) -> list[Column]:
-    """The columns of the input that the output has, too.
+def kept_columns(records: Records, columns: Sequence[str], wanted: list[str] | None, kind: str) -> list[Column]:
+    """The columns of the input that the output has, too. One of warnings gives way to that of the output.
 
     Args:
-        columns: of the input.
+        records: of the input.
+        columns: of these.
         wanted: which of them; None: all.
         kind: the format of the output.
-        name: what messages call the input.
 
     Raises:
-        UsageError: for a column that is not there.
+        UsageError: for a column that is not there; of JSON lines each record may have others.
     """
     for column in wanted or ():
-        if columns and column not in columns:
-            raise UsageError(f"{name} has no column {column!r} (--keep-columns). It has {', '.join(columns)}.")
+        if records.columns and column not in columns:
+            raise UsageError(f"{records.name} has no column {column!r} (--keep-columns). It has {', '.join(columns)}.")
     if kind in ("lines", DOCUMENT):
         return []
-    return [Column(column) for column in (columns if wanted is None else wanted)]
+    names = [name for name in dict.fromkeys(columns if wanted is None else wanted) if name != WARNING]
+    return [Column(name, arrow_type=records.types.get(name)) for name in names]
 
 
 def all_columns(kept: list[Column], fields: list[Column], kind: str) -> list[Column]:
@@ -116,14 +116,11 @@ def all_columns(kept: list[Column], fields: list[Column], kind: str) -> list[Col
     Raises:
         UsageError: if two have one name.
     """
-    columns = [*kept, *fields]
-    if kind in ("tsv", "csv", "parquet"):
-        columns.append(Column(WARNING))
-    names = [column.name for column in columns]
+    names = [column.name for column in [*kept, *fields, Column(WARNING)]]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise _two_columns(twice)
-    return columns
+    return [*kept, *fields, Column(WARNING)] if kind in ("tsv", "csv", "parquet") else [*kept, *fields]
 
 
 def _two_columns(name: str) -> UsageError:
@@ -133,8 +130,18 @@ def _two_columns(name: str) -> UsageError:
     )
 
 
-def progress(path: str, kind: str) -> Any:
-    """A bar on standard error, where that is a terminal, for an input of some format."""
-    is_shown = sys.stderr.isatty()
-    total = count_lines(path) if is_shown and path != STANDARD and kind in ("lines", "jsonl") else None
-    return tqdm(total=total, unit="records", file=sys.stderr, disable=not is_shown, dynamic_ncols=True)
+def progress(total: int | None, already: int) -> Any:
+    """A bar on standard error, where that is a terminal.
+
+    Args:
+        total: how many records there are; None if nobody knows.
+        already: how many of them were done before.
+    """
+    return tqdm(
+        total=total,
+        initial=already,
+        unit="records",
+        file=sys.stderr,
+        disable=not (sys.stderr and sys.stderr.isatty()),
+        dynamic_ncols=True,
+    )

@@ -39,3 +39,6 @@ def ending(command: str) -> Iterator[None]:
         # Python flushes standard output once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_OUTPUT)
         raise SystemExit(OF_SIGNALS + signal.SIGPIPE) from None
+    except OSError as error:  # of a file or the network, whose message says what
+        print(f"{command}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error

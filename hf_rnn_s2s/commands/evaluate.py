@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from ..errors import UsageError, as_usage_error
 from ..training.tasks import TASKS
 from ..training.tasks.base import Task
 from .chunks import Numbered
-from .models import first_line, task_of
-from .records import format_of, open_records, pick_column, text_of
+from .models import LOADING_ERRORS, one_line, read_configuration, task_of
+from .records import STANDARD, format_of, open_records, pick_column, text_of
 
 NEEDED = ("datasets", "evaluate", "sacrebleu", "rouge_score", "jiwer")
 RESULTS = ("hypothesis", "translation", "summary", "transcript", "result", "prediction", "text")
@@ -60,6 +60,9 @@ def evaluate_files(options: EvaluateOptions) -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f'Scores need {", ".join(missing)}: install this package with its extra "train".')
+    paths = [options.results, *options.references, *([options.against] if options.against else [])]
+    if paths.count(STANDARD) > 1:
+        raise UsageError("Standard input can be one of the files only: name the others.")
     if options.samples < 2:
         raise UsageError(f"--samples {options.samples} must be at least 2.")
     task, target_lang, tokenizer = _task(options)
@@ -107,11 +110,11 @@ def _task(options: EvaluateOptions) -> tuple[Task, str | None, Any]:
     """The task, the language of the results and the tokenizer, as far as they are known."""
     tokenizer, target_lang, task = None, options.target_lang, None
     if options.model is not None:
+        config = read_configuration(options.model)
         try:
-            config = AutoConfig.from_pretrained(options.model)
             tokenizer = AutoTokenizer.from_pretrained(options.model, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"--model {options.model} cannot be read: {first_line(error)}") from error
+        except LOADING_ERRORS as error:
+            raise UsageError(f"The tokenizer of {options.model} cannot be read: {one_line(error)}") from error
         task = task_of(config, None, options.model)
         target_lang = target_lang or getattr(config, "target_lang", None)
     if options.task is not None:

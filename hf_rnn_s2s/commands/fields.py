@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..training.alignment import alignments_from_attention, word_attention, words_of_tokens
-from .outputs import Column, naming_the_file
+from .outputs import Column, naming_the_file, partial_name
 from .records import Record
 
 WORDS, TOKENS = "words", "tokens"  # what alignments count
@@ -164,12 +164,21 @@ def open_attentions(path: str | None) -> Iterator[AttentionFile | None]:
     if path is None:
         yield None
         return
-    partial = f"{path}.partial"
+    partial = partial_name(path)
     try:
         with naming_the_file(path):
-            archive = zipfile.ZipFile(partial, "w", compression=zipfile.ZIP_DEFLATED)
-        with archive:
-            yield AttentionFile(archive, path)
+            file = open(partial, "wb")  # noqa: SIM115 - closed below, whatever becomes of the archive in it
+        with file:
+            archive = zipfile.ZipFile(file, "w", compression=zipfile.ZIP_DEFLATED)
+            try:
+                yield AttentionFile(archive, path)
+                with naming_the_file(path):
+                    archive.close()
+                    file.flush()
+            except BaseException:
+                with suppress(OSError, ValueError):  # or it would try so when nobody is there to be told
+                    archive.close()
+                raise
         with naming_the_file(path):
             os.replace(partial, path)
     finally:

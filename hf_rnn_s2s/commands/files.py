@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from .chunks import BUFFER, Write, all_columns, kept_columns, progress, run_in_chunks
+from .chunks import BUFFER, Numbered, Write, all_columns, kept_columns, progress, run_in_chunks
 from .interruption import Interruption
 from .outputs import Column, check_output, open_output
-from .records import DOCUMENT, FORMATS, STANDARD, Records, format_of, require_file
+from .records import DOCUMENT, FORMATS, STANDARD, Record, Records, format_of, require_file
 
 # From the columns of the input, and those of them that the output has, to what is done with a chunk; None: all
 Prepare = Callable[[Sequence[str], "list[str] | None"], Write]
@@ -72,11 +72,37 @@ class FileOptions:
         for option, kind in (("--input-format", first), ("--output-format", second)):
             if kind not in (*FORMATS, DOCUMENT):
                 raise UsageError(f"{option} {kind}: there are {', '.join(FORMATS)}.")
+        if second == DOCUMENT and first != DOCUMENT:
+            raise UsageError(
+                "Several documents cannot go to a file of lines: name a table with --output, or --output-format jsonl."
+            )
+        if second == DOCUMENT and self.resume:
+            raise UsageError("A file of lines with --document is a single record: there is nothing to resume.")
         check_output(self.output, second, self.resume, self.overwrite)
-        if self.input != STANDARD:
-            require_file(self.input)
-            if os.path.exists(self.output) and os.path.samefile(self.input, self.output):
-                raise UsageError(f"{self.input} is both input and output; name another output.")
+        for path in self.inputs():
+            require_file(path)
+        _require_apart(self.inputs(), self.outputs())
+
+    def inputs(self) -> list[str]:
+        """The files that are read."""
+        return [] if self.input == STANDARD else [self.input]
+
+    def outputs(self) -> list[str]:
+        """The files that are written."""
+        return [] if self.output == STANDARD else [self.output]
+
+
+def _require_apart(inputs: list[str], outputs: list[str]) -> None:
+    """Check that no file is written that is read, or twice.
+
+    Raises:
+        UsageError: naming it.
+    """
+    for number, output in enumerate(outputs):
+        for other in (*inputs, *outputs[:number]):
+            is_same = os.path.exists(other) and os.path.exists(output) and os.path.samefile(other, output)
+            if is_same or os.path.abspath(other) == os.path.abspath(output):
+                raise UsageError(f"{output} would be written over {other}, which is the same file: name another one.")
 
 
 def process(
@@ -100,22 +126,25 @@ def process(
     Raises:
         UsageError: for columns that are not there or there twice; in all that is done with the records.
     """
-    first_kind, kind = options.kinds()
+    kind = options.kinds()[1]
     first = next(records.rows, None)
     columns = records.columns if records.columns is not None else tuple(first[1]) if first else ()
-    kept = kept_columns(columns, options.keep_columns, kind, records.name)
+    kept = kept_columns(records, columns, options.keep_columns, kind)
     # An object of JSON may have others than the first one.
     keeps_all = kind == "jsonl" and options.keep_columns is None
     write = None if first is None else prepare(columns, None if keeps_all else [column.name for column in kept])
     table = all_columns(kept, fields, kind)
     with open_output(options.output, kind, table, interruption, options.resume, options.overwrite) as output:
-        if first is None or write is None:
-            return
-        with progress(options.input, first_kind) as bar:
-            every = records._replace(rows=itertools.chain([first], records.rows))
-            run_in_chunks(every, write, output, options.buffer_size, bar, seed)
+        every = records._replace(rows=records.rows if first is None else itertools.chain([first], records.rows))
+        with progress(records.total, output.already) as bar:
+            run_in_chunks(every, write or _nothing, output, options.buffer_size, bar, seed)
+
+
+def _nothing(rows: list[Numbered], position: int) -> list[Record]:
+    """What is written of no records."""
+    return []
 
 
 def usual_buffer(input: str) -> int:
     """How many records are read at a time by default: one where somebody types them, and waits."""
-    return 1 if input == STANDARD and sys.stdin.isatty() else BUFFER
+    return 1 if input == STANDARD and sys.stdin is not None and sys.stdin.isatty() else BUFFER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
 from ..decoding.shortlist import FILE_NAME as SHORTLIST
 from ..decoding.shortlist import Shortlist
 from ..model.configuration_rnn_s2s import OPTIONS, PRESETS, RnnS2SConfig
-from .models import Loaded, first_line, load_model
+from .models import LOADING_ERRORS, Loaded, load_model, one_line
 
 PROBE = "1 a"  # a text for any tokenizer
 CARD, RESULTS = "README.md", "all_results.json"
@@ -48,7 +49,8 @@ def describe(
         return problems
     for title, value in described.items():
         print(f"{title}: {_plain(value)}")
-    print("state: everything is there and loads" if not problems else f"state: {len(problems)} problems")
+    count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+    print(f"state: {count if problems else 'everything is there and loads'}")
     for problem in problems:
         print(f"- {problem}")
     return problems
@@ -131,9 +133,13 @@ def results(folder: Path, loaded: Loaded) -> dict[str, Any]:
     """The scores of the test split, where a run left them."""
     if not (folder / RESULTS).is_file():
         return {}
-    found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    names = [name for name in loaded.task.metrics if f"predict_{name}" in found]
-    return {"scores on the test split": {name: round(found[f"predict_{name}"], 4) for name in names}}
+    try:
+        found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        scores = {name: found.get(f"predict_{name}") for name in loaded.task.metrics}
+    except (ValueError, AttributeError):
+        return {"scores on the test split": f"not to be read from {RESULTS}"}
+    numbers = {name: round(score, 4) for name, score in scores.items() if isinstance(score, (int, float))}
+    return {"scores on the test split": numbers}
 
 
 def find_problems(loaded: Loaded, trust_remote_code: bool) -> Iterator[str]:
@@ -146,8 +152,8 @@ def find_problems(loaded: Loaded, trust_remote_code: bool) -> Iterator[str]:
     for check in checks:
         try:
             check()
-        except (OSError, ValueError, RuntimeError) as error:
-            yield first_line(error)
+        except LOADING_ERRORS as error:
+            yield one_line(error)
     if folder.is_dir():
         yield from _of_references(folder)
 
@@ -179,12 +185,14 @@ def _probe(loaded: Loaded) -> None:
 def _of_references(folder: Path) -> Iterator[str]:
     """Files that others in the folder refer to, and that are not there."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    modules = {reference.split(".")[0] for reference in config.get("auto_map", {}).values()}
+    values = config.get("auto_map", {}).values()
+    given = itertools.chain.from_iterable(value if isinstance(value, list) else [value] for value in values)
+    modules = {reference.split(".")[0] for reference in given if isinstance(reference, str)}
     for module in sorted(modules):
         if not (folder / f"{module}.py").is_file():
             yield f"config.json names code in {module}.py, which is not there"
     if (folder / CARD).is_file():
-        text = (folder / CARD).read_text(encoding="utf-8")
+        text = (folder / CARD).read_text(encoding="utf-8", errors="replace")
         yield from (
             f"{CARD} shows {name}, which is not there"
             for name in PICTURE.findall(text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -40,12 +40,42 @@ OF_OPTIONS = (
     "num_return_sequences",
     "return_dict_in_generate",
     "output_attentions",
+    "output_hidden_states",
+    "output_logits",
     "output_scores",
 )  # of the commands
+# Settings that are on or off, which their defaults do not tell; and the words that say which
+SWITCHES = {
+    "do_sample",
+    "early_stopping",
+    "minimum_bayes_risk",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "replace_unknown",
+    "shortlist",
+    "squeeze_whitespace",
+    "truncation",
+    "use_cache",
+}
+SWITCHED = ("true", "false", "never", "null", "none")
+LONGEST_MESSAGE = 400  # characters of the message of a library
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
 READS_RECORDINGS = ("soundfile", "soxr")  # the packages that do
+
+
+# What libraries raise for files that are not what they should be
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+)
 
 
 class AnyTask(Task):
@@ -109,7 +139,7 @@ def load_model(
         _check_device(device)
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: there are {', '.join(DTYPES)}.")
-    config = _configuration(name, trust_remote_code)
+    config = read_configuration(name, trust_remote_code)
     if of_this_package and not isinstance(config, RnnS2SConfig):
         kinds = f"{config.model_type!r}, and not {RnnS2SConfig.model_type!r}"
         raise UsageError(f"The model {name} is of the kind {kinds}, the models of hf-rnn-s2s.")
@@ -123,24 +153,32 @@ def load_model(
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise UsageError(f"The model {name} cannot be loaded: {first_line(error)}") from error
+    except LOADING_ERRORS as error:
+        raise UsageError(f"The model {name} cannot be loaded: {one_line(error)}") from error
     return Loaded(name, writer, task)
 
 
-def _configuration(name: str, trust_remote_code: bool) -> Any:
-    folder = Path(name)
-    if folder.is_file():
+def read_configuration(name: str, trust_remote_code: bool = False) -> Any:
+    """The configuration of a model.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        trust_remote_code: as in `load_model`.
+
+    Raises:
+        UsageError: in one line, if there is none that can be read.
+    """
+    if os.path.isfile(name):
         raise UsageError(f"{name} is a file; name the folder of a model, or a model on the Hub.")
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if not name or (os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json"))):
         raise UsageError(f"The folder {name} holds no model: it has no config.json.")
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        if folder.is_dir() or not isinstance(error, OSError):
-            raise UsageError(f"The model {name} cannot be loaded: {first_line(error)}") from error
+    except LOADING_ERRORS as error:
+        if os.path.isdir(name) or not isinstance(error, OSError):
+            raise UsageError(f"The model {name} cannot be loaded: {one_line(error)}") from error
         raise UsageError(
-            f"There is no model {name}: no folder has this name, and the Hub gave none ({first_line(error)})."
+            f"There is no model {name}: no folder has this name, and the Hub gave none ({one_line(error)})."
         ) from error
 
 
@@ -155,6 +193,8 @@ def task_of(config: Any, verb: str | None, name: str) -> Task:
         if not config.is_encoder_decoder:
             raise UsageError(f"{name} is a {config.model_type} model, and no encoder-decoder, which writes texts.")
         return next((task() for task in TASKS.values() if task.words.verb == verb), Translation())
+    if not isinstance(config.task, str):
+        raise UsageError(f"The model {name} cannot be loaded: its task must be a name, and not {config.task!r}.")
     task = TASKS.get(config.task, AnyTask)()
     if verb not in (None, task.words.verb):
         raise UsageError(f"{name} is a model for {config.task}: use hf-rnn-s2s {task.words.verb}.")
@@ -169,45 +209,58 @@ def task_of(config: Any, verb: str | None, name: str) -> Task:
 
 def _check_device(device: str) -> None:
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
-        raise UsageError(f"--device {device} cannot be used: {first_line(error)}") from error
+        raise UsageError(f"--device {device} cannot be used: {one_line(error)}") from error
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of the message of an error that some library raised."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".")
+def one_line(error: BaseException) -> str:
+    """The message of an error that some library raised, on one line, and its beginning where it is long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.rstrip(".") if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}..."
 
 
-def generation_settings(options: Sequence[str]) -> dict[str, Any]:
+def generation_settings(options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Read settings of `generate()` from a command line, such as `--length-penalty 0.6`.
 
-    Values are read as JSON, and as plain text where they are none. A setting without a value is True.
+    Values are read as JSON, and as plain text where they are none. A setting that is on or off needs no value.
+
+    Args:
+        options: words of the command line.
+
+    Returns:
+        The settings, and the words that belong to none.
 
     Raises:
-        UsageError: for anything that is no setting.
+        UsageError: for an option that is no setting, or has no value.
     """
-    known = {*vars(GenerationConfig()), *OF_THE_CALL} - set(OF_OPTIONS)
-    known = {name for name in known if not name.startswith("_")}
+    defaults = {name: value for name, value in vars(GenerationConfig()).items() if not name.startswith("_")}
+    known = {*defaults, *OF_THE_CALL} - set(OF_OPTIONS)
     settings: dict[str, Any] = {}
-    name = None
-    for option in options:
-        if not option.startswith("--"):
-            if name is None or settings[name] is not True:
-                raise UsageError(f"{option!r} belongs to no option.")
-            settings[name] = _value(option)
+    others: list[str] = []
+    words = list(options)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return settings, others + words
+        if not word.startswith("--"):
+            others.append(word)
             continue
-        written, has_value, value = option.removeprefix("--").partition("=")
+        written, has_value, value = word.removeprefix("--").partition("=")
         name = written.replace("-", "_")
         if name not in known:
             similar = ["--" + one.replace("_", "-") for one in difflib.get_close_matches(name, known, n=3)]
-            hint = (
-                f"Did you mean {' or '.join(similar)}?" if similar else "See --help, and the settings of generate()."
-            )
+            hint = f"Did you mean {' or '.join(similar)}?" if similar else "See --help, and those of generate()."
             raise UsageError(f"There is no option --{written}. {hint}")
-        settings[name] = _value(value) if has_value else True
-    return settings
+        if has_value:
+            settings[name] = _value(value)
+        elif name in SWITCHES or isinstance(defaults.get(name), bool):
+            settings[name] = _value(words.pop(0)) if words and words[0].lower() in SWITCHED else True
+        elif words:
+            settings[name] = _value(words.pop(0))
+        else:
+            raise UsageError(f"The option --{written} needs a value.")
+    return settings, others
 
 
 def _value(text: str) -> Any:

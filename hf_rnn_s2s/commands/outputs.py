@@ -9,8 +9,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import RunError, UsageError
@@ -20,6 +19,7 @@ from .records import DIALECTS, DOCUMENT, STANDARD, Record, require_parquet
 # Everything that some program takes for the end of a line or of a field
 SEPARATORS = dict.fromkeys(map(ord, "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"), " ")
 STANDARD_OUTPUT = 1  # its file descriptor
+HALF_PAIRS = "backslashreplace"  # what becomes of half a surrogate pair: the escape that it came from
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,11 +30,13 @@ class Column(NamedTuple):
         name: of the column.
         is_number: whether its values are numbers, and not texts. It is not known of columns of the input.
         is_list: whether each value is a list of them.
+        arrow_type: of a column of the input, where its file says it.
     """
 
     name: str
     is_number: bool = False
     is_list: bool = False
+    arrow_type: Any = None
 
 
 class Output(Protocol):
@@ -113,6 +115,11 @@ def _open_file(path: str, kind: str, encoder: _Encoder, interruption: Interrupti
         os.close(file)
 
 
+def partial_name(path: str) -> str:
+    """The name of a file beside another one, which takes its place when it is complete."""
+    return f"{path}.{os.getpid()}.partial"
+
+
 @contextmanager
 def naming_the_file(path: str) -> Iterator[None]:
     """Turn errors of the system in writing a file into messages that name it.
@@ -137,13 +144,13 @@ def check_output(path: str, kind: str, resume: bool, overwrite: bool) -> None:
             what = "Parquet cannot be written" if kind == "parquet" else "--resume goes on with a file, and cannot"
             raise UsageError(f"{what} to standard output: name a file with --output.")
         return
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder; name a file with --output.")
-    if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"{path} cannot be written: there is no folder {Path(path).parent}.")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise UsageError(f"{path} cannot be written: there is no folder {os.path.dirname(path)}.")
     if resume and kind == "parquet":
         raise UsageError("A Parquet file cannot be resumed: write JSON lines, TSV or CSV, or leave --resume out.")
-    if Path(path).is_file() and not (resume or overwrite):
+    if os.path.isfile(path) and not (resume or overwrite):
         raise UsageError(f"{path} exists: go on behind its last record with --resume, or replace it with --overwrite.")
 
 
@@ -163,16 +170,17 @@ class _Encoder:
 class _Json(_Encoder):
     def encode(self, record: Record) -> bytes:
         try:
-            return f"{json.dumps(record, ensure_ascii=False)}\n".encode()
+            return f"{_json(record, ensure_ascii=False)}\n".encode()
         except UnicodeEncodeError:  # half a surrogate pair, which came from an escape and can go out as one
-            return f"{json.dumps(record)}\n".encode()
+            return f"{_json(record)}\n".encode()
 
 
 class _Lines(_Encoder):
     """The values of a record, with tabs between them where there are several."""
 
     def encode(self, record: Record) -> bytes:
-        return ("\t".join(_plain(record[column.name]) for column in self.columns) + "\n").encode()
+        cells = (_plain(_written(record[column.name], column.is_number)) for column in self.columns)
+        return ("\t".join(cells) + "\n").encode(errors=HALF_PAIRS)
 
 
 class _Document(_Encoder):
@@ -186,7 +194,7 @@ class _Document(_Encoder):
 class _Tsv(_Lines):
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__(columns)
-        self.header = self.encode({column.name: column.name for column in columns})
+        self.header = ("\t".join(_plain(column.name) for column in columns) + "\n").encode(errors=HALF_PAIRS)
 
 
 class _Csv(_Encoder):
@@ -196,27 +204,48 @@ class _Csv(_Encoder):
 
     def encode(self, record: Record) -> bytes:
         line = io.StringIO()
-        csv.writer(line, lineterminator="\n", **DIALECTS["csv"]).writerow(
-            _written(record[column.name]) for column in self.columns
+        # The writer quotes what is part of its own line end, a carriage return too.
+        csv.writer(line, lineterminator="\r\n", **DIALECTS["csv"]).writerow(
+            _written(record[column.name], column.is_number) for column in self.columns
         )
-        return line.getvalue().encode()
+        return (line.getvalue().removesuffix("\r\n") + "\n").encode(errors=HALF_PAIRS)
 
 
 ENCODERS: dict[str, type[_Encoder]] = {"lines": _Lines, DOCUMENT: _Document, "tsv": _Tsv, "csv": _Csv, "jsonl": _Json}
 
 
-def _written(value: Any) -> str:
-    """A value of a table of texts: nothing for None, and JSON for what is neither text nor number."""
+def _written(value: Any, is_number: bool) -> str:
+    """A value of a table of texts: nothing for None, six digits of a score, and JSON for what is no text."""
     if value is None:
         return ""
-    if isinstance(value, float):
+    if is_number and isinstance(value, float):
         return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (dict, list, tuple, bool, int, float)):
+        return _json(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _as_text(value)
 
 
-def _plain(value: Any) -> str:
-    """The same where nothing can be quoted: what would end the line or the field becomes a space."""
-    return _written(value).replace("\r\n", " ").translate(SEPARATORS)
+def _plain(text: str) -> str:
+    """A text where nothing can be quoted: what would end the line or the field becomes a space."""
+    return text.replace("\r\n", " ").translate(SEPARATORS)
+
+
+def _json(value: Any, **settings: Any) -> str:
+    return json.dumps(value, default=_as_text, **settings)
+
+
+def _as_text(value: Any) -> str:
+    """What stands for a value that JSON has no form for: dates, times and exact decimals of Parquet files.
+
+    Raises:
+        UsageError: for bytes, such as those of recordings.
+    """
+    if isinstance(value, bytes):
+        raise UsageError(
+            "A column has bytes, which a text format cannot hold: name the others with --keep-columns, or write "
+            "Parquet."
+        )
+    return str(value)
 
 
 class _Stream:
@@ -243,13 +272,14 @@ class _Stream:
         self.already = self.count = already
         self._name, self._file, self._encoder, self._interruption = name, file, encoder, interruption
         self._end: int | None = end  # None as soon as writing has begun
+        self._is_file = stat.S_ISREG(os.fstat(file).st_mode)
 
     def begin(self) -> None:
         """Cut off what stands behind the last whole record, and write the header where there is none yet."""
         if self._end is None:
             return
         end, self._end = self._end, None
-        if stat.S_ISREG(os.fstat(self._file).st_mode) and self._file != STANDARD_OUTPUT:
+        if self._is_file and self._file != STANDARD_OUTPUT:
             os.ftruncate(self._file, end)
             os.lseek(self._file, end, os.SEEK_SET)
         if not end:
@@ -263,16 +293,17 @@ class _Stream:
     def _write(self, content: bytes) -> None:
         """Write all of the content, or none of it where the disk is full."""
         rest = memoryview(content)
+        # Of a file a whole record can be cut back to. A pipe may wait for ever for its reader, and must not be held.
+        holding = self._interruption.held() if self._is_file else nullcontext()
         try:
-            with self._interruption.held():
+            with holding:
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
         except BrokenPipeError:
             raise
         except OSError as error:
-            with suppress(OSError):  # of what is no file, such as a terminal
-                end = os.lseek(self._file, 0, os.SEEK_CUR) - (len(content) - len(rest))
-                os.ftruncate(self._file, end)
+            if self._is_file:
+                os.ftruncate(self._file, os.lseek(self._file, 0, os.SEEK_CUR) - (len(content) - len(rest)))
             if error.errno not in FULL_DISK:
                 raise RunError(f"{self._name} cannot be written: {error.strerror}.") from error
             more = "make room." if self._file == STANDARD_OUTPUT else "make room, and go on with --resume."
@@ -308,7 +339,7 @@ def _whole_records(path: str, kind: str, header: bytes) -> tuple[int, int]:
 def _open_parquet(path: str, columns: Sequence[Column], interruption: Interruption) -> Iterator[Output]:
     """A Parquet file, which is there when it is complete."""
     pyarrow, parquet = require_parquet()
-    partial = f"{path}.partial"
+    partial = partial_name(path)
     output = _Parquet(partial, columns, interruption, pyarrow, parquet)
     try:
         yield output
@@ -332,15 +363,22 @@ class _Parquet:
 
     def write(self, records: Sequence[Record]) -> None:
         if self._writer is None:
-            self._schema = self._schema_of(records)
+            with self._explaining():
+                self._schema = self._schema_of(records)
             with naming_the_file(self._path):
                 self._writer = self._parquet.ParquetWriter(self._path, self._schema)
-        try:
+        with self._explaining():
             table = self._arrow.Table.from_pylist(list(records), schema=self._schema)
-        except (self._arrow.ArrowInvalid, self._arrow.ArrowTypeError) as error:
-            raise UsageError(f"A column has values of several kinds, which Parquet cannot hold: {error}") from error
         with self._interruption.held(), naming_the_file(self._path):
             self._writer.write_table(table)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turn what Arrow says of values into an error of the input."""
+        try:
+            yield
+        except (self._arrow.ArrowException, OverflowError, UnicodeEncodeError) as error:
+            raise UsageError(f"A column has values that Parquet cannot hold side by side: {error}") from error
 
     def close(self) -> None:
         """Write what a file without records needs, too, and end it."""
@@ -350,15 +388,19 @@ class _Parquet:
             self._writer.close()
 
     def _schema_of(self, records: Sequence[Record]) -> Any:
-        """The types of all columns: of the input's own as the first records have them, or else texts."""
+        """The types of all columns: of the input's own what its file says or the first records show, or else texts."""
         arrow = self._arrow
-        inferred = arrow.Table.from_pylist(list(records)).schema if records else arrow.schema([])
+        unknown = [column.name for column in self._columns if column.arrow_type is None]
+        known = [{name: record[name] for name in unknown} for record in records]
+        inferred = arrow.Table.from_pylist(known).schema if known else arrow.schema([])
         fields = []
         for column in self._columns:
             kind = arrow.float64() if column.is_number else arrow.string()
             kind = arrow.list_(kind) if column.is_list else kind
             place = inferred.get_field_index(column.name)
-            if place >= 0 and not arrow.types.is_null(inferred.field(place).type) and not column.is_list:
+            if column.arrow_type is not None:
+                kind = column.arrow_type
+            elif place >= 0 and not arrow.types.is_null(inferred.field(place).type) and not column.is_list:
                 kind = inferred.field(place).type
             fields.append(arrow.field(column.name, kind))
         return arrow.schema(fields)

@@ -6,13 +6,13 @@ A record is a dictionary from columns to values. A file of lines has one column,
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 from ..errors import UsageError
@@ -39,11 +39,15 @@ class Records(NamedTuple):
         name: what messages call it.
         columns: the names of the columns; None where only each record tells, as in JSON lines.
         rows: the records with the numbers by which messages name them: that of the line, in Parquet that of the row.
+        total: how many there are, where that can be told without reading them.
+        types: of the columns, as Arrow knows them, where the file says it.
     """
 
     name: str
     columns: tuple[str, ...] | None
     rows: Iterator[tuple[int, Record]]
+    total: int | None = None
+    types: Mapping[str, Any] = MappingProxyType({})
 
 
 def format_of(path: str, given: str | None, otherwise: str = "lines") -> str:
@@ -68,11 +72,14 @@ def open_records(path: str, kind: str) -> Iterator[Records]:
             yield records
         return
     if path == STANDARD:
+        if sys.stdin is None:
+            raise UsageError("Standard input is closed: name a file.")
         yield READERS[kind]("standard input", sys.stdin.buffer)
         return
     require_file(path)
+    total = count_lines(path) if kind in ("lines", "jsonl") else None
     with open(path, "rb") as file:
-        yield READERS[kind](path, file)
+        yield READERS[kind](path, file)._replace(total=total)
 
 
 def require_file(path: str) -> None:
@@ -81,17 +88,18 @@ def require_file(path: str) -> None:
     Raises:
         UsageError: if it is not, or is a folder.
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder; name a file.")
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise UsageError(f"There is no file {path}.")
     if not os.access(path, os.R_OK):
-        raise UsageError(f"{path} cannot be read: it does not belong to you.")
+        raise UsageError(f"{path} cannot be read: you have no permission to.")
 
 
-def count_lines(path: str) -> int:
-    """The number of lines of a file, the last one with or without a newline."""
-    require_file(path)
+def count_lines(path: str) -> int | None:
+    """The number of lines of a file, the last one with or without a newline; None for what can be read once only."""
+    if not os.path.isfile(path):
+        return None
     count, last = 0, b"\n"
     with open(path, "rb") as file:
         while block := file.read(2**20):
@@ -119,6 +127,13 @@ def text_of(row: Record, column: str, name: str, number: int) -> str:
     value = require_column(row, column, name, number)
     if not isinstance(value, str):
         raise UsageError(f"{name}, record {number}: {column} must be a text, not {value!r:.60}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{name}, record {number}: {column} is not valid Unicode: it has half a surrogate pair at character "
+            f"{error.start}."
+        ) from error
     return value
 
 
@@ -167,25 +182,27 @@ def _read_table(kind: str, name: str, file: IO[bytes]) -> Records:
 
     def fields() -> Iterator[list[str]]:
         try:
-            yield from filter(None, reader)
+            yield from reader
         except csv.Error as error:
-            raise UsageError(
-                f"{name}, line {reader.line_num}: {error}. Is there a quotation mark without its pair?"
-            ) from error
+            hint = " Is there a quotation mark without its pair?" if kind == "csv" else ""
+            raise UsageError(f"{name}, line {reader.line_num}: {str(error).rstrip('?.')}.{hint}") from error
 
     lines = fields()
-    columns = tuple(next(lines, ()))
+    columns = tuple(next(filter(None, lines), ()))
     if len(set(columns)) < len(columns):
         raise UsageError(f"{name}: the first line must name each column once; it reads {', '.join(columns)}.")
 
     def rows() -> Iterator[tuple[int, Record]]:
         for row in lines:
-            if len(row) != len(columns):
+            if not row and len(columns) == 1:
+                row = [""]  # of a table of one column a blank line is a record; of others it is none
+            if row and len(row) != len(columns):
                 raise UsageError(
                     f"{name}, line {reader.line_num}: {len(row)} fields, but the first line names {len(columns)} "
                     f"columns: {', '.join(columns)}."
                 )
-            yield reader.line_num, dict(zip(columns, row, strict=True))
+            if row:
+                yield reader.line_num, dict(zip(columns, row, strict=True))
 
     return Records(name, columns, rows())
 
@@ -214,9 +231,18 @@ def _open_parquet(path: str) -> Iterator[Records]:
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
     with file:
-        batches = (batch.to_pylist() for batch in file.iter_batches(batch_size=PARQUET_ROWS))
-        rows = enumerate(itertools.chain.from_iterable(batches), start=1)
-        yield Records(path, tuple(file.schema_arrow.names), rows)
+        schema = file.schema_arrow
+        types = {field.name: field.type for field in schema}
+        rows = enumerate(_rows_of_parquet(file, path, pyarrow), start=1)
+        yield Records(path, tuple(schema.names), rows, file.metadata.num_rows, types)
+
+
+def _rows_of_parquet(file: Any, path: str, pyarrow: Any) -> Iterator[Record]:
+    try:
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
 
 
 def require_parquet() -> tuple[Any, Any]:

@@ -42,7 +42,13 @@ class ScoreOptions(FileOptions):
         """As in the base class."""
         if self.targets is not None and STANDARD in (self.targets, self.input):
             raise UsageError("Sources and targets in two files need a name each: standard input is one only.")
+        if self.targets is None and self.kinds()[0] == "lines":
+            raise UsageError("A file of lines has sources alone: name a file with the targets behind it.")
         super().check()
+
+    def inputs(self) -> list[str]:
+        """As in the base class."""
+        return [*super().inputs(), *([self.targets] if self.targets else [])]
 
     def columns(self, kind: str) -> list[Column]:
         """What is written of each pair."""
@@ -89,7 +95,7 @@ def require_as_many_lines(options: ScoreOptions) -> None:
     kinds = [options.kinds()[0], format_of(str(options.targets), None, options.kinds()[0])]
     if kinds == ["lines", "lines"]:
         counts = [count_lines(path) for path in paths]
-        if counts[0] != counts[1]:
+        if None not in counts and counts[0] != counts[1]:
             raise UsageError(
                 f"{paths[0]} has {counts[0]} lines and {paths[1]} {counts[1]}: line n of one must belong to line n of "
                 "the other."
@@ -118,10 +124,12 @@ def side_by_side(sources: Records, targets: Records, column: str | None) -> Reco
                 )
             count += 1
             name = pick_column(column, tuple(target[1]), (TARGET,), "--target-column", targets.name)
+            if TARGET in source[1]:
+                raise UsageError(f"{sources.name} has a column {TARGET!r} itself, beside those of {targets.name}.")
             yield source[0], {**source[1], TARGET: text_of(target[1], name, targets.name, target[0])}
 
     columns = None if sources.columns is None else (*sources.columns, TARGET)
-    return Records(f"{sources.name} and {targets.name}", columns, rows())
+    return sources._replace(name=f"{sources.name} and {targets.name}", columns=columns, rows=rows())
 
 
 class _Job:

@@ -13,12 +13,13 @@ from typing import Any
 from ..data.arguments import DataArguments
 from ..decoding.reading import DEFAULT_BATCH_SIZE, DEFAULT_BATCH_TOKENS
 from ..errors import UsageError, as_usage_error
+from ..model.pipeline_rnn_s2s import squeezed
 from .chunks import WARNING, Numbered, Write, output_record
 from .fields import TOKENS, WORDS, AttentionFile, Fields, alignment_of, open_attentions, shown
 from .files import FileOptions, process
 from .interruption import Interruption
-from .models import Loaded, load_model
-from .records import DOCUMENT, STANDARD, Record, open_records, pick_column, require_column, text_of
+from .models import Loaded, load_model, one_line
+from .records import STANDARD, Record, open_records, pick_column, require_column, text_of
 
 SPEECH_BATCH = 8  # recordings in a batch
 
@@ -62,9 +63,20 @@ class WriteOptions(FileOptions):
             raise UsageError(f"{self.attentions} exists: name another file, or replace it with --overwrite.")
         if self.document and (self.n_best > 1 or self.scores or self.alignments or self.attentions):
             raise UsageError("--document joins many sentences: it has no n-best, scores, alignments and attentions.")
-        if self.kinds()[0] == DOCUMENT and self.resume:
-            raise UsageError("A file of lines with --document is a single record: there is nothing to resume.")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise UsageError(f"--batch-tokens {self.batch_tokens} must be at least 1.")
+        if self.chooses and self.n_best == 1:
+            raise UsageError("--minimum-bayes-risk chooses among several texts: say among how many, --n-best 8.")
         super().check()
+
+    @property
+    def chooses(self) -> bool:
+        """Whether one of the n best texts is chosen, so that there is one in the end."""
+        return bool(self.settings.get("minimum_bayes_risk"))
+
+    def outputs(self) -> list[str]:
+        """As in the base class."""
+        return [*super().outputs(), *([self.attentions] if self.attentions else [])]
 
 
 def write_records(options: WriteOptions, verb: str | None = None) -> None:
@@ -119,8 +131,9 @@ class _Job:
 
     def write(self, rows: list[Numbered], position: int) -> list[Record]:
         """The records of the output for some of the input, the first of which has this position in it."""
+        sources = [self._source(row, number) for number, row in rows]
         with as_usage_error():
-            results = self._writer.write([self._source(row, number) for number, row in rows])
+            results = self._writer.write(sources)
         for place, result in enumerate(results, start=position):
             if self._attentions is not None and "attention" in result:
                 self._attentions.add(place, result)
@@ -148,7 +161,8 @@ class Writer:
 
     def __init__(self, loaded: Loaded, options: WriteOptions, fields: Fields) -> None:
         self.fields = fields
-        self._pipeline, self._task = loaded.writer, loaded.task
+        self._pipeline, self._task, self._settings = loaded.writer, loaded.task, options.settings
+        self._splits = options.document and loaded.task.splits_documents
         self._call = self._arguments(options)
 
     def _arguments(self, options: WriteOptions) -> dict[str, Any]:
@@ -158,7 +172,7 @@ class Writer:
             "batch_tokens": options.batch_tokens or DEFAULT_BATCH_TOKENS,
             "return_warnings": True,
         }
-        if options.document and self._task.splits_documents:
+        if self._splits:
             require_segmenter()
             return {**call, "split_sentences": True, **options.settings}
         if options.n_best > 1:
@@ -179,11 +193,25 @@ class Writer:
             ValueError: for settings that the model refuses.
         """
         results: list[Record] = [{"fields": self.fields.empty()} for _ in sources]
-        rows = [row for row, source in enumerate(sources) if source.strip()]
-        written = self._pipeline([sources[row] for row in rows], **self._call) if rows else []
+        # The layout of a document stays, though there may be no text in it.
+        rows = [row for row, source in enumerate(sources) if source.strip() or self._splits]
+        written = self._called([sources[row] for row in rows]) if rows else []
         for row, found in zip(rows, written, strict=True):
             results[row] = self._result(sources[row], found if isinstance(found, list) else [found])
         return results
+
+    def _called(self, sources: list[Any]) -> Any:
+        """What the pipeline makes of the sources.
+
+        Raises:
+            ValueError: for settings that it refuses, whatever it raises for them.
+        """
+        try:
+            return self._pipeline(sources, **self._call)
+        except (TypeError, OSError, NotImplementedError) as error:
+            if not self._settings:  # then it is no mistake of the user
+                raise
+            raise UsageError(f"{', '.join(self._settings)}: {one_line(error)}.") from error
 
     def _result(self, source: str, found: list[Record]) -> Record:
         texts = [self._text(source, one) for one in found]
@@ -201,7 +229,8 @@ class Writer:
             own = self._pipeline.tokenizer
             tokenizers = (getattr(own, "source_tokenizer", own), getattr(own, "target_tokenizer", own))
             units = self.fields.alignments
-            record[f"{name}_alignment"] = alignment_of(found, text, source, tokenizers, units)
+            read = squeezed(source) if self._settings.get("squeeze_whitespace", True) else source
+            record[f"{name}_alignment"] = alignment_of(found, text, read, tokenizers, units)
             if units == TOKENS:
                 record[f"{name}_tokens"] = " ".join(map(shown, found["target_tokens"]))
         return record
@@ -215,9 +244,10 @@ class SpeechWriter(Writer):
     def __init__(self, loaded: Loaded, options: WriteOptions, fields: Fields) -> None:
         unread = {"--n-best": fields.n_best > 1, "--scores": fields.scores, "--alignments": fields.alignments}
         unread |= {"--attentions": options.attentions, "--document": options.document}
+        unread |= {"--batch-tokens": options.batch_tokens is not None}
         for name, is_given in unread.items():
             if is_given:
-                raise UsageError(f"{name}: there are none of a transcript.")
+                raise UsageError(f"{name} is for texts, and not for recordings: leave it out.")
         super().__init__(loaded, options, fields)
         self._folder = None if options.input == STANDARD else Path(options.input).parent
 
@@ -227,23 +257,35 @@ class SpeechWriter(Writer):
     def write(self, sources: Sequence[Any]) -> list[Record]:
         """As in the base class; a path is looked for beside the file that names it."""
         recordings = [self._recording(source) for source in sources]
-        rows = [row for row, one in enumerate(recordings) if one is not None]
+        rows = [row for row, one in enumerate(recordings) if one]
+        chosen = [recordings[row] for row in rows]
         results: list[Record] = [{"fields": self.fields.empty()} for _ in sources]
-        written = self._pipeline([recordings[row] for row in rows], **self._call) if rows else []
-        for row, found in zip(rows, written, strict=True):
-            results[row] = {"fields": {self.fields.name: found["text"]}}
+        for row, found in zip(rows, self._heard(chosen), strict=True):
+            results[row] = found
+        for row, (source, one) in enumerate(zip(sources, recordings, strict=True)):
+            if one is None:
+                results[row][WARNING] = f"a recording is the path of a file, or its bytes, not {source!r:.60}"
         return results
 
+    def _heard(self, recordings: list[Any]) -> list[Record]:
+        """The fields of each recording; of one that cannot be read a warning."""
+        try:
+            written = self._called(recordings) if recordings else []
+        except (ValueError, OSError) as error:
+            if isinstance(error, UsageError):
+                raise
+            if len(recordings) > 1:  # find the one, and go on with the others
+                return [found for one in recordings for found in self._heard([one])]
+            return [{"fields": self.fields.empty(), WARNING: one_line(error)}]
+        return [{"fields": {self.fields.name: found["text"]}} for found in written]
+
     def _recording(self, source: Any) -> str | bytes | None:
+        """The path or the bytes of a recording, empty where there is none; None for anything else."""
         if isinstance(source, dict):
             source = source.get("bytes") or source.get("path")
-        if isinstance(source, str) and not source.strip():
-            return None
-        if isinstance(source, str) and self._folder is not None and "://" not in source:
+        if isinstance(source, str) and source.strip() and self._folder is not None and "://" not in source:
             return str(self._folder / source)
-        if not isinstance(source, (str, bytes)):
-            raise UsageError(f"A recording is the path of a file, or its bytes, not {source!r:.60}.")
-        return source
+        return source.strip() if isinstance(source, str) else source if isinstance(source, bytes) else None
 
 
 def require_segmenter() -> None:
@@ -253,14 +295,14 @@ def require_segmenter() -> None:
         UsageError: if what finds them is not installed.
     """
     if importlib.util.find_spec("sentencex") is None:
-        raise UsageError("--document finds sentences with sentencex: pip install sentencex.")
+        raise UsageError('--document needs sentencex: install this package with its extra "documents".')
 
 
 def writer_of(loaded: Loaded, options: WriteOptions, kind: str) -> Writer:
     """What writes the texts for a format of the output."""
     fields = Fields(
         name=options.output_column or loaded.task.words.result,
-        n_best=options.n_best,
+        n_best=1 if options.chooses else options.n_best,
         scores=options.scores,
         alignments=options.alignments,
         as_lists=kind in ("jsonl", "parquet"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from .documents import joined_sentences, read_document, segmenter, split_long, write_document
 from .reading import ReadingPipeline
-from .text import encode_whole, log_warnings
+from .text import describe_cuts, encode_whole, log_warnings
 
 # What there is not of a document, since it is put together from many results
 OF_ONE_SENTENCE = ("return_tensors", "return_attentions", "return_scores", "force_phrases")
@@ -70,7 +70,8 @@ class DocumentPipeline(ReadingPipeline):
         parts = split_long(sentence, self._fits)
         said = f"a sentence of more than {limit} tokens, the model_max_length of the tokenizer, "
         if not all(map(self._fits, parts)):
-            warnings.append(f"{said}has no place to split it at, and is cut: {sentence[:60]!r}...")
+            cuts = describe_cuts(self.tokenizer, parts, encode_whole(self.tokenizer, parts))
+            warnings += itertools.chain.from_iterable(cuts)
         elif len(parts) > 1:
             warnings.append(f"{said}is translated in {len(parts)} parts: {sentence[:60]!r}...")
         return parts

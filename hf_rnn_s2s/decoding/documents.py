@@ -16,10 +16,14 @@ LINE_END = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # What stands before the text of a line: spaces, the quotes of mails, hashes of headings, and bullets, numbers and
 # letters of lists
 MARK = re.compile(
-    r"\s*(?:(?:>\s*)+|#{1,6}\s+|(?:[-*+•‣⁃◦▪▸►●○■□–—·]|\(?(?P<number>\d{1,3})[.)]|\(?[a-z]\))\s+|[一二三四五六七八九十]{1,3}、)?"
+    r"\s*(?:(?:>\s*)+|#{1,6}\s+|(?:[-*+•‣⁃◦▪▸►●○■□–—·]|\(?(?P<number>\d{1,3})[.)]|\(?[a-z]\))\s+|[一二三四五六七八九十]{1,3}、|・\s*)?"
 )
 HAS_TEXT = re.compile(r"[^\W_]")  # a letter or a digit
 NARROWEST = 40  # columns: shorter lines are headings, addresses or verses rather than parts of a paragraph
+WIDEST = 120  # columns: longer lines were not broken by hand
+QUOTES = re.compile(r"\s*(?:>\s*)*")  # at the beginning of a line of a mail that was answered
+BEGINS_TEXT = re.compile(r"[^\W_]|[\"'(\[«»„“‚‘「『《（]")  # a letter, a digit, or what may stand before one
+ENDS = "。！？；：…」』》”’）"  # of sentences in Chinese and Japanese
 # Languages without spaces between sentences
 UNSPACED = ("zh", "ja", "yue", "wuu")
 # Where a sentence that is too long is split, best places first: behind one of these, and before a space
@@ -147,17 +151,20 @@ def _paragraphs(text: str) -> Iterator[tuple[str, str, str, str]]:
     numbers = {int(found["number"]) for line, _ in lines if (found := MARK.match(line)) and found["number"]}
     # One number by itself need not be that of a list: "3. Oktober" begins a German sentence.
     listed = {number for number in numbers if {number - 1, number + 1} & numbers}
-    for run in _runs(lines, listed):
-        width = max(_columns(line) for line, _ in run)
-        joined, end = "", ""
-        for place, (line, this_end) in enumerate(run):
-            joined = line if not joined else _joined(joined, line)
-            end = this_end
-            following = run[place + 1][0] if place + 1 < len(run) else None
-            if following is None or not _is_wrapped(line, following, width):
-                mark = _mark(joined, listed)
-                yield joined, mark, joined[len(mark) :], end
-                joined = ""
+    runs = list(_runs(lines, listed))
+    # A document with some lines that are broken in the middle of a sentence is one whose lines are broken.
+    is_wrapped = sum(_is_broken(*pair) for run in runs for pair in _full_pairs(run)) >= 2
+    for run in runs:
+        full = set(_full_pairs(run))
+        joined = ""
+        for (line, end), following in itertools.zip_longest(run, (line for line, _ in run[1:])):
+            joined = _joined(joined, line) if joined else line
+            pair = (line, following or "")
+            if pair in full and (is_wrapped or _is_broken(*pair)):
+                continue
+            mark = _mark(joined, listed)
+            yield joined, mark, joined[len(mark) :], end
+            joined = ""
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
@@ -171,11 +178,12 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _runs(lines: list[tuple[str, str]], listed: Collection[int]) -> Iterator[list[tuple[str, str]]]:
-    """Lines that may belong to one paragraph: a blank line or a bullet ends it."""
+    """Lines that may belong to one paragraph: a blank line or a bullet ends it, but not the quotes of a mail."""
     run: list[tuple[str, str]] = []
     for line, end in lines:
-        begins = not HAS_TEXT.search(line) or bool(_mark(line, listed).strip())
-        if run and (begins or not HAS_TEXT.search(run[-1][0])):
+        mark = _mark(line, listed).strip()
+        goes_on = bool(run) and (not mark or (mark[0] == ">" and mark == _mark(run[-1][0], listed).strip()))
+        if run and not (goes_on and HAS_TEXT.search(line) and HAS_TEXT.search(run[-1][0])):
             yield run
             run = []
         run.append((line, end))
@@ -193,14 +201,26 @@ def _mark(line: str, listed: Collection[int]) -> str:
     return found.group()
 
 
-def _is_wrapped(line: str, following: str, width: int) -> bool:
-    """Whether a line ends only because the first word of the next one had no room in the width of the paragraph."""
-    if width < NARROWEST:
-        return False
-    first = following.split(maxsplit=1)[0]
-    if _is_wide(first[0]):  # which may be broken behind any character
-        first = first[0]
-    return _columns(line.rstrip()) + 1 + _columns(first) > width
+def _full_pairs(run: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Each line that may end only because the first word of the next one had no room, with that next one."""
+    width = max(_columns(line) for line, _ in run)
+    if not NARROWEST <= width <= WIDEST:
+        return
+    for (line, _), (following, _) in itertools.pairwise(run):
+        text = following[len(QUOTES.match(following).group()) :]  # type: ignore[union-attr]
+        first = text.split(maxsplit=1)[0]
+        if _is_wide(first[0]):  # which may be broken behind any character
+            first = first[0]
+        if BEGINS_TEXT.match(first) and _columns(line.rstrip()) + 1 + _columns(first) > width:
+            yield line, following
+
+
+def _is_broken(line: str, following: str) -> bool:
+    """Whether a line ends in the middle of a sentence: the next one begins with a small letter, or nothing ends."""
+    last, first = line.rstrip()[-1], following[len(QUOTES.match(following).group()) :][0]  # type: ignore[union-attr]
+    if _is_wide(last):
+        return last not in ENDS and _is_wide(first)
+    return first.islower() or last in ",;-\u00ad"
 
 
 def _columns(text: str) -> int:
@@ -214,7 +234,7 @@ def _is_wide(letter: str) -> bool:
 
 def _joined(first: str, second: str) -> str:
     """Two lines of a paragraph as one."""
-    first, second = first.rstrip(), second.lstrip()
+    first, second = first.rstrip(), second[len(QUOTES.match(second).group()) :]  # type: ignore[union-attr]
     if first.endswith("\u00ad"):  # a soft hyphen, which is there for the line break alone
         return first[:-1] + second
     hyphenated = first.endswith("-") and first[-2:-1].isalpha() and second[:1].islower()

@@ -46,7 +46,9 @@ class RatioMetric(Metric):
 
     def _compute_score_from_stats(self, stats: Any) -> RatioScore:
         above, below = float(stats[0]), float(stats[1])
-        return RatioScore(self.name, self._scale * above / below if below else float("nan"))
+        if not below:  # all references that were drawn are empty: nothing is wrong, or all of it
+            return RatioScore(self.name, self._scale * float(above > 0))
+        return RatioScore(self.name, self._scale * above / below)
 
     def _aggregate_and_compute(self, stats: Any) -> RatioScore:
         above, below = (sum(column) for column in zip(*stats, strict=True))

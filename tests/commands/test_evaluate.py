@@ -133,7 +133,7 @@ def test_the_table_and_the_predictions_of_a_run(run: Run, tmp_path: Path, model_
         (["-r", "REF", "--samples", "1"], "--samples 1 must be at least 2"),
         (["-r", "EMPTY"], "has 0 records"),
         (["-r", "BLANK"], "every one is empty"),
-        (["-r", "REF", "-m", "nowhere/at/all"], "--model nowhere/at/all cannot be read"),
+        (["-r", "REF", "-m", "nowhere/at/all"], "There is no model nowhere/at/all"),
     ],
 )
 def test_what_cannot_be_scored(
@@ -150,3 +150,13 @@ def test_what_cannot_be_scored(
     assert said in outcome.error
     assert outcome.error.count("\n") == 1
     assert "is empty: there is nothing to score" in run(["evaluate", files["EMPTY"], "-r", files["EMPTY"]]).error
+
+
+def test_blank_references_make_no_score_that_is_no_number(run: Run, write: Callable[[str, list[str]], Path]) -> None:
+    """In some of the draws all references are blank."""
+    results, references = write("out.txt", ["", "one", "x"]), write("ref.txt", ["", "one", ""])
+    for task in ("speech-recognition", "transduction"):
+        outcome = run(["evaluate", results, "-r", references, "--task", task, "--json"])
+        scores = json.loads(outcome.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["scores"]
+        assert all(math.isfinite(one["interval"]) for one in scores.values())
+    assert "Standard input can be one of the files only" in run(["evaluate", "-", "-r", "-"]).error

@@ -85,3 +85,18 @@ def test_presets_are_recognized(name: str) -> None:
 def test_there_is_nothing(run: Run, tmp_path: Path) -> None:
     outcome = run(["info", "-m", tmp_path])
     assert (outcome.code, outcome.error.count("\n")) == (2, 1)
+
+
+def test_files_that_are_not_what_they_should_be(run: Run, folder: Path) -> None:
+    (folder / "all_results.json").write_text("no JSON", encoding="utf-8")
+    (folder / "README.md").write_bytes(b"\xff\xfe")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["auto_map"] = {"AutoTokenizer": ["tokens.A", None]}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    found = report(run, folder, code=2)
+    assert found["scores on the test split"] == "not to be read from all_results.json"
+    assert found["problems"] == ["config.json names code in tokens.py, which is not there"]
+    for content in ("null", "[1]", '{"model_type": "rnn_s2s", "task": [1]}'):
+        (folder / "config.json").write_text(content, encoding="utf-8")
+        outcome = run(["info", "-m", folder])
+        assert (outcome.code, outcome.error.count("\n")) == (2, 1), outcome

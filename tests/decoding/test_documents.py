@@ -119,6 +119,23 @@ def test_documents_without_text_stay_as_they_are(text: str) -> None:
         ("3. Oktober: ein Feiertag", 1),  # one number is no list
         ("1. eins\n2. zwei", 2),
         ("A. Smith went home.", 1),
+        # One paragraph a line, as word processors export it
+        ("This is the first paragraph, and it is long and ends here.\nThe second one is short.\nThird one.", 3),
+        ("今天天气很好，我们一起去公园散步，然后去吃饭和休息。\n第二段。\n第三段。", 3),
+        ("The Department of Applied Computational Linguistics\nUniversity of Somewhere, Street 5, 12345 Town", 2),
+        ("A long line of text in front of a table, which is not a part of it\n| a | b |", 2),
+        ("x" * 90 + " and more words behind it until the line is longer\nthan anybody breaks lines by hand", 2),
+        (
+            "> A quoted mail whose lines were broken by the\n> program that somebody used, and they go\n> > on.",
+            2,
+        ),
+        ("・一つ目の項目です。\n・二つ目です。", 2),
+        # Lines that are broken in the middle of sentences show that those are, too, which end with one
+        (
+            "the first line of this paragraph goes on and\nends with the second line at about this place.\n"
+            "The third one begins with a capital and is as\nlong as they are, and then it ends.",
+            1,
+        ),
     ],
 )
 def test_which_lines_belong_together(text: str, expected: int) -> None:
@@ -238,7 +255,10 @@ def test_a_sentence_that_is_too_long_is_named(
     assert [one["warnings"] for one in told] == [[], [record.message.removeprefix("Input 1: ")]]
     assert [one["translation_text"] for one in told] == [one["translation_text"] for one in result]
     translator("x" * 300, split_sentences=True)
-    assert ["has no place to split it at, and is cut" in one.message for one in caplog.records] == [True]
+    [record] = caplog.records
+    assert "Input 0: a text of" in record.message
+    assert "is cut to 60" in record.message
+    assert "What is left out begins with 'xx" in record.message
 
 
 @pytest.mark.parametrize(
