@@ -30,7 +30,7 @@ PIPELINE = """
 import sys, time
 import hf_rnn_s2s
 from transformers import pipeline
-translator = pipeline("translation", model=sys.argv[1], return_warnings=True)
+translator = pipeline("translation", model=sys.argv[1], num_beams=int(sys.argv[2]), return_warnings=True)
 lines = sys.stdin.read().splitlines()
 translator(lines[:64])
 start = time.perf_counter()
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="a file with a sentence on each line")
     parser.add_argument("--lines", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--num-beams", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source, whole, part = (Path(folder) / name for name in ("source.txt", "whole.txt", "part.txt"))
@@ -53,11 +54,11 @@ def main() -> None:
         rates: dict[str, list[float]] = {"command": [], "pipeline": []}
         memory: list[dict[str, float]] = []
         for _ in range(arguments.rounds):
-            rate, by_share = run_command(arguments.model, source, whole, arguments.lines)
+            rate, by_share = run_command(arguments, source, whole)
             rates["command"].append(rate)
             memory.append(by_share)
-            rates["pipeline"].append(run_pipeline(arguments.model, source))
-        kills = kill_and_resume(arguments.model, source, part, arguments.lines)
+            rates["pipeline"].append(run_pipeline(arguments, source))
+        kills = kill_and_resume(arguments, source, part)
         is_same = filecmp.cmp(whole, part, shallow=False)
     megabytes = {share: rounded(median(one[share] for one in memory)) for share in memory[0]}
     pairs = [mine / theirs for mine, theirs in zip(*rates.values(), strict=True)]
@@ -84,25 +85,16 @@ def write_source(text: Path, path: Path, count: int) -> None:
             file.write(f"{lines[number % len(lines)]} {number // len(lines)}\n")
 
 
-def start_command(model: str, source: Path, output: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "hf_rnn_s2s",
-        "translate",
-        "--model",
-        model,
-        str(source),
-        "-o",
-        str(output),
-        *more,
-    ]
-    return subprocess.Popen(command)
+def start_command(asked: argparse.Namespace, source: Path, output: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = ["translate", "--model", asked.model, str(source), "--output", str(output)]
+    command += ["--num-beams", str(asked.num_beams), *more]
+    return subprocess.Popen([sys.executable, "-m", "hf_rnn_s2s", *command])
 
 
-def run_command(model: str, source: Path, output: Path, count: int) -> tuple[float, dict[str, float]]:
+def run_command(asked: argparse.Namespace, source: Path, output: Path) -> tuple[float, dict[str, float]]:
     """Lines per second behind the first chunk, and memory in MB when shares of the lines were written."""
-    process = start_command(model, source, output, "--overwrite")
+    count = asked.lines
+    process = start_command(asked, source, output, "--overwrite")
     shares = {f"{percent} %": percent * count // 100 for percent in (5, 25, 50, 75, 95)}
     memory: dict[str, float] = {}
     begin, first = 0.0, 0
@@ -119,25 +111,26 @@ def run_command(model: str, source: Path, output: Path, count: int) -> tuple[flo
     return (count - first) / (time.perf_counter() - begin), memory
 
 
-def run_pipeline(model: str, source: Path) -> float:
+def run_pipeline(asked: argparse.Namespace, source: Path) -> float:
     with source.open("rb") as file:
-        ended = subprocess.run([sys.executable, "-c", PIPELINE, model], stdin=file, capture_output=True, check=True)
+        command = [sys.executable, "-c", PIPELINE, asked.model, str(asked.num_beams)]
+        ended = subprocess.run(command, stdin=file, capture_output=True, check=True)
     return float(ended.stdout)
 
 
-def kill_and_resume(model: str, source: Path, output: Path, count: int) -> list[int]:
+def kill_and_resume(asked: argparse.Namespace, source: Path, output: Path) -> list[int]:
     """Kill the command when a quarter, half and three quarters are written; how many lines there were each time."""
     kills = []
     for share in (0.25, 0.5, 0.75):
-        process = start_command(model, source, output, "--resume")
-        while process.poll() is None and count_lines(output) < share * count:
+        process = start_command(asked, source, output, "--resume")
+        while process.poll() is None and count_lines(output) < share * asked.lines:
             time.sleep(EVERY)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         kills.append(count_lines(output))
         with output.open("ab") as file:
             file.write(b"half a rec")  # as a kill in the middle of writing would leave it
-    process = start_command(model, source, output, "--resume")
+    process = start_command(asked, source, output, "--resume")
     if process.wait():
         raise RuntimeError(f"the command ended with {process.returncode}")
     return kills

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from ..data.arguments import DataArguments
 from ..errors import UsageError, as_usage_error
 from ..training.tasks import TASKS
 from ..training.tasks.base import Task
@@ -121,7 +122,7 @@ def _task(options: EvaluateOptions) -> tuple[Task, str | None, Any]:
         if options.task not in TASKS:
             raise UsageError(f"There is no task {options.task!r}: there are {', '.join(TASKS)}.")
         task = TASKS[options.task]()
-    return task or TASKS["translation"](), target_lang, tokenizer
+    return task or TASKS[DataArguments.task](), target_lang, tokenizer
 
 
 def _rows(path: str) -> tuple[list[Numbered], tuple[str, ...]]:
