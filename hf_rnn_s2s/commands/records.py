@@ -74,12 +74,23 @@ def open_records(path: str, kind: str) -> Iterator[Records]:
     if path == STANDARD:
         if sys.stdin is None:
             raise UsageError("Standard input is closed: name a file.")
-        yield READERS[kind]("standard input", sys.stdin.buffer)
+        with long_fields():
+            yield READERS[kind]("standard input", sys.stdin.buffer)
         return
     require_file(path)
     total = count_lines(path) if kind in ("lines", "jsonl") else None
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, long_fields():
         yield READERS[kind](path, file)._replace(total=total)
+
+
+@contextmanager
+def long_fields() -> Iterator[None]:
+    """Let the csv module, which has one limit for the whole process, read longer fields for a while."""
+    before = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def require_file(path: str) -> None:
@@ -177,7 +188,6 @@ def _read_json(name: str, file: IO[bytes]) -> Records:
 
 
 def _read_table(kind: str, name: str, file: IO[bytes]) -> Records:
-    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader((line for _, line in _lines(name, file)), **DIALECTS[kind])
 
     def fields() -> Iterator[list[str]]:
