@@ -31,6 +31,7 @@ class FileOptions:
         batch_size: how many go through the model together; None: as many as is usual.
         resume, overwrite: what to do with an output that exists.
         device, dtype, trust_remote_code: as in `load_model`.
+        document: whether a file of lines is one record.
     """
 
     model: str

@@ -21,7 +21,7 @@ MARK = re.compile(
 HAS_TEXT = re.compile(r"[^\W_]")  # a letter or a digit
 NARROWEST = 40  # columns: shorter lines are headings, addresses or verses rather than parts of a paragraph
 WIDEST = 120  # columns: longer lines were not broken by hand
-QUOTES = re.compile(r"\s*(?:>\s*)*")  # at the beginning of a line of a mail that was answered
+QUOTES = re.compile(r"^\s*(?:>\s*)*")  # at the beginning of a line of a mail that was answered
 BEGINS_TEXT = re.compile(r"[^\W_]|[\"'(\[«»„“‚‘「『《（]")  # a letter, a digit, or what may stand before one
 ENDS = "。！？；：…」』》”’）"  # of sentences in Chinese and Japanese
 # Languages without spaces between sentences
@@ -207,7 +207,7 @@ def _full_pairs(run: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     if not NARROWEST <= width <= WIDEST:
         return
     for (line, _), (following, _) in itertools.pairwise(run):
-        text = following[len(QUOTES.match(following).group()) :]  # type: ignore[union-attr]
+        text = QUOTES.sub("", following)
         first = text.split(maxsplit=1)[0]
         if _is_wide(first[0]):  # which may be broken behind any character
             first = first[0]
@@ -217,7 +217,7 @@ def _full_pairs(run: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 def _is_broken(line: str, following: str) -> bool:
     """Whether a line ends in the middle of a sentence: the next one begins with a small letter, or nothing ends."""
-    last, first = line.rstrip()[-1], following[len(QUOTES.match(following).group()) :][0]  # type: ignore[union-attr]
+    last, first = line.rstrip()[-1], QUOTES.sub("", following)[0]
     if _is_wide(last):
         return last not in ENDS and _is_wide(first)
     return first.islower() or last in ",;-\u00ad"
@@ -234,7 +234,7 @@ def _is_wide(letter: str) -> bool:
 
 def _joined(first: str, second: str) -> str:
     """Two lines of a paragraph as one."""
-    first, second = first.rstrip(), second[len(QUOTES.match(second).group()) :]  # type: ignore[union-attr]
+    first, second = first.rstrip(), QUOTES.sub("", second)
     if first.endswith("\u00ad"):  # a soft hyphen, which is there for the line break alone
         return first[:-1] + second
     hyphenated = first.endswith("-") and first[-2:-1].isalpha() and second[:1].islower()
