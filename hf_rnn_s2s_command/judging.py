@@ -49,7 +49,6 @@ OfModel = Annotated[
 ]
 TargetLang = Annotated[str | None, typer.Option(metavar="CODE", help="Language of the results: de, zh, ja, ...")]
 Samples = Annotated[int, typer.Option(metavar="N", help="How often the results are drawn anew.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -114,7 +113,7 @@ def add_commands(app: typer.Typer) -> None:
         model: OfModel = None,
         target_lang: TargetLang = None,
         samples: Samples = 1000,
-        json: Json = False,
+        json: shared.Json = False,
     ) -> None:
         with quickly():
             from hf_rnn_s2s.commands.ending import ending

@@ -40,6 +40,7 @@ Dtype = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that lies beside a model of another kind.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def names_in(text: str | None) -> list[str] | None:

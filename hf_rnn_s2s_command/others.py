@@ -25,7 +25,6 @@ Recipe = Annotated[
     str | None, typer.Option(metavar="NAME", help="One of --list-recipes, or the path of a YAML file of yours.")
 ]
 ListRecipes = Annotated[bool, typer.Option("--list-recipes", help="Say which recipes there are.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Models = Annotated[
     list[str],
     typer.Option("--model", "-m", metavar="DIR_OR_NAME", help="A folder with a model, or a name on the Hub."),
@@ -64,7 +63,7 @@ def add_commands(app: typer.Typer) -> None:
     def info(
         context: typer.Context,
         model: shared.Model,
-        json: Json = False,
+        json: shared.Json = False,
         device: shared.Device = None,
         trust_remote_code: shared.TrustRemoteCode = False,
     ) -> None:

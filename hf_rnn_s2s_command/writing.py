@@ -113,7 +113,7 @@ def _command(verb: str | None) -> Callable[..., None]:
         with quickly():
             from hf_rnn_s2s.commands.ending import ending
             from hf_rnn_s2s.commands.files import usual_buffer
-            from hf_rnn_s2s.commands.models import generation_settings
+            from hf_rnn_s2s.commands.settings import generation_settings
             from hf_rnn_s2s.commands.write import WriteOptions, write_records
             from hf_rnn_s2s.errors import UsageError
 

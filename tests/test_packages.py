@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "above": {"model", "decoding", "data", "training", "page", "below", "options"},
     "below": set(),
 }
-BELOW = {"audio", "errors", "machine", "version", "visible_tokens"}
+BELOW = {"audio", "errors", "machine", "separators", "version", "visible_tokens"}
 OPTIONS = {"options", "presets", "config_checks"}  # about the configuration alone
 TRAVELS_WITH = {"torch", "tokenizers", "transformers"}
 NAMES_FILES = ("model", "remote_code_rnn_s2s")  # whose imports for type checkers tell transformers what to carry

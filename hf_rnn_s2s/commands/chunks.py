@@ -130,18 +130,19 @@ def _two_columns(name: str) -> UsageError:
     )
 
 
-def progress(total: int | None, already: int) -> Any:
+def progress(total: Callable[[], int | None], already: int) -> Any:
     """A bar on standard error, where that is a terminal.
 
     Args:
-        total: how many records there are; None if nobody knows.
+        total: tells how many records there are, and is asked only where the bar is shown.
         already: how many of them were done before.
     """
+    is_shown = bool(sys.stderr and sys.stderr.isatty())
     return tqdm(
-        total=total,
+        total=total() if is_shown else None,
         initial=already,
         unit="records",
         file=sys.stderr,
-        disable=not (sys.stderr and sys.stderr.isatty()),
+        disable=not is_shown,
         dynamic_ncols=True,
     )

@@ -8,16 +8,16 @@ import io
 import json
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import RunError, UsageError
+from ..separators import as_one_field
 from .interruption import Interruption
 from .records import DIALECTS, DOCUMENT, STANDARD, Record, require_parquet
 
-# Everything that some program takes for the end of a line or of a field
-SEPARATORS = dict.fromkeys(map(ord, "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"), " ")
 STANDARD_OUTPUT = 1  # its file descriptor
 HALF_PAIRS = "backslashreplace"  # what becomes of half a surrogate pair: the escape that it came from
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -154,7 +154,7 @@ def check_output(path: str, kind: str, resume: bool, overwrite: bool) -> None:
         raise UsageError(f"{path} exists: go on behind its last record with --resume, or replace it with --overwrite.")
 
 
-class _Encoder:
+class _Encoder(ABC):
     """Turns records into bytes; one class for each format."""
 
     header = b""
@@ -162,9 +162,9 @@ class _Encoder:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = columns
 
+    @abstractmethod
     def encode(self, record: Record) -> bytes:
         """The bytes of one record, with the newline that ends it."""
-        raise NotImplementedError
 
 
 class _Json(_Encoder):
@@ -179,7 +179,7 @@ class _Lines(_Encoder):
     """The values of a record, with tabs between them where there are several."""
 
     def encode(self, record: Record) -> bytes:
-        cells = (_plain(_written(record[column.name], column.is_number)) for column in self.columns)
+        cells = (as_one_field(_written(record[column.name], column.is_number)) for column in self.columns)
         return ("\t".join(cells) + "\n").encode(errors=HALF_PAIRS)
 
 
@@ -194,7 +194,7 @@ class _Document(_Encoder):
 class _Tsv(_Lines):
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__(columns)
-        self.header = ("\t".join(_plain(column.name) for column in columns) + "\n").encode(errors=HALF_PAIRS)
+        self.header = ("\t".join(as_one_field(column.name) for column in columns) + "\n").encode(errors=HALF_PAIRS)
 
 
 class _Csv(_Encoder):
@@ -223,11 +223,6 @@ def _written(value: Any, is_number: bool) -> str:
     if isinstance(value, (dict, list, tuple, bool, int, float)):
         return _json(value, ensure_ascii=False)
     return value if isinstance(value, str) else _as_text(value)
-
-
-def _plain(text: str) -> str:
-    """A text where nothing can be quoted: what would end the line or the field becomes a space."""
-    return text.replace("\r\n", " ").translate(SEPARATORS)
 
 
 def _json(value: Any, **settings: Any) -> str:

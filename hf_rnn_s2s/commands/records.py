@@ -39,14 +39,14 @@ class Records(NamedTuple):
         name: what messages call it.
         columns: the names of the columns; None where only each record tells, as in JSON lines.
         rows: the records with the numbers by which messages name them: that of the line, in Parquet that of the row.
-        total: how many there are, where that can be told without reading them.
+        total: tells how many there are, which may take a look at all of a file; None if nobody knows.
         types: of the columns, as Arrow knows them, where the file says it.
     """
 
     name: str
     columns: tuple[str, ...] | None
     rows: Iterator[tuple[int, Record]]
-    total: int | None = None
+    total: Callable[[], int | None] = lambda: None
     types: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -78,9 +78,10 @@ def open_records(path: str, kind: str) -> Iterator[Records]:
             yield READERS[kind]("standard input", sys.stdin.buffer)
         return
     require_file(path)
-    total = count_lines(path) if kind in ("lines", "jsonl") else None
     with open(path, "rb") as file, long_fields():
-        yield READERS[kind](path, file)._replace(total=total)
+        records = READERS[kind](path, file)
+        has_lines = kind in ("lines", "jsonl")
+        yield records._replace(total=lambda: count_lines(path)) if has_lines else records
 
 
 @contextmanager
@@ -244,7 +245,7 @@ def _open_parquet(path: str) -> Iterator[Records]:
         schema = file.schema_arrow
         types = {field.name: field.type for field in schema}
         rows = enumerate(_rows_of_parquet(file, path, pyarrow), start=1)
-        yield Records(path, tuple(schema.names), rows, file.metadata.num_rows, types)
+        yield Records(path, tuple(schema.names), rows, lambda: file.metadata.num_rows, types)
 
 
 def _rows_of_parquet(file: Any, path: str, pyarrow: Any) -> Iterator[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -307,8 +307,8 @@ def writer_of(loaded: Loaded, options: WriteOptions, kind: str) -> Writer:
         alignments=options.alignments,
         as_lists=kind in ("jsonl", "parquet"),
     )
-    writers: dict[bool, Callable[..., Writer]] = {True: SpeechWriter, False: Writer}
-    return writers[loaded.listens](loaded, options, fields)
+    kind_of_writer = SpeechWriter if loaded.listens else Writer
+    return kind_of_writer(loaded, options, fields)
 
 
 def _input_column(loaded: Loaded, options: WriteOptions, columns: Sequence[str], name: str) -> str:

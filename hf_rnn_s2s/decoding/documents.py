@@ -151,11 +151,10 @@ def _paragraphs(text: str) -> Iterator[tuple[str, str, str, str]]:
     numbers = {int(found["number"]) for line, _ in lines if (found := MARK.match(line)) and found["number"]}
     # One number by itself need not be that of a list: "3. Oktober" begins a German sentence.
     listed = {number for number in numbers if {number - 1, number + 1} & numbers}
-    runs = list(_runs(lines, listed))
+    runs = [(run, set(_full_pairs(run))) for run in _runs(lines, listed)]
     # A document with some lines that are broken in the middle of a sentence is one whose lines are broken.
-    is_wrapped = sum(_is_broken(*pair) for run in runs for pair in _full_pairs(run)) >= 2
-    for run in runs:
-        full = set(_full_pairs(run))
+    is_wrapped = sum(_is_broken(*pair) for _, full in runs for pair in full) >= 2
+    for run, full in runs:
         joined = ""
         for (line, end), following in itertools.zip_longest(run, (line for line, _ in run[1:])):
             joined = _joined(joined, line) if joined else line

@@ -260,8 +260,12 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
         for number, text in enumerate(texts, start=first):
             require_text(text, f"input {number}")
         if preprocess_params.get("split_sentences"):
-            parameters = preprocess_params, forward_params, postprocess_params
-            return self._translate_documents(batch_size, *parameters, texts, first)
+            self._check_documents(forward_params, postprocess_params)
+
+            def translate(arguments: dict[str, Any], sentences: list[str]) -> list[Any]:
+                return self._translate(batch_size, arguments, forward_params, postprocess_params, sentences, 0)
+
+            return self._translate_documents(translate, preprocess_params, postprocess_params, texts, first)
         encoded = self._encode(texts, first, **preprocess_params)
         if _may_count_rows(forward_params):
             batches = batches_in_order(len(texts), batch_size)

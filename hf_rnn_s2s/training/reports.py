@@ -1,6 +1,5 @@
 """Output of a run for human readers: the table of results, `predictions.tsv` and the pictures."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
 from ..decoding.pipeline import RnnText2TextGenerationPipeline
+from ..separators import as_one_field
 from .plots import TRANSLATION_METRICS, has_training_curves, plot_attention, plot_training_curves
 
-# Everything that some program takes for the end of a line or of a field
-SEPARATORS = re.compile("\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 Row = tuple[str, str, str]  # source, reference and hypothesis
 COLUMNS = ("source", "reference", "hypothesis")  # header of the table
 WIDEST_PICTURE = 30  # most tokens on an axis that can still be read
@@ -21,8 +19,7 @@ LARGEST_PICTURE = 128  # most tokens on an axis that can still be drawn
 def results_table(rows: Iterable[Row]) -> str:
     """Format rows of `(source, reference, hypothesis)` as a block of three lines each."""
     blocks = [
-        "\n".join(f"{name:>10}  {SEPARATORS.sub(' ', text)}" for name, text in zip(COLUMNS, row, strict=True))
-        for row in rows
+        "\n".join(f"{name:>10}  {as_one_field(text)}" for name, text in zip(COLUMNS, row, strict=True)) for row in rows
     ]
     return "\n" + "\n\n".join(blocks) + "\n"
 
@@ -35,7 +32,7 @@ def write_predictions(path: Path, rows: Iterable[Row]) -> None:
     """
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in (COLUMNS, *rows):
-            file.write("\t".join(SEPARATORS.sub(" ", text) for text in row) + "\n")
+            file.write("\t".join(map(as_one_field, row)) + "\n")
 
 
 def informative_example(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from hf_rnn_s2s_command.main import main
 
 from ..conftest import TINY_TEXTS
 
+TEXTS = [*TINY_TEXTS[:5], "", "  ", "a red cat"]
 LONGEST = 50  # tokens of a source
 
 
@@ -74,3 +75,14 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
         return Outcome(ended.value.code, out, error)
 
     return run_command
+
+
+def written(translator: RnnTranslationPipeline, texts: list[str], **settings: Any) -> list[str]:
+    return [one["translation_text"] for one in translator(texts, **settings)]
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "input.txt"
+    path.write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
+    return path

@@ -25,7 +25,7 @@ def test_how_many_lines_there_are(tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(content)
         assert count_lines(str(tmp_path / "f")) == count
         with open_records(str(tmp_path / "f"), "lines") as records:
-            assert (records.total, len(list(records.rows))) == (count, count)
+            assert (records.total(), len(list(records.rows))) == (count, count)
     assert count_lines("/dev/null") is None
 
 

@@ -21,9 +21,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_rnn_s2s import RnnTranslationPipeline, train_tokenizer
 from hf_rnn_s2s.data.loading import load_examples
+from hf_rnn_s2s.separators import SEPARATORS
 from hf_rnn_s2s.training.command_line import parse_arguments
 from hf_rnn_s2s.training.metrics import TranslationMetric
-from hf_rnn_s2s.training.reports import SEPARATORS
 
 from ..hub_server import HubServer
 from ..two_processes import run_in_two_processes

@@ -16,8 +16,8 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 from hf_rnn_s2s import RnnS2SForConditionalGeneration
 from hf_rnn_s2s.errors import UsageError
 from hf_rnn_s2s.model.cells_rnn_s2s import SequenceDropout
+from hf_rnn_s2s.separators import SEPARATORS
 from hf_rnn_s2s.training.arguments import RnnS2STrainingArguments
-from hf_rnn_s2s.training.reports import SEPARATORS
 from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
 TEXTS = [
