@@ -94,7 +94,8 @@ def start_command(asked: argparse.Namespace, source: Path, output: Path, *more: 
 def run_command(asked: argparse.Namespace, source: Path, output: Path) -> tuple[float, dict[str, float]]:
     """Lines per second behind the first chunk, and memory in MB when shares of the lines were written."""
     count = asked.lines
-    process = start_command(asked, source, output, "--overwrite")
+    output.unlink(missing_ok=True)  # lines of an earlier round would be counted
+    process = start_command(asked, source, output)
     shares = {f"{percent} %": percent * count // 100 for percent in (5, 25, 50, 75, 95)}
     memory: dict[str, float] = {}
     begin, first = 0.0, 0

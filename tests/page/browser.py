@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,13 @@ class Visit:
         )
         messages = self.messages()
         return messages[0] if messages else self.result.input_value()
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Let the page go on until something is done. It fails with what the page says, if that says something."""
+        while not done():
+            said = [*self.messages(), *self.complaints]
+            assert not said, said
+            self.page.wait_for_timeout(50)  # milliseconds, in which the page's events are heard of
 
     def messages(self) -> list[str]:
         """The messages that pop up."""

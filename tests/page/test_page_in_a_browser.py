@@ -240,27 +240,33 @@ def test_a_model_listens_to_the_microphone_and_to_files(
     pipeline = Listening(listener.pipeline)
     recording = write_tones(tmp_path / "tones.wav", ["low", "mid"])
     with served(listener._replace(pipeline=pipeline)) as where, visited(browser, where, PHONE) as visit:
-        result, button = visit.result, visit.page.get_by_role("button", name="Transcribe")
+        button, play, stop = (
+            visit.page.get_by_role("button", name=name, exact=True) for name in ("Transcribe", "Play", "Stop")
+        )
+
+        def transcribed(count: int) -> tuple[bytes, dict[str, Any], str]:
+            """What the model heard at that time, when the page shows what it wrote."""
+            visit.wait_until(play.is_visible)
+            button.click()
+            visit.wait_until(lambda: len(pipeline.written) == count)
+            found = pipeline.written[-1]
+            visit.wait_until(lambda: visit.result.input_value() == found[2])
+            return found
+
         assert visit.widths() == [390, 390]
         visit.page.get_by_role("button", name="Record", exact=True).click()
+        stop.first.wait_for()
         visit.page.wait_for_timeout(1200)  # beeps come every half second or so
-        visit.page.get_by_role("button", name="Stop", exact=True).first.click()
-        visit.page.get_by_role("button", name="Play", exact=True).wait_for()
-        button.click()
-        visit.page.wait_for_function("box => box.value !== ''", arg=result.element_handle())
-        [(heard, arguments, text)] = pipeline.written
-        assert result.input_value() == text != ""
+        stop.first.click()
+        heard, arguments, text = transcribed(1)
+        assert text
         assert arguments == {"num_beams": 5, "length_penalty": 1.0}
         assert heard[:4] == b"RIFF"
 
         visit.page.get_by_role("button", name="Clear").click()
         visit.page.get_by_role("button", name="Upload file").click()
         visit.page.locator("input[type=file]").set_input_files(recording)
-        visit.page.get_by_role("button", name="Play", exact=True).wait_for()
-        before = result.input_value()
-        button.click()
-        visit.page.wait_for_function("([box, before]) => box.value !== before", arg=[result.element_handle(), before])
-        heard, _, text = pipeline.written[1]
+        heard, _, text = transcribed(2)
         assert heard == recording.read_bytes()
-        assert result.input_value() == text == listener.pipeline(str(recording), **arguments)["text"]
+        assert text == listener.pipeline(str(recording), **arguments)["text"]
         assert visit.widths() == [390, 390]
