@@ -25,6 +25,7 @@ OF_THE_CALL = (
     "squeeze_whitespace",
     "truncation",
 )
+# Settings that the commands set themselves, from options of their own
 OF_OPTIONS = (
     "num_return_sequences",
     "return_dict_in_generate",
@@ -32,7 +33,7 @@ OF_OPTIONS = (
     "output_hidden_states",
     "output_logits",
     "output_scores",
-)  # of the commands
+)
 # Settings that are on or off, which their defaults do not tell; and the words that say which
 SWITCHES = {
     "do_sample",

@@ -217,7 +217,7 @@ def test_two_models_side_by_side(browser: Browser, model: PageModel, other: Page
 
 
 class Listening:
-    """A pipeline that remembers what it heard, and what it wrote."""
+    """A pipeline that remembers what it heard and what it wrote, and numbers its texts, so that no two are alike."""
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
@@ -229,7 +229,7 @@ class Listening:
     def __call__(self, recording: str, **arguments: Any) -> Any:
         record = self.pipeline(recording, **arguments)
         self.written.append((Path(recording).read_bytes(), arguments, record["text"]))
-        return record
+        return {**record, "text": f"{len(self.written)}: {record['text']}"}
 
 
 def test_a_model_listens_to_the_microphone_and_to_files(
@@ -244,21 +244,22 @@ def test_a_model_listens_to_the_microphone_and_to_files(
             visit.page.get_by_role("button", name=name, exact=True) for name in ("Transcribe", "Play", "Stop")
         )
 
-        def transcribed(count: int) -> tuple[bytes, dict[str, Any], str]:
-            """What the model heard at that time, when the page shows what it wrote."""
+        def transcribed() -> tuple[bytes, dict[str, Any], str]:
+            """What the model hears and writes when the button is pressed; the page shows it."""
             visit.wait_until(play.is_visible)
+            before = visit.result.input_value()
             button.click()
-            visit.wait_until(lambda: len(pipeline.written) == count)
-            found = pipeline.written[-1]
-            visit.wait_until(lambda: visit.result.input_value() == found[2])
-            return found
+            shown = visit.next_result(before)
+            heard, arguments, text = pipeline.written[-1]
+            assert shown == f"{len(pipeline.written)}: {text}"
+            return heard, arguments, text
 
         assert visit.widths() == [390, 390]
         visit.page.get_by_role("button", name="Record", exact=True).click()
         stop.first.wait_for()
         visit.page.wait_for_timeout(1200)  # beeps come every half second or so
         stop.first.click()
-        heard, arguments, text = transcribed(1)
+        heard, arguments, text = transcribed()
         assert text
         assert arguments == {"num_beams": 5, "length_penalty": 1.0}
         assert heard[:4] == b"RIFF"
@@ -266,7 +267,8 @@ def test_a_model_listens_to_the_microphone_and_to_files(
         visit.page.get_by_role("button", name="Clear").click()
         visit.page.get_by_role("button", name="Upload file").click()
         visit.page.locator("input[type=file]").set_input_files(recording)
-        heard, _, text = transcribed(2)
+        heard, _, text = transcribed()
         assert heard == recording.read_bytes()
         assert text == listener.pipeline(str(recording), **arguments)["text"]
+        assert len(pipeline.written) == 2
         assert visit.widths() == [390, 390]
