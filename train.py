@@ -53,6 +53,7 @@ def run(arguments: Arguments) -> None:
     from transformers import set_seed
 
     from hf_rnn_s2s.data.loading import load_examples, require_splits
+    from hf_rnn_s2s.runtime.export import check_export, export_model
     from hf_rnn_s2s.training.attention_metrics import gold_alignments, require_alignable
     from hf_rnn_s2s.training.averaging import average_checkpoints, chosen_callbacks, last_checkpoints
     from hf_rnn_s2s.training.building import (
@@ -87,6 +88,8 @@ def run(arguments: Arguments) -> None:
     model = get_model(model_arguments, checkpoint, tokenizer, task.languages(data_arguments), task.name)
     require_alignable(model, tokenizer, data_arguments)
     set_generation(model, model_arguments, data_arguments, training_arguments)
+    if training_arguments.export:
+        check_export(model)  # now, and not when hours have passed
     datasets = task.encode_splits(examples, processor, data_arguments, training_arguments)
 
     trainer = RnnS2STrainer(
@@ -117,6 +120,10 @@ def run(arguments: Arguments) -> None:
     results = predict_test_split(trainer, datasets.get("test"), gold, data_arguments.squeeze_whitespace, ensemble)
     if trainer.is_world_process_zero():
         report(trainer, arguments, datasets, results, resumed=checkpoint is not None)
+    if training_arguments.export and trainer.is_world_process_zero():
+        folder = Path(str(training_arguments.output_dir)) / training_arguments.export
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        export_model(model, folder, training_arguments.export, tokenizer=processor)
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
     end_together(trainer)

@@ -5,7 +5,6 @@ Importing the package registers it: `AutoModelForSeq2SeqLM` and its kin load its
 `"automatic-speech-recognition"`.
 """
 
-from .decoding.int8 import quantize_int8
 from .decoding.pipeline import RnnSummarizationPipeline, RnnText2TextGenerationPipeline, RnnTranslationPipeline
 from .decoding.shortlist import Shortlist
 from .decoding.speech_pipeline import RnnSpeechRecognitionPipeline
@@ -16,6 +15,7 @@ from .model.tokenization_rnn_s2s import RnnS2STokenizer, RnnS2SWordTokenizer
 from .options import register
 from .package_models import RnnS2SForConditionalGeneration, RnnS2SModel, RnnS2SPreTrainedModel
 from .registration import register_everything
+from .runtime.export import export_model
 from .training.tokenizer_training import train_tokenizer
 from .version import __version__
 
@@ -36,7 +36,7 @@ __all__ = [
     "Shortlist",
     "StepGraphs",
     "__version__",
-    "quantize_int8",
+    "export_model",
     "register",
     "train_tokenizer",
 ]

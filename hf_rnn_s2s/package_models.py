@@ -10,6 +10,7 @@ import copy
 import functools
 import inspect
 import os
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,22 +20,25 @@ from transformers.utils import logging
 
 from .decoding.arguments import generate_arguments
 from .decoding.caches import check_before_generation, require_own, require_rows
+from .decoding.fast_search import NOTE, search_again
 from .decoding.limits import check_generation_file
+from .decoding.repeated_calls import RepeatedCalls, is_plain_source
 from .decoding.scoring import Scores, score_targets
 from .decoding.sharing import SharedModel
 from .model import modeling_rnn_s2s
 from .model.cache_rnn_s2s import RnnS2SCache
+from .model.configuration_rnn_s2s import RnnS2SConfig
 from .model.decoder_rnn_s2s import RnnS2SDecoder
 from .model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from .model.head_rnn_s2s import VocabularyHead
+from .model.remote_code_rnn_s2s import model_to_share
 from .model.state_rnn_s2s import DecoderOutput, Sources
+from .runtime.export import copy_export
+from .runtime.loading import PLACES, layout_of, load_exported
 from .training.blocked_loss import fast_loss
 from .training.step_gradients import with_looped_layers, with_step_gradients
 
 logger = logging.get_logger(__name__)
-
-# Arguments of `from_pretrained` that say where a file lies.
-PLACES = ("cache_dir", "local_files_only", "token", "revision", "subfolder", "proxies")
 
 
 class RnnS2SPreTrainedModel(SharedModel):
@@ -75,6 +79,28 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
     """The model for training and `generate()`: an output layer over the target vocabulary on top of `RnnS2SModel`."""
 
     model_class = RnnS2SModel
+    runtime: Any = None  # of a model that was loaded from an export: a `Runtime`
+
+    def __init__(self, config: RnnS2SConfig) -> None:
+        super().__init__(config)
+        self._repeated_calls = RepeatedCalls()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+        """Load as `PreTrainedModel.from_pretrained` does, and what `export_model` has written with its graphs.
+
+        Raises:
+            ValueError: if it was exported in a form that this version does not read; and as in transformers.
+        """
+        name = pretrained_model_name_or_path
+        load = super().from_pretrained
+        if name is not None:
+            places = {place: kwargs[place] for place in PLACES if place in kwargs}
+            layout = layout_of(name, config, places)
+            if layout is not None:
+                rest = {key: value for key, value in kwargs.items() if key not in places}
+                return load_exported(load, name, layout, config, places, rest)
+        return load(name, *args, config=config, **kwargs)
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as `GenerationMixin.generate` does.
@@ -88,6 +114,14 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
             TypeError: for an ensemble or phrases that are no lists.
             ValueError: for settings that make no sense, and for weights that are no finite numbers.
         """
+        source: Any = kwargs.get("input_ids") if inputs is None else inputs
+        mask = kwargs.get("attention_mask")
+        if not args and is_plain_source(self, source, mask) and (inputs is None or "input_ids" not in kwargs):
+            prepared = self._repeated_calls.find(self, kwargs)
+            sequences = None if prepared is None else search_again(self, source, mask, prepared)
+            if sequences is not None:
+                return sequences
+            kwargs[NOTE] = self._repeated_calls.note(self, kwargs)
         if args:
             names = list(inspect.signature(GenerationMixin.generate).parameters)[2:]  # behind self and inputs
             kwargs = dict(**dict(zip(names, args, strict=False)), **kwargs)  # which refuses what is given twice
@@ -153,7 +187,17 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
 
         It warns if the configuration denies the tie, as PEFT makes it do where the output layer is not tied to the
         source's embeddings: only `untie_embeddings` makes two matrices of one.
+
+        A model that was loaded from an export is saved as one, unless its weights have changed since.
         """
+        if self.runtime is not None:
+            if self.runtime.is_of(self):
+                plain = model_to_share(self, carry_code=False)
+                plain.runtime = None
+                plain.save_pretrained(save_directory, *args, **kwargs)
+                copy_export(self.runtime, plain, Path(save_directory))
+                return
+            logger.warning("The weights have changed since the export was loaded; they are saved without its graphs.")
         saved, weight = self, getattr(self.lm_head, "weight", None)
         is_tied = weight is not None and weight is self.model.decoder.embed_tokens.weight
         if is_tied and not self.config.tie_word_embeddings:

@@ -98,7 +98,9 @@ def test_training(small: list[str]) -> None:
 
 def test_translating(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.translating.Worker", WorkerHere)
-    names = ["ours", "ours-shortlist", "marian"] + ["ours-int8"] * installed("ours-int8")
+    names = ["ours", "ours-shortlist", "marian"] + [
+        name for name in ("ours-int8-shortlist", "ctranslate2-int8-map") if installed(name)
+    ]
     greedy, beams = run("translating", *small, "--contenders", *names)
     for line in (greedy, beams):
         assert line.keys() >= COMMON | {"bleu", "generate_by_model_alone"}
@@ -108,6 +110,8 @@ def test_translating(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert greedy["benchmark"] == "translating, 1 beams, batches of 8"
     one, _ = run("translating", *small, "--contenders", "ours-float32", "--batch-one")
     assert one["benchmark"] == "translating, 1 beams, batches of 1"
+    usual, long = one["milliseconds"]["ours-float32"]
+    assert 0 < usual <= long
 
 
 def test_what_train_py_adds(small: list[str]) -> None:

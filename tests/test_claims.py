@@ -29,7 +29,7 @@ def test_nothing_claims_a_page_or_a_release_in_a_registry(path: Path) -> None:
 def test_what_counts_as_a_claim() -> None:
     for claim in (
         "https://pypi.org/project/hf-rnn-s2s/",
-        'pip install "hf-rnn-s2s[int8]"',
+        'pip install "hf-rnn-s2s[export]"',
         "pip install -U hf_rnn_s2s",
     ):
         assert REGISTRY.search(claim)

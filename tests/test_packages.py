@@ -19,12 +19,13 @@ PACKAGE = Path(hf_rnn_s2s.__file__).parent
 MAY_IMPORT = {
     "model": set(),
     "decoding": {"model", "below"},
+    "runtime": {"model", "decoding", "below"},
     "data": {"model", "below"},
-    "training": {"model", "decoding", "data", "below", "options"},
-    "commands": {"model", "decoding", "data", "training", "below", "options"},
+    "training": {"model", "decoding", "runtime", "data", "below", "options"},
+    "commands": {"model", "decoding", "runtime", "data", "training", "below", "options"},
     "page": {"model", "decoding", "training", "commands", "below"},
     "options": {"model"},
-    "above": {"model", "decoding", "data", "training", "page", "below", "options"},
+    "above": {"model", "decoding", "runtime", "data", "training", "page", "below", "options"},
     "below": set(),
 }
 BELOW = {"audio", "errors", "machine", "separators", "version", "visible_tokens"}
@@ -76,7 +77,7 @@ def arrows(root: Path) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
 
 
 def floor_of(name: tuple[str, ...]) -> str:
-    if name and name[0] in ("model", "decoding", "data", "training", "commands", "page"):
+    if name and name[0] in ("model", "decoding", "runtime", "data", "training", "commands", "page"):
         return name[0]
     if name and name[0] in OPTIONS:
         return "options"

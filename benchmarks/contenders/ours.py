@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from hf_rnn_s2s import (
     RnnS2SForConditionalGeneration,
     RnnTranslationPipeline,
     Shortlist,
-    quantize_int8,
+    export_model,
 )
 from hf_rnn_s2s.decoding.stepper import Stepper
 from hf_rnn_s2s.machine import clip_gradients
@@ -32,15 +33,16 @@ class Ours(Translator):
 
     Args:
         streams, precision: as for all.
-        saving: how it translates with less work: `"shortlist"`, `"int8"`, or None for neither.
+        saving: how it translates with less work: `"shortlist"`, `"int8"`, or both with a hyphen between them.
     """
 
     model: RnnS2SForConditionalGeneration
 
-    def __init__(self, streams: Streams, precision: str, saving: str | None = None) -> None:
+    def __init__(self, streams: Streams, precision: str, saving: str = "") -> None:
         super().__init__(streams, precision)
         self.saving = saving
         self._translator: RnnTranslationPipeline | None = None
+        self._exported: tempfile.TemporaryDirectory[str] | None = None
         config = RnnS2SConfig(
             vocab_size=streams.vocabulary,
             decoder_vocab_size=streams.vocabulary,
@@ -140,9 +142,11 @@ class Ours(Translator):
         if self.precision == "bfloat16":
             model = model.bfloat16()
         options: dict[str, Any] = {"max_new_tokens": LONGEST}
-        if self.saving == "int8":
-            model = quantize_int8(model)
-        if self.saving == "shortlist":
+        if "int8" in self.saving:
+            self._exported = tempfile.TemporaryDirectory()
+            export_model(model, self._exported.name, "int8")
+            model = RnnS2SForConditionalGeneration.from_pretrained(self._exported.name)
+        if "shortlist" in self.saving:
             sources, targets = zip(*self.streams.pairs, strict=True)
             options["shortlist"] = Shortlist.from_pairs(sources, targets, self.streams.vocabulary)
         return RnnTranslationPipeline(model=model, tokenizer=self.streams.tokenizer, device="cpu", **options)

@@ -41,7 +41,8 @@ from .phrases import (
     require_none_written,
     require_room,
 )
-from .search import beam_search, greedy_search
+from .repeated_calls import Prepared, Remember, prompts_of
+from .search import beam_search, candidate_count, greedy_search
 from .shortlist import Shortlist, load_shortlist
 from .step_graphs import GraphStepper, StepGraphs
 from .stepper import Stepper
@@ -81,6 +82,8 @@ REPEATABLE = (
     transformers.EncoderNoRepeatNGramLogitsProcessor,
     ForbidPhrasesOfRows,
 )
+# Criteria that depend on nothing but the sequences
+PLAIN_CRITERIA = (transformers.EosTokenCriteria, transformers.MaxLengthCriteria)
 # Settings that ask for other kinds of generation, or for more results than token ids
 UNSUPPORTED_SETTINGS = (
     "do_sample",
@@ -116,6 +119,7 @@ KNOWN_ARGUMENTS = {
     "labels",
     "tokenizer",
     "trust_remote_code",
+    "note_prepared",
 }
 # The arguments that this search adds to `generate()`
 OPTIONS = (
@@ -127,6 +131,8 @@ OPTIONS = (
     "force_phrases",
     "forbid_phrases",
 )
+# Passed beside them by the model: see `RepeatedCalls.note`
+NOTE = "note_prepared"
 # Those that a `GenerationConfig` may hold, too
 SETTINGS = ("force_phrases", "forbid_phrases", "gnmt_length_penalty", "coverage_penalty")
 # Those that compare hypotheses, and so mean nothing in greedy search
@@ -192,7 +198,7 @@ def with_fast_search(
             divided.
     """
     arguments = load_options(model, arguments)
-    options = {name: arguments.pop(name, None) for name in OPTIONS}
+    options = {name: arguments.pop(name, None) for name in (*OPTIONS, NOTE)}
     options = {**_settings(setting), **{name: value for name, value in options.items() if value is not None}}
     if arguments.get("custom_generate") is None:  # somebody's own way to search knows its own settings
         options |= read_phrases(model, inputs, options, setting)
@@ -208,6 +214,11 @@ def with_fast_search(
         options["source_ids"] = source
     _check_options(model, options, setting)
     if _can_search(model, setting, arguments):
+        source = arguments.get("input_ids") if inputs is None else inputs
+        if source is not None and arguments.get("encoder_outputs") is None and not are_grouped(setting):
+            encoded = _encode(model, source, arguments.get("attention_mask"), options)
+            if encoded is not None:
+                arguments = {**arguments, "encoder_outputs": encoded}
         return {**arguments, **options, "custom_generate": search}
     asked = [name for name in NEEDED_OPTIONS if name in options]
     if arguments.get("custom_generate") is None and are_grouped(setting):
@@ -221,6 +232,35 @@ def with_fast_search(
         )
     _warn_of_unused(options)
     return arguments
+
+
+def search_again(model: Any, source: Tensor, mask: Tensor | None, prepared: Prepared) -> Tensor | None:
+    """What `generate()` returns for sources `(sources, source)`, with settings that it has prepared before.
+
+    None if the model has changed in a way that makes this search another one than before.
+    """
+    if not _is_searched(model):
+        return None
+    options = prepared.options
+    if "shortlist" in options:
+        options = {**options, "source_ids": source}
+    with torch.no_grad():
+        encoded = _encode(model, source, mask, options)
+        if encoded is None:
+            encoded = model.get_encoder()(source, attention_mask=mask, return_dict=True)
+        if prepared.config.num_beams > 1:
+            encoded.rows_per_source = prepared.config.num_beams
+        prompts = prompts_of(source, prepared.config)
+        given: dict[str, Any] = {"encoder_outputs": encoded, "attention_mask": mask, **options}
+        arguments: Any = (model, prompts, LogitsProcessorList(), prepared.criteria, prepared.config)
+        return search(*arguments, **given)
+
+
+def _encode(model: Any, source: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Any:
+    """Sources as the graphs of an exported model encode them; None if they cannot make the steps of this search."""
+    if model.runtime is None or options.keys() - {NOTE, "shortlist", "source_ids"}:
+        return None
+    return model.runtime.encode(source, mask, model.config) if model.runtime.serves(model) else None
 
 
 def _settings(setting: Setting) -> dict[str, Any]:
@@ -266,6 +306,7 @@ def search(
     coverage_penalty: float | None = None,
     force_phrases: PhrasesOfRows[Phrase] | None = None,
     forbid_phrases: PhrasesOfRows[Forbidden] | None = None,
+    note_prepared: Remember | None = None,
     **model_kwargs: Any,
 ) -> Tensor:
     """What `generate()` calls as `custom_generate`: greedy search, or with `num_beams` above 1 beam search.
@@ -284,6 +325,7 @@ def search(
         coverage_penalty: beta of `GnmtPenalties`.
         force_phrases: what the translations of each source must contain.
         forbid_phrases: what they must not contain.
+        note_prepared: is told what this search was given, if another one can be given the same.
         model_kwargs: the encoder's outputs, one row for each source, and other arguments of the model.
 
     Returns:
@@ -293,6 +335,9 @@ def search(
     model.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
     beams: Any = generation_config.num_beams
     sentences = len(input_ids) // beams
+    if note_prepared is not None and not logits_processor and _is_plain(input_ids, stopping_criteria):
+        options = {} if shortlist is None else {"shortlist": shortlist}
+        note_prepared(generation_config, stopping_criteria, options)
     if forbid_phrases is not None:
         forbid_phrases.require_rows(sentences)
         # Behind all others, so that none of them makes a token possible again
@@ -305,6 +350,7 @@ def search(
         shortlist = None
     stepper = _make_stepper(
         model,
+        generation_config,
         len(input_ids),
         None if removes_invalid_values(logits_processor) else functools.partial(require_numbers, model=model),
         bool(coverage_penalty),
@@ -356,6 +402,7 @@ def search(
 
 def _make_stepper(
     model: Any,
+    config: Any,
     rows: int,
     check: Callable[[Tensor], None] | None,
     covers: bool,
@@ -363,8 +410,10 @@ def _make_stepper(
     graphs: StepGraphs | None,
     model_kwargs: dict[str, Any],
 ) -> Stepper:
-    """The steps of a search with so many rows; the other arguments are those of `Stepper`."""
+    """The steps of a search with so many rows and these settings; the other arguments are those of `Stepper`."""
     encoded = model_kwargs["encoder_outputs"]
+    if hasattr(encoded, "of_runtime"):
+        return model.runtime.stepper(encoded, model.config.written_vocab_size, tokens, candidate_count(config))
     if encoded.rows_per_source is not None:
         encoded = dataclasses.replace(encoded, rows_per_source=None)
     mask = model.model.memory_mask(model_kwargs.get("attention_mask"))
@@ -420,17 +469,25 @@ def _can_search(model: RnnS2SForConditionalGeneration, setting: Setting, argumen
         if value is not None and value is not False
     )
     has_end = arguments.get("eos_token_id", setting("eos_token_id")) is not None
-    return not (
+    return _is_searched(model) and not (
         any(unknown)
         or any(setting(name) not in (None, False) for name in UNSUPPORTED_SETTINGS)
         or setting("use_cache") is False
         or not (has_end or (setting("num_beams") or 1) > 1)  # greedy search of transformers never pads then
-        or model.training
         or getattr(arguments.get("encoder_outputs"), "rows_per_source", None) is not None
-        or is_deepspeed_zero3_enabled()
-        or is_fsdp_managed_module(model)
-        or changes_forward(model)
     )
+
+
+def _is_searched(model: Any) -> bool:
+    """Whether the parts of a model may be called without the model itself."""
+    return not (
+        model.training or is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model) or changes_forward(model)
+    )
+
+
+def _is_plain(prompts: Tensor, criteria: StoppingCriteriaList) -> bool:
+    """Whether a search begins with the start token alone, and its criteria do not read the clock."""
+    return prompts.shape[1] == 1 and all(type(one) in PLAIN_CRITERIA for one in criteria)
 
 
 def _may_beat_finished(kinds: set[type]) -> bool:

@@ -2,7 +2,7 @@
 
 Users register hooks on layers, wrap them in adapters, replace their `forward`, and quantize weights. All of that takes
 effect when a layer is called. Faster code that uses weights without calling their layers asks here first, and nowhere
-else. (Layers of 8 bit integers take the place of others, and are called as these were.)
+else.
 """
 
 from __future__ import annotations

@@ -47,15 +47,21 @@ def packed(module: Module) -> Module:
     return rebuilt(module, _pack_layer)
 
 
-def rebuilt(module: Module, replace: Callable[[nn.Module], nn.Module]) -> Module:
-    """A module like this one, with what `replace` returns in place of the modules inside it."""
+def rebuilt(module: Module, replace: Callable[[nn.Module], nn.Module], leaves_out_once: bool = True) -> Module:
+    """A module like this one, with what `replace` returns in place of the modules inside it.
+
+    `leaves_out_once` says whether those stay that a module calls once per sentence only.
+    """
     replacement = replace(module)
     if replacement is not module:
         return replacement  # type: ignore[return-value]
     if not may_look_inside(module):
         return module
-    once = getattr(module, "once", ())
-    children = {name: child if name in once else rebuilt(child, replace) for name, child in module.named_children()}
+    once = getattr(module, "once", ()) if leaves_out_once else ()
+    children = {
+        name: child if name in once else rebuilt(child, replace, leaves_out_once)
+        for name, child in module.named_children()
+    }
     if all(child is module._modules[name] for name, child in children.items()):
         return module
     other = copy.copy(module)

@@ -24,7 +24,7 @@ from transformers.generation import MaxLengthCriteria
 from .history import History
 from .normalization import LengthPenalty
 from .stepper import Stepper
-from .top_tokens import best_continuations, best_log_probabilities, best_of_all, best_tokens
+from .top_tokens import best_continuations, best_of_all, best_tokens
 
 # What transformers adds to the score of a candidate that must not win.
 NEGATIVE_SCORE = -1.0e9
@@ -64,10 +64,11 @@ def greedy_search(
     finished = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
     count = 0
     while True:
-        logits = stepper.step(next_ids).float()
         if logits_processor:
-            logits = logits_processor(sequences, logits)  # type: ignore[arg-type]
-        next_ids = stepper.ids(best_tokens(logits)).unsqueeze(1)
+            logits = logits_processor(sequences, stepper.step(next_ids).float())  # type: ignore[arg-type]
+            next_ids = stepper.ids(best_tokens(logits)).unsqueeze(1)
+        else:
+            next_ids = stepper.best_tokens(next_ids).unsqueeze(1)
         if count:
             next_ids = torch.where(finished.unsqueeze(1), pad_token_id, next_ids)
         sequences = torch.cat([sequences, next_ids], dim=1)
@@ -194,7 +195,7 @@ class _BeamSearch:
         self._normalization = LengthPenalty(config.length_penalty) if normalization is None else normalization
         sentences, beams, device = len(input_ids), config.num_beams, input_ids.device
         self._end_ids = _end_ids(config, device)
-        self._candidate_count = max(2, 1 + (0 if self._end_ids is None else len(self._end_ids))) * beams
+        self._candidate_count = candidate_count(config)
         if stepper.vocabulary_size * beams < self._candidate_count:
             raise ValueError(
                 f"num_beams={beams} compares {self._candidate_count} continuations of a sentence, but there are only "
@@ -315,22 +316,22 @@ class _BeamSearch:
 
     def _best_candidates(self) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, parent beams and tokens of the best candidates, each `(sentences, candidates)`, the best first."""
+        sentences = len(self._scores)
+        beams = len(self._next_ids) // sentences
+        offsets, count = self._scores[:, :beams], self._candidate_count
+        if not (self._exact or self._processor):
+            found = self._stepper.best_continuations(self._next_ids, offsets, count)
+            self._is_precise = self._stepper.is_precise
+            return found
         logits = self._stepper.step(self._next_ids)
         self._is_precise = logits.dtype.itemsize >= 4
-        sentences = len(self._scores)
-        beams = len(logits) // sentences
-        offsets, count = self._scores[:, :beams], self._candidate_count
-        if self._exact or self._processor:
-            scores = logits.float().log_softmax(1)
-            if self._processor and self._sequences is not None:
-                scores = self._processor(self._sequences.flatten(0, 1), scores)  # type: ignore[arg-type]
-            scores = scores.view(sentences, beams, -1)
-            found = best_continuations(scores, offsets, count)
-            if self._exact and not self._are_distinct(found[0]):
-                found = best_of_all(scores, offsets, count)
-        else:
-            found = best_log_probabilities(logits.view(sentences, beams, -1), offsets, count)
-        values, parents, columns = found
+        scores = logits.float().log_softmax(1)
+        if self._processor and self._sequences is not None:
+            scores = self._processor(self._sequences.flatten(0, 1), scores)  # type: ignore[arg-type]
+        scores = scores.view(sentences, beams, -1)
+        values, parents, columns = best_continuations(scores, offsets, count)
+        if self._exact and not self._are_distinct(values):
+            values, parents, columns = best_of_all(scores, offsets, count)
         return values, parents, self._stepper.ids(columns)
 
     def _finished_candidates(self, parents: Tensor, tokens: Tensor) -> Tensor | None:
@@ -428,6 +429,12 @@ class _BeamSearch:
         self._scores, self._improvable = self._scores[remaining], self._improvable[remaining]
         self._hypotheses, self._hypothesis_scores = self._hypotheses[remaining], self._hypothesis_scores[remaining]
         self._sequences = None if self._sequences is None else self._sequences[remaining]
+
+
+def candidate_count(config: Any) -> int:
+    """How many continuations of a sentence a step compares: enough for every beam, however many of them end."""
+    end_ids = config._eos_token_tensor
+    return max(2, 1 + (0 if end_ids is None else len(end_ids))) * int(config.num_beams)
 
 
 def is_from_config(criterion: object, config: GenerationConfig) -> bool:

@@ -12,8 +12,8 @@ from ..model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from ..model.head_rnn_s2s import VocabularyHead
 from ..model.state_rnn_s2s import DecoderOutput, DecoderState, Sources
 from .guard import may_use_weights
-from .int8 import Int8Linear
 from .packing import Module, packed
+from .top_tokens import best_log_probabilities, best_tokens
 
 
 class Stepper:
@@ -35,7 +35,10 @@ class Stepper:
     Attributes:
         modules: the decoder, the head and the output layer as they were given.
         vocabulary_size: number of logits in a row.
+        is_precise: whether what `best_continuations` chose from had 32 bits or more.
     """
+
+    is_precise = True
 
     def __init__(
         self,
@@ -86,6 +89,21 @@ class Stepper:
             self._check(logits)
             self._check = None
         return logits
+
+    def best_tokens(self, token_ids: Tensor) -> Tensor:
+        """Read tokens `(rows, time)`, and return the id with the highest logit of each row, `(rows,)`."""
+        return self.ids(best_tokens(self.step(token_ids).float()))
+
+    def best_continuations(self, token_ids: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Read tokens `(rows, time)`, and return the best continuations of each sentence, over all of its beams.
+
+        `offsets` `(sentences, beams)` are added to the log-probabilities. Returns their log-probabilities with the
+        offsets, the best first, their beams and the ids of their tokens, each `(sentences, count)`.
+        """
+        logits = self.step(token_ids)
+        self.is_precise = logits.dtype.itemsize >= 4
+        values, beams, columns = best_log_probabilities(logits.view(*offsets.shape, -1), offsets, count)
+        return values, beams, self.ids(columns)
 
     def restart(self) -> None:
         """Go back to the state and the sources from before the first step."""
@@ -145,7 +163,7 @@ def read_with(
 
 def _select_rows(lm_head: nn.Module, tokens: Tensor) -> nn.Module | None:
     """An output layer for these tokens only; None if more than the weights may decide what the layer computes."""
-    if not isinstance(lm_head, nn.Linear) or not may_use_weights(lm_head, nn.Linear, Int8Linear):
+    if not isinstance(lm_head, nn.Linear) or not may_use_weights(lm_head, nn.Linear):
         return None
     selected = nn.Linear(lm_head.in_features, len(tokens), lm_head.bias is not None, device="meta")
     selected.weight = nn.Parameter(lm_head.weight[tokens], requires_grad=False)

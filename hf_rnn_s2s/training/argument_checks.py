@@ -8,6 +8,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from ..data.arguments import DataError
 from ..data.heads import file_problems
+from ..runtime.requirements import require_exporter, require_runtime
 from .alignment import read_alignments
 from .checkpoints import folder_problem, resumes
 from .command_line import Arguments, Check
@@ -54,6 +55,16 @@ def wrong_work(arguments: Arguments) -> Iterator[str]:
             f"per_device_train_batch_tokens={budget}, but pairs of a stream may have up to "
             f"max_source_length={longest[0]} and max_target_length={longest[1]} tokens: lower these, or raise that."
         )
+
+
+def wrong_export(arguments: Arguments) -> Iterator[str]:
+    """An export for which packages are missing."""
+    if arguments.training.export:
+        try:
+            require_exporter()
+            require_runtime()
+        except ImportError as error:
+            yield f"export: {error}"
 
 
 def wrong_task(arguments: Arguments) -> Iterator[str]:
@@ -127,6 +138,7 @@ CHECKS: tuple[Check, ...] = (
     wrong_names,
     wrong_files,
     wrong_work,
+    wrong_export,
     wrong_task,
     wrong_ensemble,
     wrong_segmentation,

@@ -296,6 +296,14 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             "save_total_limit must keep them."
         },
     )
+    export: str | None = field(
+        default=None,
+        metadata={
+            "help": "At the end, also write the model as graphs for ONNX Runtime, into a folder of this name in "
+            "output_dir: int8 or float32.",
+            "choices": ["int8", "float32"],
+        },
+    )
     word_dropout: float = field(
         default=0.0,
         metadata={"help": "Share of the tokens, on both sides, that are read as unknown in training."},

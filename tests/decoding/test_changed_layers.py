@@ -14,7 +14,7 @@ from torch.nn.modules import module as hooks_for_all
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils._pytree import tree_map
 
-from hf_rnn_s2s import RnnS2SForConditionalGeneration, Shortlist, quantize_int8
+from hf_rnn_s2s import RnnS2SForConditionalGeneration, Shortlist
 from hf_rnn_s2s.decoding.guard import has_hooks_for_all, may_use_weights
 from hf_rnn_s2s.decoding.packing import packed
 from hf_rnn_s2s.model import modeling_rnn_s2s as plain
@@ -174,19 +174,3 @@ def test_a_hook_is_called_with_the_module_that_it_hangs_on(rows_per_step: list[i
     assert rows_per_step
     assert seen
     assert all(module is attention for module in seen)
-
-
-def test_hooks_are_called_in_int8() -> None:
-    pytest.importorskip("onnx", reason="the extra int8 is not installed")
-    pytest.importorskip("onnxruntime", reason="the extra int8 is not installed")
-    for name in ("output layer", "projection", "recurrent layer"):
-        model = model_that_ends()
-        hooked(*LAYERS[name](model))
-        quantized = quantize_int8(model)
-        with torch.no_grad():
-            exact, ours = (each(sources(), labels=sources()).logits.log_softmax(-1) for each in (model, quantized))
-        assert 0 < (exact - ours).abs().max() < 0.2
-        seen: list[nn.Module] = []
-        with registered("register_module_forward_hook", lambda module, *args, seen=seen: seen.append(module)):
-            quantized.generate(sources(), max_new_tokens=2)
-        assert {quantized.lm_head, *quantized.model.decoder.layers} <= set(seen)

@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, register
-from hf_rnn_s2s.decoding.int8 import quantize_int8
 from hf_rnn_s2s.model import modeling_rnn_s2s as plain
 from hf_rnn_s2s.model.attention_rnn_s2s import HardAttention
 from hf_rnn_s2s.training.noise import sampled_inputs
@@ -254,16 +253,6 @@ def test_scheduled_sampling_reads_the_models_own_predictions(kind: str) -> None:
     own = sampled_inputs(model, inputs, TARGET, 0.0)
     settings: dict[str, Any] = {"max_new_tokens": 3, "min_new_tokens": 3, "eos_token_id": None, "num_beams": 1}
     assert torch.equal(own, model.eval().generate(**inputs, **settings))
-
-
-@every_kind
-@torch.no_grad()
-def test_eight_bit_integers_are_near(kind: str) -> None:
-    model = build(kind)
-    expected = model(SOURCES, decoder_input_ids=TARGET).logits
-    found = quantize_int8(model)(SOURCES, decoder_input_ids=TARGET).logits
-    assert (found - expected).abs().max() < 0.1 * expected.abs().max()
-    assert quantize_int8(model).generate(SOURCES, num_beams=3, max_new_tokens=5).shape[0] == 3
 
 
 class EvenMoves(HardAttention):

@@ -21,6 +21,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_rnn_s2s import RnnTranslationPipeline, train_tokenizer
 from hf_rnn_s2s.data.loading import load_examples
+from hf_rnn_s2s.errors import UsageError
 from hf_rnn_s2s.separators import SEPARATORS
 from hf_rnn_s2s.training.command_line import parse_arguments
 from hf_rnn_s2s.training.metrics import TranslationMetric
@@ -128,6 +129,26 @@ def test_the_tokenizer_knows_how_long_the_sources_were(
     quick = ["--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
     run(recipe, "--output_dir", str(tmp_path / "run"), *shorter, *quick, "--do_predict", "false")
     assert AutoTokenizer.from_pretrained(tmp_path / "run").model_max_length == 40
+
+
+def test_the_model_is_exported_at_the_end(finished: tuple[Path, str], recipe: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="the extra export is not installed")
+    quick = ["--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+    options = [recipe, "--output_dir", str(tmp_path), *quick, "--export", "float32"]
+    with pytest.raises(UsageError, match="head_type='marginal' cannot be exported"):
+        run(*options, "--attention_type", "hard", "--head_type", "marginal")
+    assert not list(tmp_path.glob("*.safetensors"))
+    run(*options)
+    translate = {
+        folder: RnnTranslationPipeline(
+            model=AutoModelForSeq2SeqLM.from_pretrained(folder), tokenizer=AutoTokenizer.from_pretrained(folder)
+        )
+        for folder in (tmp_path, tmp_path / "float32")
+    }
+    assert translate[tmp_path / "float32"].model.runtime is not None
+    texts = [source for source, *_ in rows(tmp_path)[1:]]
+    assert translate[tmp_path](texts) == translate[tmp_path / "float32"](texts)
+    assert "onnx" in (tmp_path / "float32" / "README.md").read_text(encoding="utf-8")
 
 
 def test_results(finished: tuple[Path, str]) -> None:

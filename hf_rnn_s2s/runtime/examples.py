@@ -1,0 +1,153 @@
+"""Inputs that graphs are exported with, and which of their sizes may differ from call to call.
+
+Which ones those are is not written down for every attention and readout: inputs are made twice, with all sizes
+different, and what differs is free.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..model.state_rnn_s2s import DecoderState
+from .graphs import tensors_of
+
+
+class Sizes(NamedTuple):
+    """Sizes of an example: sources, rows of each before and in this step, length of the source, and so on."""
+
+    sources: int
+    rows_before: int
+    rows: int
+    length: int
+    steps: int
+    candidates: int
+    shortlist: int
+
+
+OUTPUT = ("output_numbers", "output_scale", "output_bias")  # inputs of a graph with a shortlist
+# All sizes are different, within an example and between the two, so that none is taken for another.
+FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 7, 104), Sizes(3, 7, 5, 11, 4, 9, 136)
+
+
+class Example(NamedTuple):
+    """What a graph is exported with.
+
+    Attributes:
+        inputs: of the graph's `forward`, by name.
+        dynamic_shapes: as `torch.export` takes them.
+        input_names: of the tensors, in order.
+        output_names: of what is returned.
+    """
+
+    inputs: dict[str, Any]
+    dynamic_shapes: dict[str, Any]
+    input_names: list[str]
+    output_names: list[str]
+
+
+def encoder_example(model: Any) -> Example:
+    """For an `EncoderGraph`."""
+    inputs, other = (encoder_inputs(model, sizes) for sizes in (FIRST, SECOND))
+    return Example(inputs, _free(inputs, other), list(inputs), names_of_encoded(model))
+
+
+def encoder_inputs(model: Any, sizes: Sizes) -> dict[str, Tensor]:
+    """Inputs of an `EncoderGraph` of these sizes."""
+    return {"input_ids": _ids(model, sizes), "mask": _mask(sizes)}
+
+
+def names_of_encoded(model: Any) -> list[str]:
+    """What an `EncoderGraph` returns."""
+    return [*_source_names(model)[:-1], *_names("state", tensors_of(_state(model, FIRST)))]
+
+
+def body_example(layer: Any) -> Example:
+    """For the `Body` of a recurrent layer."""
+    inputs, other = (_body_inputs(layer, sizes.sources) for sizes in (FIRST, SECOND))
+    states = _names("state", inputs["state"])
+    names = [*states, "projected"], [*(f"next_{one}" for one in states), "output"]
+    return Example(inputs, _free(inputs, other), *names)
+
+
+def _body_inputs(layer: Any, rows: int) -> dict[str, Any]:
+    state = [torch.zeros(rows, layer.hidden_size) for _ in layer.state_names]
+    return {"state": state, "projected": torch.zeros(rows, layer.gates)}
+
+
+def step_example(model: Any, with_beams: bool, with_shortlist: bool, is_int8: bool) -> tuple[DecoderState, Example]:
+    """For a `StepGraph`, or one with beams or a shortlist; with a state that says what belongs where."""
+    inputs, other = (_step_inputs(model, sizes, with_beams) for sizes in (FIRST, SECOND))
+    if with_shortlist:
+        inputs["output"], other["output"] = (_output(model, sizes, is_int8) for sizes in (FIRST, SECOND))
+    names = [name for name in inputs if name not in ("state", "sources", "output")]
+    states = _names("state", inputs["state"])
+    input_names = [*names, *states, *_source_names(model), *(OUTPUT if with_shortlist else ())]
+    chosen = ["values", "beams", "best"] if with_beams else ["chosen"]
+    output_names = [*chosen, *(f"next_{name}" for name in states)]
+    return _state(model, FIRST), Example(inputs, _free(inputs, other), input_names, output_names)
+
+
+def _step_inputs(model: Any, sizes: Sizes, with_beams: bool) -> dict[str, Any]:
+    rows = sizes.sources * sizes.rows
+    prepared = model.model.decoder.prepare(_encoded(model, sizes), _mask(sizes))
+    beams = {"offsets": torch.zeros(sizes.sources, sizes.rows), "candidates": torch.zeros(sizes.candidates)}
+    return {
+        "tokens": torch.ones(rows, dtype=torch.long),
+        "parents": torch.zeros(rows, dtype=torch.long),
+        **(beams if with_beams else {}),
+        "state": tensors_of(_state(model, sizes)),
+        "sources": [part for part in prepared[:2] if part is not None] + [_mask(sizes)],
+    }
+
+
+def _output(model: Any, sizes: Sizes, is_int8: bool) -> list[Tensor]:
+    numbers = torch.ones(model.lm_head.in_features, sizes.shortlist, dtype=torch.int8 if is_int8 else torch.float32)
+    return [numbers, torch.ones(sizes.shortlist), torch.zeros(sizes.shortlist)]
+
+
+def _state(model: Any, sizes: Sizes) -> DecoderState:
+    """The decoder's state after some steps."""
+    decoder, encoded = model.model.decoder, _encoded(model, sizes)
+    prepared = decoder.prepare(encoded, _mask(sizes))
+    encoded.rows_per_source = sizes.rows_before
+    state = decoder.first_state(encoded, prepared)
+    embedded = decoder.embed_tokens(torch.ones(state.rows, 1, dtype=torch.long))
+    for _ in range(sizes.steps):
+        _, state = decoder.read_at_once(embedded, state, prepared)
+    return state
+
+
+def _encoded(model: Any, sizes: Sizes) -> Any:
+    return model.get_encoder()(_ids(model, sizes), attention_mask=_mask(sizes))
+
+
+def _ids(model: Any, sizes: Sizes) -> Tensor:
+    return torch.full((sizes.sources, sizes.length), model.config.decoder_start_token_id)
+
+
+def _mask(sizes: Sizes) -> Tensor:
+    """One row has padding, so that the graph is made for it."""
+    mask = torch.ones(sizes.sources, sizes.length, dtype=torch.bool)
+    mask[0, -1] = False
+    return mask
+
+
+def _source_names(model: Any) -> list[str]:
+    return ["memory", *([] if model.model.decoder.attention is None else ["keys"]), "mask"]
+
+
+def _names(kind: str, tensors: list[Tensor]) -> list[str]:
+    return [f"{kind}_{number}" for number in range(len(tensors))]
+
+
+def _free(inputs: Any, other: Any) -> Any:
+    """The dimensions in which two examples differ, as `torch.export` takes them."""
+    if isinstance(inputs, dict):
+        return {name: _free(value, other[name]) for name, value in inputs.items()}
+    if isinstance(inputs, list):
+        return [_free(value, another) for value, another in zip(inputs, other, strict=True)]
+    differs = [one != another for one, another in zip(inputs.shape, other.shape, strict=True)]
+    return {axis: torch.export.Dim.AUTO for axis, is_free in enumerate(differs) if is_free}

@@ -1,0 +1,183 @@
+"""What the graphs of an exported model compute, with nothing but tensors going in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+from torch import Tensor, nn
+
+from ..decoding.stepper import read_with
+from ..model.decoder_rnn_s2s import RnnS2SDecoder
+from ..model.encoder_rnn_s2s import TokenEncoder
+from ..model.head_rnn_s2s import VocabularyHead
+from ..model.readout_rnn_s2s import Readout
+from ..model.state_rnn_s2s import DecoderState, Sources
+from .choice import GROUP, best_continuations, group_size
+from .layers import GraphLinear, Stored, with_graph_layers
+
+Storage = Callable[[Tensor], Stored]
+
+
+class EncoderGraph(nn.Module):
+    """A source becomes a memory, the keys of the attention, and the decoder's first state."""
+
+    def __init__(self, model: Any, stored: Storage) -> None:
+        super().__init__()
+        self.encoder = cast(TokenEncoder, with_graph_layers(model.get_encoder(), stored))
+        self.decoder = cast(RnnS2SDecoder, with_graph_layers(model.model.decoder, stored))
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Take ids and a mask `(sources, source)`; return the tensors of `Sources`, and those of the first state."""
+        encoder: Any = self.encoder
+        embedded = encoder.embed_tokens(input_ids)
+        encoded = encoder.read(embedded, mask, input_ids, False)
+        encoded = dataclasses.replace(encoded, attention_mask=mask)
+        memory = encoded.last_hidden_state
+        sources = Sources(memory, self.decoder.prepare_keys(memory), mask)
+        state = self.decoder.first_state(encoded, sources)
+        return *_present(sources[:2]), *tensors_of(state)
+
+
+class Step(NamedTuple):
+    """What a step reads beside the tokens.
+
+    Attributes:
+        parents: `(rows,)`, which row of the state each row goes on from.
+        state: the tensors of a `DecoderState`, `(rows before, ...)`.
+        sources: the tensors of `Sources`.
+    """
+
+    parents: Tensor
+    state: list[Tensor]
+    sources: list[Tensor]
+
+
+class Output(NamedTuple):
+    """The rows of the output layer for the tokens of a shortlist, as its weights are stored.
+
+    Attributes:
+        numbers: `(in, tokens)`, integers or not.
+        scale: of the integers, `(tokens,)`; for others it is not read.
+        bias: `(tokens,)`.
+    """
+
+    numbers: Tensor
+    scale: Tensor
+    bias: Tensor
+
+
+class StepGraph(nn.Module):
+    """A step of the decoder, and what becomes of its scores. This one returns all of them.
+
+    Args:
+        model: the model.
+        stored: gives a parameter as it is stored.
+        template: any state of the decoder, which says where each tensor belongs.
+    """
+
+    def __init__(self, model: Any, stored: Storage, template: DecoderState) -> None:
+        super().__init__()
+        self.decoder = cast(RnnS2SDecoder, with_graph_layers(model.model.decoder, stored))
+        self.head = cast(VocabularyHead, with_graph_layers(model.output_head, stored))
+        # The hyperbolic tangent of most readouts lets nothing but numbers from -1 to 1 reach the output layer.
+        is_bounded = type(model.model.decoder.readout).activate is Readout.activate
+        self.lm_head = GraphLinear(model.lm_head, stored, is_bounded)
+        self.template, self.has_keys = template, model.model.decoder.attention is not None
+        self.vocabulary = model.config.target_vocab_size
+
+    def forward(self, tokens: Tensor, parents: Tensor, state: list[Tensor], sources: list[Tensor]) -> Any:
+        """Read tokens `(rows,)`; see `Step`. Returns what is chosen, then the tensors of the new state."""
+        logits, after = self._step(tokens, Step(parents, state, sources))
+        return logits, *after
+
+    def _step(self, tokens: Tensor, step: Step, output_layer: Output | None = None) -> tuple[Tensor, list[Tensor]]:
+        before = state_of(self.template, [part.index_select(0, step.parents) for part in step.state])
+        memory, *rest = step.sources
+        sources = Sources(memory, rest[0] if self.has_keys else None, rest[-1])
+        embedded = self.decoder.embed_tokens(tokens.unsqueeze(1))
+        read = self.decoder.read_at_once(embedded, before, sources)
+        output, after = read_with(self.head, self.lm_head, tokens.unsqueeze(1), *read)
+        layer = self.lm_head if output_layer is None else functools.partial(self._of_shortlist, output_layer)
+        return self.head(cast(nn.Module, layer), output, sources).squeeze(1), tensors_of(after)
+
+    def _of_shortlist(self, layer: Output, inputs: Tensor) -> Tensor:
+        """What the output layer returns for the tokens of a shortlist alone."""
+        if self.lm_head.product.is_int8:
+            return self.lm_head.product.of(inputs, layer.numbers, layer.scale, layer.bias)
+        return inputs @ layer.numbers + layer.bias
+
+
+class GreedyGraph(StepGraph):
+    """A step that returns the token with the highest score of each row, `(rows,)`."""
+
+    def forward(self, tokens: Tensor, parents: Tensor, state: list[Tensor], sources: list[Tensor]) -> Any:
+        """As in `StepGraph`."""
+        logits, after = self._step(tokens, Step(parents, state, sources))
+        return logits.argmax(1), *after
+
+
+class BeamGraph(StepGraph):
+    """A step that returns the best continuations of each sentence; see `best_continuations`."""
+
+    def forward(  # type: ignore[override]
+        self,
+        tokens: Tensor,
+        parents: Tensor,
+        offsets: Tensor,
+        candidates: Tensor,
+        state: list[Tensor],
+        sources: list[Tensor],
+    ) -> Any:
+        """As in `StepGraph`. Of `candidates` `(count,)` only the number of them counts."""
+        logits, after = self._step(tokens, Step(parents, state, sources))
+        best = best_continuations(logits, offsets, candidates.shape[0], group_size(self.vocabulary))
+        return *best, *after
+
+
+class GreedyShortlistGraph(StepGraph):
+    """As `GreedyGraph`; what it returns are places in the shortlist."""
+
+    def forward(  # type: ignore[override]
+        self, tokens: Tensor, parents: Tensor, state: list[Tensor], sources: list[Tensor], output: list[Tensor]
+    ) -> Any:
+        """As in `StepGraph`; `output` are the tensors of `Output`."""
+        logits, after = self._step(tokens, Step(parents, state, sources), Output(*output))
+        return logits.argmax(1), *after
+
+
+class BeamShortlistGraph(StepGraph):
+    """As `BeamGraph`, for shortlists whose number of tokens is a multiple of `GROUP`."""
+
+    def forward(  # type: ignore[override]
+        self,
+        tokens: Tensor,
+        parents: Tensor,
+        offsets: Tensor,
+        candidates: Tensor,
+        state: list[Tensor],
+        sources: list[Tensor],
+        output: list[Tensor],
+    ) -> Any:
+        """As in `BeamGraph` and `GreedyShortlistGraph`."""
+        logits, after = self._step(tokens, Step(parents, state, sources), Output(*output))
+        return *best_continuations(logits, offsets, candidates.shape[0], GROUP), *after
+
+
+def tensors_of(state: DecoderState) -> list[Tensor]:
+    """All tensors of a state, in order."""
+    found: list[Tensor] = []
+    state.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
+
+
+def state_of(template: DecoderState, tensors: Sequence[Tensor]) -> DecoderState:
+    """The state with these tensors, each in its place."""
+    rest = iter(tensors)
+    return template.map(lambda _: next(rest))
+
+
+def _present(parts: Sequence[Tensor | None]) -> list[Tensor]:
+    return [part for part in parts if part is not None]

@@ -1,0 +1,138 @@
+"""The steps of a search, each computed by one call of the runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..decoding.top_tokens import best_log_probabilities
+from .choice import GROUP, group_size
+from .examples import OUTPUT
+from .format import BEAMS, GREEDY, OF_SHORTLIST, SCORES
+from .sessions import Graph, Graphs
+
+STATE, SOURCES = "state_", ("memory", "keys", "mask")
+
+
+class ShortOutput:
+    """The output layer for the tokens of a shortlist.
+
+    Args:
+        tokens: their ids, `(shortlist,)`.
+        numbers, scale, bias: of the whole layer, `(vocabulary, in)` and `(vocabulary,)`; no scale for float32.
+        candidates: that are wanted of a sentence, at most.
+
+    Attributes:
+        inputs: of a graph, by name: filled up with tokens that are never chosen, to whole groups and enough of them.
+        groups: the number of groups.
+    """
+
+    def __init__(
+        self, tokens: Tensor, numbers: np.ndarray, scale: np.ndarray | None, bias: np.ndarray, candidates: int
+    ) -> None:
+        self.tokens = tokens
+        ids = tokens.numpy()
+        self.groups = max(-(-len(ids) // GROUP), candidates)
+        missing = (0, self.groups * GROUP - len(ids))
+        tensors = (
+            np.pad(np.ascontiguousarray(numbers[ids].T), ((0, 0), missing)),
+            np.pad(np.ones(len(ids), np.float32) if scale is None else scale[ids], missing),
+            np.pad(bias[ids], missing, constant_values=-np.inf),
+        )
+        self.inputs = dict(zip(OUTPUT, tensors, strict=True))
+
+
+class RuntimeStepper:
+    """As `Stepper` of `decoding.stepper`, whose methods it has.
+
+    Args:
+        graphs: of the exported model.
+        sources: what the encoder's graph returned, and the mask, by name.
+        vocabulary: number of tokens that may be written.
+        shortlist: the only tokens that may be written; None for all.
+    """
+
+    covered = None
+    is_precise = True
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        sources: dict[str, np.ndarray],
+        vocabulary: int,
+        shortlist: ShortOutput | None = None,
+    ) -> None:
+        self._graphs, self._first, self._shortlist = graphs, sources, shortlist
+        self.vocabulary_size = vocabulary if shortlist is None else len(shortlist.tokens)
+        self._groups = vocabulary // group_size(vocabulary) if shortlist is None else shortlist.groups
+        self.restart()
+
+    def restart(self) -> None:
+        """Go back to before the first step."""
+        self._state = {name: value for name, value in self._first.items() if name.startswith(STATE)}
+        self._sources = {name: value for name, value in self._first.items() if name in SOURCES}
+        self._parents: np.ndarray | None = None  # each row goes on from itself
+
+    def step(self, token_ids: Tensor) -> Tensor:
+        """Read tokens `(rows, time)`, and return the logits `(rows, vocabulary)` of the next one."""
+        for tokens in token_ids.unbind(1):
+            (scores,) = self._run(self._graphs[SCORES], tokens)
+        logits = torch.from_numpy(scores)
+        if self._shortlist is not None:
+            logits = logits[:, self._shortlist.tokens]
+        return logits
+
+    def best_tokens(self, token_ids: Tensor) -> Tensor:
+        """Read tokens `(rows, time)`, and return the token with the highest score of each row, `(rows,)`."""
+        self._read_prompt(token_ids)
+        (chosen,) = self._run(self._graph(GREEDY), token_ids[:, -1])
+        return self.ids(torch.from_numpy(chosen))
+
+    def best_continuations(self, token_ids: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Read tokens `(rows, time)`, and return the best continuations of each sentence.
+
+        `offsets` `(sentences, beams)` are added to the log-probabilities. Returns these, the beams and the tokens,
+        each `(sentences, count)`, the best first.
+        """
+        if count > self._groups:
+            values, beams, columns = best_log_probabilities(
+                self.step(token_ids).view(*offsets.shape, -1), offsets, count
+            )
+            return values, beams, self.ids(columns)
+        self._read_prompt(token_ids)
+        more = {"offsets": offsets.contiguous().numpy(), "candidates": np.empty(count, np.float32)}
+        found = self._run(self._graph(BEAMS), token_ids[:, -1], more)
+        values, beams, columns = map(torch.from_numpy, found)
+        return values, beams, self.ids(columns)
+
+    def ids(self, columns: Tensor) -> Tensor:
+        """The token ids of columns of the logits."""
+        return columns if self._shortlist is None else self._shortlist.tokens[columns]
+
+    def reorder(self, rows: Tensor, sources: Tensor | None = None) -> None:
+        """Give row `i` the state of row `rows[i]`; `sources` are indices of those that are still needed."""
+        self._parents = rows.numpy()
+        if sources is not None:
+            kept = sources.numpy()
+            self._sources = {name: value[kept] for name, value in self._sources.items()}
+
+    def _read_prompt(self, token_ids: Tensor) -> None:
+        """Read all tokens `(rows, time)` but the last one."""
+        for tokens in token_ids[:, :-1].unbind(1):
+            self._run(self._graphs[SCORES], tokens)
+
+    def _graph(self, name: str) -> Graph:
+        return self._graphs[name if self._shortlist is None else name + OF_SHORTLIST]
+
+    def _run(self, graph: Graph, tokens: Tensor, more: dict[str, np.ndarray] | None = None) -> list[np.ndarray]:
+        """Take a step with tokens `(rows,)`; what is chosen comes back, and the state is kept."""
+        parents = np.arange(tokens.shape[0]) if self._parents is None else self._parents
+        inputs = {"tokens": tokens.numpy(), "parents": parents, **self._state, **self._sources, **(more or {})}
+        if self._shortlist is not None and OUTPUT[0] in graph.inputs:
+            inputs |= self._shortlist.inputs
+        outputs = graph.run(inputs)
+        chosen = len(outputs) - len(self._state)
+        self._state = dict(zip(self._state, outputs[chosen:], strict=True))
+        self._parents = None
+        return outputs[:chosen]
