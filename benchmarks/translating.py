@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from statistics import median
+from statistics import median, quantiles
 
 import sacrebleu
 
@@ -31,7 +31,11 @@ WEIGHTS = {
     "ours-float32": "ours",
     "ours-shortlist": "ours",
     "ours-int8": "ours",
+    "ours-int8-shortlist": "ours",
     "marian-bfloat16": "marian",
+    "ctranslate2": "marian",
+    "ctranslate2-int8": "marian",
+    "ctranslate2-int8-map": "marian",
     "joeynmt-bfloat16": "joeynmt",
 }
 EPOCHS = {"ours": 8, "marian": 10, "opennmt": 6, "opennmt-feeding": 5, "joeynmt": 5}
@@ -82,16 +86,33 @@ def _race(
 ) -> None:
     texts: dict[str, list[str]] = {}
 
+    latencies: dict[str, list[float]] = {}
+
     def measure(worker: Worker) -> float:
+        way, more = "translate", {"beams": beams, "batch_size": batch_size}
+        if batch_size == 1:
+            way, more = "translate_one_by_one", {"beams": beams}
         # While others had their turns, its memory may have been put aside.
-        worker.call("translate", sentences=min(sentences, 2 * batch_size), beams=beams, batch_size=batch_size)
-        outcome = worker.call("translate", sentences=sentences, beams=beams, batch_size=batch_size)
+        worker.call(way, sentences=min(sentences, 2 * batch_size), **more)
+        outcome = worker.call(way, sentences=sentences, **more)
         texts[worker.name] = outcome["texts"]
+        latencies.setdefault(worker.name, []).extend(outcome.get("each", []))
         return sentences / outcome["seconds"]
 
     results = race(workers, rounds, measure)
     bleu = {name: rounded(sacrebleu.corpus_bleu(ours, [references]).score) for name, ours in texts.items()}
     print(f"\nBLEU, {beams} beams: " + ", ".join(f"{name} {score:.1f}" for name, score in bleu.items()))
+    times = {
+        name: [_milliseconds(seconds, 50), _milliseconds(seconds, 95)]
+        for name, seconds in latencies.items()
+        if seconds
+    }
+    for name, (usual, long) in times.items():
+        print(f"{name}: a sentence takes {usual} ms, and one in twenty {long} ms or more")
+    for worker in workers:
+        if worker.name.startswith("ctranslate2"):
+            workers_of, threads = worker.call("setting", beams=beams, batch_size=batch_size)
+            print(f"{worker.name}: {workers_of} workers with {threads} threads each are the fastest")
     overheads, by_steps, shares = {}, {}, {}
     for worker in workers:
         if (name := worker.name) in ("ours", "ours-float32"):
@@ -116,7 +137,13 @@ def _race(
         bleu=bleu,
         generate_by_model_alone=overheads,
         generate_by_own_steps=by_steps,
+        milliseconds=times,
     )
+
+
+def _milliseconds(seconds: list[float], percent: int) -> float:
+    """The percentile of some times."""
+    return rounded(1000 * quantiles(seconds, n=100, method="inclusive")[percent - 1])
 
 
 def _floor_share(name: str, calls: list[dict[str, float]], vocabulary: int, beams: int, batch_size: int) -> float:

@@ -172,6 +172,17 @@ class Translator(Contender):
         translations = self.translate_texts(texts, beams, batch_size)
         return {"seconds": time.perf_counter() - start, "texts": translations}
 
+    def translate_one_by_one(self, sentences: int, beams: int, split: str = "test_2016_flickr") -> dict[str, Any]:
+        """Translates test sentences in calls of their own; the seconds of each call, and the texts."""
+        texts = self.streams.texts(split, "en")[:sentences]
+        self.model.eval()
+        seconds, translations = [], []
+        for text in texts:
+            start = time.perf_counter()
+            translations += self.translate_texts([text], beams, 1)
+            seconds.append(time.perf_counter() - start)
+        return {"seconds": sum(seconds), "texts": translations, "each": seconds}
+
 
 class IdTranslator(Translator):
     """One whose search takes ids and gives ids."""
