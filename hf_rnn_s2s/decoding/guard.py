@@ -73,8 +73,13 @@ def may_look_inside(module: nn.Module) -> bool:
 
 def has_own_hooks(module: nn.Module) -> bool:
     """Whether this module has hooks of its own, or its `forward` was replaced."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(hooks) or "forward" in vars(module)
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+    )
 
 
 def has_hooks_for_all() -> bool:

@@ -34,13 +34,15 @@ class ShortOutput:
         self.tokens = tokens
         ids = tokens.numpy()
         self.groups = max(-(-len(ids) // GROUP), candidates)
-        missing = (0, self.groups * GROUP - len(ids))
-        tensors = (
-            np.pad(np.ascontiguousarray(numbers[ids].T), ((0, 0), missing)),
-            np.pad(np.ones(len(ids), np.float32) if scale is None else scale[ids], missing),
-            np.pad(bias[ids], missing, constant_values=-np.inf),
-        )
-        self.inputs = dict(zip(OUTPUT, tensors, strict=True))
+        count, width = len(ids), self.groups * GROUP
+        of_tokens = np.zeros((numbers.shape[1], width), numbers.dtype)
+        of_tokens[:, :count] = numbers[ids].T
+        scales = np.ones(width, np.float32)
+        if scale is not None:
+            scales[:count] = scale[ids]
+        biases = np.full(width, -np.inf, np.float32)
+        biases[:count] = bias[ids]
+        self.inputs = dict(zip(OUTPUT, (of_tokens, scales, biases), strict=True))
 
 
 class RuntimeStepper:
@@ -119,8 +121,9 @@ class RuntimeStepper:
 
     def _read_prompt(self, token_ids: Tensor) -> None:
         """Read all tokens `(rows, time)` but the last one."""
-        for tokens in token_ids[:, :-1].unbind(1):
-            self._run(self._graphs[SCORES], tokens)
+        if token_ids.shape[1] > 1:
+            for tokens in token_ids[:, :-1].unbind(1):
+                self._run(self._graphs[SCORES], tokens)
 
     def _graph(self, name: str) -> Graph:
         return self._graphs[name if self._shortlist is None else name + OF_SHORTLIST]

@@ -1,4 +1,4 @@
-"""Whether a model in memory still has the weights that its graphs were made of.
+"""Whether a model in memory still has the weights and the layers that its graphs were made of.
 
 Graphs have weights of their own, so later changes of the model have no effect on them. To compare all weights would
 take longer than a search. Nearly every change shows in torch's version counter or in the tensor's address, and changes
@@ -25,11 +25,20 @@ class KnownWeights:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self._kinds = {path: type(module) for path, module in model.named_modules()}
         self._digests = {name: _digest(parameter) for name, parameter in _parameters(model)}
         self._snapshots: dict[str, _Snapshot] = {}  # of when a parameter was last found unchanged
+        self._form: _Form | None = None  # of the model then
 
     def changed(self, model: nn.Module) -> str | None:
-        """The name of a parameter that has other numbers than when its digest was made; None if there is none."""
+        """The name of a parameter or a module that is not what it was when the digests were made; None for none."""
+        form = _Form.of(model)
+        if form == self._form and all(one.matches(one.parameter) for one in self._snapshots.values()):
+            return None
+        kinds = {path: type(module) for path, module in model.named_modules()}
+        for path, kind in self._kinds.items():
+            if kinds.get(path) is not kind:
+                return path
         found = dict(_parameters(model))
         for name in found.keys() ^ self._digests.keys():
             return name
@@ -40,10 +49,29 @@ class KnownWeights:
             if _digest(parameter) != self._digests[name]:
                 return name
             self._snapshots[name] = _Snapshot.of(parameter)
+        self._form = form
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_digests": self._digests, "_snapshots": {}}  # a copy has parameters of its own
+        return {**vars(self), "_snapshots": {}, "_form": None}  # a copy has parameters of its own
+
+
+class _Form(NamedTuple):
+    """Which modules a model consists of, and the ids of their parameters, which the snapshots keep alive."""
+
+    modules: tuple[nn.Module, ...]
+    parameters: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> _Form:
+        """The form of a model as it is now."""
+        modules, parameters, rest = [], [], [model]
+        while rest:
+            module = rest.pop()
+            modules.append(module)
+            parameters += [id(one) for one in module._parameters.values()]
+            rest += [child for child in module._modules.values() if child is not None]
+        return cls(tuple(modules), tuple(parameters))
 
 
 class _Snapshot(NamedTuple):

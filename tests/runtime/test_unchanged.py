@@ -98,6 +98,20 @@ def test_another_vocabulary_and_another_tie_are_noticed() -> None:
     assert known.changed(model) is not None
 
 
+class Louder(nn.Linear):
+    """Another layer with the same parameters."""
+
+
+def test_another_layer_in_its_place_is_noticed(model: Model) -> None:
+    known, former = KnownWeights(model), model.lm_head
+    assert known.changed(model) is None
+    model.lm_head = Louder(1, 1, device="meta")
+    model.lm_head.weight, model.lm_head.bias = former.weight, former.bias
+    assert known.changed(model) == "lm_head"
+    model.lm_head = former
+    assert known.changed(model) is None
+
+
 def test_what_changes_nothing_is_not_noticed(model: Model) -> None:
     known = KnownWeights(model)
     for each in (model.to("cpu"), model.float(), model.eval(), model.double().float()):
