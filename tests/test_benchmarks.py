@@ -258,7 +258,8 @@ def test_every_contender_learns_and_keeps_the_order_of_its_sources(name: str, co
     for beams in (1, 3):
         together = contender.translate_texts(texts, beams, 6)
         alone = [contender.translate_texts([text], beams, 1)[0] for text in texts]
-        assert sum(one == other for one, other in zip(together, alone, strict=True)) >= 5  # int8 and bfloat16 round
+        equal = sum(one == other for one, other in zip(together, alone, strict=True))
+        assert equal >= (3 if "shortlist" in name else 5)  # one has the words of a whole batch; and bfloat16 rounds
         assert contender.translate_texts(texts[::-1], beams, 6)[::-1] == together
 
 

@@ -49,6 +49,7 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
             wants to be told a language with each text, which this pipeline does not do.
     """
 
+    _model_settings: tuple[dict[str, Any], dict[str, Any]] | None = None  # all of the model's, and those that differ
     _token_texts: TokenTexts | None = None  # of the tokenizer, made when phrases are given for the first time
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -60,7 +61,7 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
             args: as in `Pipeline`.
             kwargs: those below; anything else that the base class takes, and `generate()`.
             batch_size: the most texts that go through the model together, by default 32, and 1 for an iterator; the
-                results do not depend on it, except with a shortlist or in int8. The texts of a batch are of like
+                results do not depend on it, except with a shortlist. The texts of a batch are of like
                 length. Beside tensors for `generate()`, which have a row for each text of a batch, the default is 1;
                 beside these, and functions that `generate()` calls, texts stay in order, in batches of this size.
             batch_tokens: the most source tokens that go through the model together, padding included, by default 4096.
@@ -365,7 +366,11 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
             raise ValueError("replace_unknown=True, but the tokenizer has no unknown token.")
 
     def _settings(self, given: dict[str, Any]) -> dict[str, Any]:
-        settings = super()._settings(given)
+        """As in the base class; those of the model are looked at again only if they have changed."""
+        config, own = self.model.generation_config, given.get("generation_config")
+        if self._model_settings is None or self._model_settings[0] != vars(config):
+            self._model_settings = copy.deepcopy(vars(config)), config.to_diff_dict()
+        settings = {**self._model_settings[1], **(own.to_diff_dict() if own else {}), **given}
         require_whole_numbers(settings)
         return settings
 

@@ -7,9 +7,11 @@ which it does not know, are put in as operators (`layers`).
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,11 +60,12 @@ def export_model(
 
     Args:
         model: of this package, in any type; it is not changed.
-        save_directory: the folder, which is made if it is not there.
+        save_directory: the folder, which is made if it is not there. An export that it holds is replaced.
         precision: `"int8"`, matrices of 8 bit integers, or `"float32"`.
         tokenizer: saved with it, if there is one.
 
     Raises:
+        FileExistsError: if the folder holds a model that is no export, whose weights would be lost.
         ImportError: without the packages of the extra `export`.
         NotADirectoryError: if `save_directory` is a file.
         TypeError: for a model of another package.
@@ -74,10 +77,15 @@ def export_model(
     folder = Path(save_directory)
     if folder.is_file():
         raise NotADirectoryError(f"save_directory={str(folder)!r} is a file; give the name of a folder.")
+    if _holds_another_model(folder):
+        raise FileExistsError(f"There is a model in {folder}, which an export would replace; give another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     exported = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
-    layout = write_graphs(exported, folder, precision)
-    verify(exported, folder, layout)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="_") as work:  # until it is known that they are right
+        layout = write_graphs(exported, Path(work), precision)
+        verify(exported, Path(work), layout)
+        for file in Path(work).iterdir():
+            file.replace(folder / file.name)
     save_settings(exported, folder, layout)
     source = Path(model.name_or_path) if model.name_or_path else None
     if source is not None:
@@ -85,6 +93,11 @@ def export_model(
     write_card(source, folder, layout, pipeline_of(model.config))
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def _holds_another_model(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.is_file() and FIELD not in json.loads(config.read_text(encoding="utf-8"))
 
 
 def check_export(model: Any) -> None:

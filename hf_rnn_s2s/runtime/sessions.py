@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
 
 
 class Graph:
@@ -67,6 +66,8 @@ class Graphs:
     def weight(self, name: str) -> np.ndarray:
         """A tensor of the file of weights. All graphs share it."""
         if self._tensors is None:
+            from safetensors.numpy import load_file
+
             self._tensors = load_file(self.weights)
         return self._tensors[name]
 

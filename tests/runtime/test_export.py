@@ -1,7 +1,6 @@
 """What is exported computes what the model does, and is loaded, saved and refused as any other model is."""
 
 import json
-import logging
 import random
 import subprocess
 import sys
@@ -228,20 +227,31 @@ def add_hook(model: Model) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"), [(change_weight, "lm_head.bias has changed since"), (add_hook, "there are hooks")]
 )
-def test_a_changed_model_computes_by_itself(
-    change: Any, reason: str, load: Load, runs: list[int], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_changed_model_computes_by_itself(change: Any, reason: str, load: Load, runs: list[int]) -> None:
     exported = load("float32")
     before = exported.generate(sources(), max_new_tokens=6)
     change(exported)
     runs.clear()
-    logging.getLogger("hf_rnn_s2s").propagate = True
     after = exported.generate(sources(), max_new_tokens=6)
     assert not runs
     assert torch.equal(after, GenerationMixin.generate(exported, sources(), max_new_tokens=6))
     if change is change_weight:
         assert not torch.equal(after, before)
     assert exported.runtime._why_not(exported).startswith(reason)
+
+
+def test_a_processor_without_the_instructions_computes_in_float32(
+    load: Load, runs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hf_rnn_s2s.runtime.runtime.has_fast_int8", lambda: False)
+    for precision, uses_graphs in (("int8", False), ("float32", True)):
+        exported = load(precision)
+        runs.clear()
+        found = exported.generate(sources(), num_beams=3, max_new_tokens=6)
+        assert bool(runs) == uses_graphs
+        if not uses_graphs:
+            assert torch.equal(found, GenerationMixin.generate(exported, sources(), num_beams=3, max_new_tokens=6))
+            assert "no instructions for products of 8 bit integers" in exported.runtime._why_not(exported)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
@@ -322,6 +332,11 @@ def test_bad_arguments(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file; give the name of a folder"):
         export_model(model, tmp_path / "file")
+    model.save_pretrained(tmp_path / "model")
+    before = (tmp_path / "model" / WEIGHTS).read_bytes()
+    with pytest.raises(FileExistsError, match="There is a model in .*; give another folder"):
+        export_model(model, tmp_path / "model")
+    assert (tmp_path / "model" / WEIGHTS).read_bytes() == before
     broken = model_that_ends()
     with torch.no_grad():
         broken.lm_head.weight[3, 3] = torch.nan
