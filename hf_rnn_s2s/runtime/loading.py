@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig, PreTrainedConfig
 from transformers.utils import cached_file, logging
 
+from ..model.configuration_rnn_s2s import RnnS2SConfig
 from .format import FIELD, WEIGHTS, Layout
 from .runtime import Runtime
 from .sessions import Graphs
@@ -61,9 +63,8 @@ def load_exported(
     """
     weights = Path(str(cached_file(str(name), WEIGHTS, **places)))
     if not isinstance(config, PreTrainedConfig):
-        from ..model.configuration_rnn_s2s import RnnS2SConfig
-
         config, kwargs = RnnS2SConfig.from_pretrained(config or name, return_unused_kwargs=True, **places, **kwargs)
+    config = copy.deepcopy(config)
     if hasattr(config, FIELD):
         delattr(config, FIELD)  # what is made of the model from now on has no graphs
     loaded = load(None, config=config, state_dict=restored(load_file(weights)), **kwargs)
