@@ -85,7 +85,6 @@ def _race(
     vocabulary: int,
 ) -> None:
     texts: dict[str, list[str]] = {}
-
     latencies: dict[str, list[float]] = {}
 
     def measure(worker: Worker) -> float:

@@ -41,7 +41,7 @@ from .phrases import (
     require_none_written,
     require_room,
 )
-from .repeated_calls import Prepared, Remember, prompts_of
+from .repeated_calls import Prepared, Remember, can_be_repeated, prompts_of
 from .search import beam_search, candidate_count, greedy_search
 from .shortlist import Shortlist, load_shortlist
 from .step_graphs import GraphStepper, StepGraphs
@@ -82,8 +82,6 @@ REPEATABLE = (
     transformers.EncoderNoRepeatNGramLogitsProcessor,
     ForbidPhrasesOfRows,
 )
-# Criteria that depend on nothing but the sequences
-PLAIN_CRITERIA = (transformers.EosTokenCriteria, transformers.MaxLengthCriteria)
 # Settings that ask for other kinds of generation, or for more results than token ids
 UNSUPPORTED_SETTINGS = (
     "do_sample",
@@ -335,7 +333,7 @@ def search(
     model.model.decoder.require_rows_for(model_kwargs["encoder_outputs"], len(input_ids))
     beams: Any = generation_config.num_beams
     sentences = len(input_ids) // beams
-    if note_prepared is not None and not logits_processor and _is_plain(input_ids, stopping_criteria):
+    if note_prepared is not None and not logits_processor and can_be_repeated(input_ids, stopping_criteria):
         options = {} if shortlist is None else {"shortlist": shortlist}
         note_prepared(generation_config, stopping_criteria, options)
     if forbid_phrases is not None:
@@ -483,11 +481,6 @@ def _is_searched(model: Any) -> bool:
     return not (
         model.training or is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model) or changes_forward(model)
     )
-
-
-def _is_plain(prompts: Tensor, criteria: StoppingCriteriaList) -> bool:
-    """Whether a search begins with the start token alone, and its criteria do not read the clock."""
-    return prompts.shape[1] == 1 and all(type(one) in PLAIN_CRITERIA for one in criteria)
 
 
 def _may_beat_finished(kinds: set[type]) -> bool:

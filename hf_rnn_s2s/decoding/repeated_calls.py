@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteriaList
+from transformers import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
 from .shortlist import Shortlist
 
 SOURCES = ("input_ids", "attention_mask")  # arguments that may differ from call to call
 UNREAD = ("tokenizer",)  # what the own search does not read
 SIMPLE = (bool, int, float, str, type(None))  # what can be compared by how it is written
+PLAIN_CRITERIA = (EosTokenCriteria, MaxLengthCriteria)  # which depend on nothing but the sequences
 MOST_KNOWN = 16  # settings that are remembered
 
 Key = frozenset[tuple[str, Any]]
@@ -82,6 +83,11 @@ def is_plain_source(model: Any, source: Any, mask: Any) -> bool:
         and source.device == model.device
         and (mask is None or (isinstance(mask, Tensor) and mask.shape == source.shape))
     )
+
+
+def can_be_repeated(prompts: Tensor, criteria: StoppingCriteriaList) -> bool:
+    """Whether a search begins with the start token alone, and its criteria do not read the clock."""
+    return prompts.shape[1] == 1 and all(type(one) in PLAIN_CRITERIA for one in criteria)
 
 
 def prompts_of(source: Tensor, config: Any) -> Tensor:

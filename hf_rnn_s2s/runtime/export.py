@@ -28,9 +28,9 @@ from ..version import __version__
 from .card import write_card
 from .examples import Example, body_example, encoder_example, names_of_encoded, step_example
 from .format import BEAMS, ENCODER, FIELD, FORMAT, GREEDY, OF_SHORTLIST, SCORES, WEIGHTS, Layout, Place, places_in
-from .graphs import BeamGraph, BeamShortlistGraph, EncoderGraph, GreedyGraph, GreedyShortlistGraph, StepGraph
+from .graphs import BeamGraph, EncoderGraph, GreedyGraph, StepGraph
 from .layers import OPSET, GraphRecurrentLayer, Stored, matrices_of
-from .recurrence import BODY, Body, is_placeholder, put_in_loops
+from .recurrence import BODY, Body, is_recurrence, put_in_loops
 from .requirements import require_exportable, require_exporter, require_runtime
 from .runtime import Runtime
 from .verification import verify
@@ -41,8 +41,8 @@ STEPS: dict[str, type[StepGraph]] = {
     SCORES: StepGraph,
     GREEDY: GreedyGraph,
     BEAMS: BeamGraph,
-    GREEDY + OF_SHORTLIST: GreedyShortlistGraph,
-    BEAMS + OF_SHORTLIST: BeamShortlistGraph,
+    GREEDY + OF_SHORTLIST: GreedyGraph,
+    BEAMS + OF_SHORTLIST: BeamGraph,
 }
 GRAPHS = (ENCODER, *STEPS)
 LARGEST_FOLDED = 2**8  # numbers of a constant that is computed while a graph is made
@@ -182,10 +182,8 @@ def _with_loops(graph: nn.Module, example: Example) -> Any:
             module.number = len(layers)
             layers[module.number] = module
     program = _traced(graph, example)
-    placeholders = {node.attributes[BODY].as_int() for node in program.model.graph if is_placeholder(node)}
-    put_in_loops(
-        program, {number: _traced(Body(layers[number]), body_example(layers[number])) for number in placeholders}
-    )
+    numbers = {node.attributes[BODY].as_int() for node in program.model.graph if is_recurrence(node)}
+    put_in_loops(program, {number: _traced(Body(layers[number]), body_example(layers[number])) for number in numbers})
     return program
 
 

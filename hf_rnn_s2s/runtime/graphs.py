@@ -93,14 +93,14 @@ class StepGraph(nn.Module):
         logits, after = self._step(tokens, Step(parents, state, sources))
         return logits, *after
 
-    def _step(self, tokens: Tensor, step: Step, output_layer: Output | None = None) -> tuple[Tensor, list[Tensor]]:
+    def _step(self, tokens: Tensor, step: Step, shortlist: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         before = state_of(self.template, [part.index_select(0, step.parents) for part in step.state])
         memory, *rest = step.sources
         sources = Sources(memory, rest[0] if self.has_keys else None, rest[-1])
         embedded = self.decoder.embed_tokens(tokens.unsqueeze(1))
         read = self.decoder.read_at_once(embedded, before, sources)
         output, after = read_with(self.head, self.lm_head, tokens.unsqueeze(1), *read)
-        layer = self.lm_head if output_layer is None else functools.partial(self._of_shortlist, output_layer)
+        layer = self.lm_head if shortlist is None else functools.partial(self._of_shortlist, Output(*shortlist))
         return self.head(cast(nn.Module, layer), output, sources).squeeze(1), tensors_of(after)
 
     def _of_shortlist(self, layer: Output, inputs: Tensor) -> Tensor:
@@ -111,16 +111,29 @@ class StepGraph(nn.Module):
 
 
 class GreedyGraph(StepGraph):
-    """A step that returns the token with the highest score of each row, `(rows,)`."""
+    """A step that returns the token with the highest score of each row, `(rows,)`.
 
-    def forward(self, tokens: Tensor, parents: Tensor, state: list[Tensor], sources: list[Tensor]) -> Any:
+    With the tensors of an `Output`, only the tokens of a shortlist are scored, and what is returned are places in it.
+    """
+
+    def forward(
+        self,
+        tokens: Tensor,
+        parents: Tensor,
+        state: list[Tensor],
+        sources: list[Tensor],
+        output: list[Tensor] | None = None,
+    ) -> Any:
         """As in `StepGraph`."""
-        logits, after = self._step(tokens, Step(parents, state, sources))
+        logits, after = self._step(tokens, Step(parents, state, sources), output)
         return logits.argmax(1), *after
 
 
 class BeamGraph(StepGraph):
-    """A step that returns the best continuations of each sentence; see `best_continuations`."""
+    """A step that returns the best continuations of each sentence; see `best_continuations`.
+
+    With the tensors of an `Output` as in `GreedyGraph`; the number of its tokens is a multiple of `GROUP`.
+    """
 
     def forward(  # type: ignore[override]
         self,
@@ -130,40 +143,12 @@ class BeamGraph(StepGraph):
         candidates: Tensor,
         state: list[Tensor],
         sources: list[Tensor],
+        output: list[Tensor] | None = None,
     ) -> Any:
         """As in `StepGraph`. Of `candidates` `(count,)` only the number of them counts."""
-        logits, after = self._step(tokens, Step(parents, state, sources))
-        best = best_continuations(logits, offsets, candidates.shape[0], group_size(self.vocabulary))
-        return *best, *after
-
-
-class GreedyShortlistGraph(StepGraph):
-    """As `GreedyGraph`; what it returns are places in the shortlist."""
-
-    def forward(  # type: ignore[override]
-        self, tokens: Tensor, parents: Tensor, state: list[Tensor], sources: list[Tensor], output: list[Tensor]
-    ) -> Any:
-        """As in `StepGraph`; `output` are the tensors of `Output`."""
-        logits, after = self._step(tokens, Step(parents, state, sources), Output(*output))
-        return logits.argmax(1), *after
-
-
-class BeamShortlistGraph(StepGraph):
-    """As `BeamGraph`, for shortlists whose number of tokens is a multiple of `GROUP`."""
-
-    def forward(  # type: ignore[override]
-        self,
-        tokens: Tensor,
-        parents: Tensor,
-        offsets: Tensor,
-        candidates: Tensor,
-        state: list[Tensor],
-        sources: list[Tensor],
-        output: list[Tensor],
-    ) -> Any:
-        """As in `BeamGraph` and `GreedyShortlistGraph`."""
-        logits, after = self._step(tokens, Step(parents, state, sources), Output(*output))
-        return *best_continuations(logits, offsets, candidates.shape[0], GROUP), *after
+        logits, after = self._step(tokens, Step(parents, state, sources), output)
+        group = group_size(self.vocabulary) if output is None else GROUP
+        return *best_continuations(logits, offsets, candidates.shape[0], group), *after
 
 
 def tensors_of(state: DecoderState) -> list[Tensor]:

@@ -17,7 +17,7 @@ from ..decoding.guard import may_use_weights
 from ..decoding.packing import rebuilt
 from ..model.cells_rnn_s2s import GRULayer, LayerNormLSTMLayer, LSTMLayer, RecurrentLayer, ResetFirstGRULayer
 from ..model.state_rnn_s2s import LayerState
-from .recurrence import placeholder
+from .recurrence import recurrence
 from .weights import LARGEST, NUMBERS, SCALE
 
 OPSET = 18  # version of ONNX's operators
@@ -71,10 +71,11 @@ class Product(nn.Module):
 
     def forward(self, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map inputs `(..., in)` to outputs `(..., out)`."""
+        matrices = [cast(Stored, one) for one in self.matrices]
         if not self.is_int8:
-            return functional.linear(inputs, self._joined([one.values() for one in self.matrices]), bias)  # type: ignore
-        numbers = self._joined([one.numbers for one in self.matrices]).t()  # type: ignore[misc]
-        return self.of(inputs, numbers, cast(Tensor, self.matrices[0].scale), bias)
+            return functional.linear(inputs, self._joined([one.values() for one in matrices]), bias)
+        numbers = self._joined([cast(Tensor, one.numbers) for one in matrices]).t()
+        return self.of(inputs, numbers, cast(Tensor, matrices[0].scale), bias)
 
     def of(self, inputs: Tensor, numbers: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
         """The same with other integers, `(in, out)`, and their scale `(out,)`."""
@@ -183,7 +184,7 @@ class GraphRecurrentLayer(nn.Module):
             projected = self.project(inputs)
             if padding is not None:
                 projected = projected + padding.unsqueeze(-1) * cast(Tensor, self.padding_column).squeeze(1)
-            return placeholder(self.number, projected, len(self.state_names), self.hidden_size)
+            return recurrence(self.number, projected, len(self.state_names), self.hidden_size)
         weight = self.weight_ih.values()
         if padding is not None:
             inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)
@@ -300,7 +301,7 @@ class GraphCell(GraphRecurrentLayer):
     def _run(self, inputs: Tensor, padding: Tensor | None) -> tuple[Tensor, LayerState]:
         is_token = inputs.new_ones(inputs.shape[:2]) if padding is None else (~padding).to(inputs.dtype)
         projected = torch.cat([self.project(inputs), is_token.unsqueeze(-1)], dim=-1)
-        return placeholder(self.number, projected, len(self.state_names), self.hidden_size)
+        return recurrence(self.number, projected, len(self.state_names), self.hidden_size)
 
     def project(self, inputs: Tensor) -> Tensor:
         """As in `GraphRecurrentLayer`."""

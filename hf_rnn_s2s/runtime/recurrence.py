@@ -1,8 +1,8 @@
 """Recurrent layers over a sequence of any length, as a loop inside a graph.
 
 ONNX has operators for LSTMs and GRUs, which take float32 weights. A cell of 8 bit integers becomes a `Scan`: while the
-graph is exported, a placeholder stands in its place, and afterwards a graph of one step, exported by itself, becomes
-the body of the loop.
+graph is exported, an operator of our own stands for it, and afterwards a graph of one step, exported by itself,
+becomes the body of the loop.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..model.state_rnn_s2s import LayerState
 
-PLACEHOLDER = "hf_rnn_s2s::Recurrence"
-BODY = "body"  # the attribute that says which body belongs to a placeholder, and that of the loop
+OPERATOR = "hf_rnn_s2s::Recurrence"
+BODY = "body"  # the attribute that says which body belongs to a recurrence, and that of the loop
 
 
 class Body(nn.Module):
@@ -34,7 +34,7 @@ class Body(nn.Module):
         return *after, after[0].clone()
 
 
-def placeholder(number: int, projected: Tensor, parts: int, size: int) -> tuple[Tensor, LayerState]:
+def recurrence(number: int, projected: Tensor, parts: int, size: int) -> tuple[Tensor, LayerState]:
     """A loop over `(batch, time, gates)` from a state of zeros, whose body is that of the layer with this number.
 
     Returns the outputs `(batch, time, size)` and the state after the last step.
@@ -42,7 +42,7 @@ def placeholder(number: int, projected: Tensor, parts: int, size: int) -> tuple[
     batch, time, _ = projected.shape
     zeros = projected.new_zeros(batch, size)
     *state, outputs = torch.onnx.ops.symbolic_multi_out(
-        PLACEHOLDER,
+        OPERATOR,
         (*(zeros for _ in range(parts)), projected.transpose(0, 1)),
         {BODY: number},
         dtypes=(torch.float32,) * (parts + 1),
@@ -52,13 +52,13 @@ def placeholder(number: int, projected: Tensor, parts: int, size: int) -> tuple[
     return outputs.transpose(0, 1), tuple(state)
 
 
-def is_placeholder(node: Any) -> bool:
+def is_recurrence(node: Any) -> bool:
     """Whether an operator of a graph stands for a loop."""
-    return f"{node.domain}::{node.op_type}" == PLACEHOLDER
+    return f"{node.domain}::{node.op_type}" == OPERATOR
 
 
 def put_in_loops(program: Any, bodies: dict[int, Any]) -> None:
-    """Make loops of the placeholders in a graph.
+    """Make loops of the recurrences in a graph.
 
     Args:
         program: what `torch.onnx.export` returned.
@@ -68,7 +68,7 @@ def put_in_loops(program: Any, bodies: dict[int, Any]) -> None:
 
     graph = program.model.graph
     for node in list(graph):
-        if not is_placeholder(node):
+        if not is_recurrence(node):
             continue
         number = node.attributes[BODY].as_int()
         body = bodies[number].model.graph
