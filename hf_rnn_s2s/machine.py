@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import platform
 
 import torch
@@ -30,6 +31,11 @@ def has_fast_bfloat16(device_type: str) -> bool:
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     # Versions of torch before 2.11 tell it by names that are not public.
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_fast_int8() -> bool:

@@ -64,6 +64,10 @@ BatchSize = Annotated[
 BatchTokens = Annotated[
     int | None, typer.Option(metavar="N", help="The most tokens of them, padding included; by default 4096.")
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="How many processes write, with one thread each; for a CPU with as many cores."),
+]
 BufferSize = Annotated[
     int | None,
     typer.Option(
@@ -102,6 +106,7 @@ def _command(verb: str | None) -> Callable[..., None]:
         num_beams: NumBeams = None,
         batch_size: BatchSize = None,
         batch_tokens: BatchTokens = None,
+        processes: Processes = None,
         buffer_size: BufferSize = None,
         resume: shared.Resume = False,
         overwrite: shared.Overwrite = False,
@@ -140,6 +145,7 @@ def _command(verb: str | None) -> Callable[..., None]:
                 document=document,
                 batch_size=batch_size,
                 batch_tokens=batch_tokens,
+                processes=processes,
                 buffer_size=usual_buffer(input) if buffer_size is None else buffer_size,
                 resume=resume,
                 overwrite=overwrite,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data.arguments import DataArguments
+from ..decoding.batched_pipeline import ProcessError
 from ..decoding.reading import DEFAULT_BATCH_SIZE, DEFAULT_BATCH_TOKENS
-from ..errors import UsageError, as_usage_error
+from ..errors import RunError, UsageError, as_usage_error
 from ..model.pipeline_rnn_s2s import squeezed
 from .chunks import WARNING, Numbered, Write, output_record
 from .fields import TOKENS, WORDS, AttentionFile, Fields, alignment_of, open_attentions, shown
@@ -37,6 +38,7 @@ class WriteOptions(FileOptions):
         attentions: a file for the attention weights of each best text.
         document: whether each record is a document of many sentences; a file of lines is one document.
         batch_tokens: as in the pipeline; None: what is usual there.
+        processes: as in the pipeline.
         seed: of sampling.
         settings: of `generate()`.
     """
@@ -48,6 +50,7 @@ class WriteOptions(FileOptions):
     alignments: str | None = None
     attentions: str | None = None
     batch_tokens: int | None = None
+    processes: int | None = None
     seed: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -65,6 +68,8 @@ class WriteOptions(FileOptions):
             raise UsageError("--document joins many sentences: it has no n-best, scores, alignments and attentions.")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise UsageError(f"--batch-tokens {self.batch_tokens} must be at least 1.")
+        if self.processes is not None and self.processes < 1:
+            raise UsageError(f"--processes {self.processes} must be at least 1.")
         if self.chooses and self.n_best == 1:
             raise UsageError("--minimum-bayes-risk chooses among several texts: say among how many, --n-best 8.")
         super().check()
@@ -88,6 +93,7 @@ def write_records(options: WriteOptions, verb: str | None = None) -> None:
 
     Raises:
         UsageError: for options, files or records that cannot be used; the message says which.
+        RunError: if other processes that write cannot go on.
         Interrupted: when the process is told to end. What was written by then are whole records.
     """
     options.check()
@@ -132,8 +138,12 @@ class _Job:
     def write(self, rows: list[Numbered], position: int) -> list[Record]:
         """The records of the output for some of the input, the first of which has this position in it."""
         sources = [self._source(row, number) for number, row in rows]
-        with as_usage_error():
-            results = self._writer.write(sources)
+        try:
+            with as_usage_error():
+                results = self._writer.write(sources)
+        except ProcessError as error:
+            named = error.renumbered([number for number, _ in rows], "record")
+            raise RunError(f"{self._name}: {named}") from error
         for place, result in enumerate(results, start=position):
             if self._attentions is not None and "attention" in result:
                 self._attentions.add(place, result)
@@ -170,6 +180,7 @@ class Writer:
         call: dict[str, Any] = {
             "batch_size": options.batch_size or DEFAULT_BATCH_SIZE,
             "batch_tokens": options.batch_tokens or DEFAULT_BATCH_TOKENS,
+            "processes": options.processes,
             "return_warnings": True,
         }
         if self._splits:
@@ -191,11 +202,15 @@ class Writer:
 
         Raises:
             ValueError: for settings that the model refuses.
+            ProcessError: if other processes that write cannot go on.
         """
         results: list[Record] = [{"fields": self.fields.empty()} for _ in sources]
         # The layout of a document stays, though there may be no text in it.
         rows = [row for row, source in enumerate(sources) if source.strip() or self._splits]
-        written = self._called([sources[row] for row in rows]) if rows else []
+        try:
+            written = self._called([sources[row] for row in rows]) if rows else []
+        except ProcessError as error:
+            raise error.renumbered(rows) from error
         for row, found in zip(rows, written, strict=True):
             results[row] = self._result(sources[row], found if isinstance(found, list) else [found])
         return results
@@ -244,7 +259,7 @@ class SpeechWriter(Writer):
     def __init__(self, loaded: Loaded, options: WriteOptions, fields: Fields) -> None:
         unread = {"--n-best": fields.n_best > 1, "--scores": fields.scores, "--alignments": fields.alignments}
         unread |= {"--attentions": options.attentions, "--document": options.document}
-        unread |= {"--batch-tokens": options.batch_tokens is not None}
+        unread |= {"--batch-tokens": options.batch_tokens is not None, "--processes": options.processes is not None}
         for name, is_given in unread.items():
             if is_given:
                 raise UsageError(f"{name} is for texts, and not for recordings: leave it out.")

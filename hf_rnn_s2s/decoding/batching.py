@@ -54,11 +54,12 @@ def collate(ids: list[list[int]], pad_id: int, padding_side: str) -> dict[str, T
 
 
 class Stream:
-    """The results of a stream of texts: it reads some texts, yields their translations, and only then reads on.
+    """The results of a stream of texts.
 
     Args:
         texts: an iterator, or a dataset of torch.
-        translate: turns a list of texts and the number of the first one into as many results.
+        translate: turns lists of texts, each with the number of its first one among all, into as many results. It
+            decides how far it reads ahead.
         batch_size: how many texts are read at a time.
         num_workers: how many processes read ahead in a dataset; iterators are read in this one.
     """
@@ -66,7 +67,7 @@ class Stream:
     def __init__(
         self,
         texts: Iterable[Any],
-        translate: Callable[[list[Any], int], list[Any]],
+        translate: Callable[[Iterable[tuple[list[Any], int]]], Iterator[Any]],
         batch_size: int,
         num_workers: int = 0,
     ) -> None:
@@ -78,9 +79,12 @@ class Stream:
         return len(self._texts)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
+        return self._translate(self._numbered())
+
+    def _numbered(self) -> Iterator[tuple[list[Any], int]]:
         first = 0
         for texts in self._read():
-            yield from self._translate(texts, first)
+            yield texts, first
             first += len(texts)
 
     def _read(self) -> Iterator[list[Any]]:

@@ -92,6 +92,8 @@ class DocumentPipeline(ReadingPipeline):
         """Refuse what there is not of a document."""
         given = {**forward_params, **postprocess_params}
         unread = [name for name in OF_ONE_SENTENCE if given.get(name)]
+        if not getattr(given.get("forbid_phrases"), "is_shared", True):
+            unread.append("lists of phrases for each input")
         sequences = self._settings(forward_params).get("num_return_sequences") or 1
         if sequences > 1 and not postprocess_params.get("minimum_bayes_risk"):
             unread.append("num_return_sequences")

@@ -13,7 +13,7 @@ from transformers.utils import cached_file
 # Numbers that must be whole, with the least and the largest value. A million tokens are several books, which no model
 # of this kind writes in one go; beams stop helping long before there are a hundred. What is larger would take all
 # memory, or hours.
-OF_PIPELINE = {"batch_size": (1, 10**6), "batch_tokens": (1, 10**9)}
+OF_PIPELINE = {"batch_size": (1, 10**6), "batch_tokens": (1, 10**9), "processes": (1, 1024)}
 OF_GENERATION = {
     "num_beams": (1, 10_000),
     "num_beam_groups": (1, 10_000),

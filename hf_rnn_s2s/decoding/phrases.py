@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, Generic, TypeVar
 
@@ -80,6 +80,10 @@ class PhrasesOfRows(Generic[One]):
     def select(self, rows: Iterable[int]) -> list[Any]:
         """What `generate()` is to be given for some of the rows: one list of phrases, or one for each row."""
         return self.lists[0] if self.is_shared else [self.lists[row] for row in rows]
+
+    def only(self, rows: Iterable[int]) -> PhrasesOfRows[One]:
+        """The phrases of some of the rows."""
+        return self if self.is_shared else replace(self, lists=[self.lists[row] for row in rows])
 
     def require_rows(self, rows: int) -> None:
         """Check that there are lists for so many rows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,25 @@ from ..model import pipeline_rnn_s2s
 from ..model.configuration_rnn_s2s import RnnS2SConfig
 from ..model.remote_code_rnn_s2s import model_to_share
 from .attentions import without_padding
-from .batching import Stream, batches_in_order, batches_of_like_length
+from .batched_pipeline import BatchedPipeline, Call, any_tensor
+from .batching import Stream
 from .bayes_risk import least_risk
 from .divided_options import check_forced
-from .document_pipeline import DocumentPipeline
 from .fast_search import load_options
 from .limits import require_whole_numbers
 from .numbers import require_usable_weights
 from .out_of_memory import naming_the_batch
 from .phrase_texts import TokenTexts, encoded_phrases, read_texts
 from .phrases import PhrasesOfRows, require_agreement
-from .reading import DEFAULT_BATCH_SIZE, DEFAULT_BATCH_TOKENS
+from .reading import DEFAULT_BATCH_SIZE
 from .sharing import add_card, add_shortlist
 from .text import list_or_iterator, require_text
 
-# Arguments of generate() that are functions of the caller's, which may depend on the position of a text in its batch.
-MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 # Arguments that are texts, of which tokens are made
 PHRASES = ("force_phrases", "forbid_phrases")
 
 
-class RnnText2TextGenerationPipeline(DocumentPipeline):
+class RnnText2TextGenerationPipeline(BatchedPipeline):
     """Writes a text for each text with an encoder-decoder: `pipeline("text2text-generation", model=...)`.
 
     It takes what the pipeline of this name of transformers 4 took and returns what it returned. Generation follows the
@@ -67,6 +65,12 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
             batch_tokens: the most source tokens that go through the model together, padding included, by default 4096.
                 Half of it may be padding, so that a long text costs the others neither time nor memory. A text of
                 more tokens is alone.
+            processes: how many processes write, on a CPU, by default this one alone. More of them, with one thread
+                each and the same memory for the weights, do the batches between them; the results are those of one.
+                They are started by the first call and end with the pipeline. If one dies, another one does its
+                work. A script that uses them needs `if __name__ == "__main__":`, as the modules of Python for
+                processes say. What is drawn at random depends on torch's seed, and not on how many they are; functions
+                for `generate()` are copied to each. From an iterator a few batches are read ahead.
             return_attentions: as in the base class; `"heads"` also gives `cross_attentions`, a tuple with the weights
                 `(heads, target, source)` of each layer that attends to the source, which are found by reading the
                 result once more. `attention` is the mean of the last layer's heads.
@@ -92,10 +96,12 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
 
         Raises:
             TypeError: for an input that is not text.
-            ValueError: for text that is not valid Unicode; a batch size, a number of beams or sequences, or a length
-                that is no whole number, or beyond all reason; if nothing is to be returned; if attention is asked of a
-                model that has none, or by another word than `"heads"`; for a model whose weights are no numbers; for
-                phrases that the tokenizer cannot write, or that do not fit in a result.
+            ValueError: for text that is not valid Unicode; a batch size, a number of processes, beams or sequences, or
+                a length that is no whole number, or beyond all reason; if nothing is to be returned; if attention is
+                asked of a model that has none, or by another word than `"heads"`; for a model whose weights are no
+                numbers; for phrases that the tokenizer cannot write, or that do not fit in a result; for processes
+                beside a GPU, inside a daemon process, or if something cannot be sent to them.
+            RuntimeError: if a process dies, and again where its work is done once more; for a text that fails in one.
         """
         inputs = list_or_iterator(inputs)
         for position, text in enumerate(inputs if isinstance(inputs, list) else []):
@@ -103,7 +109,7 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
         require_whole_numbers(kwargs, "batch_size")
         if isinstance(inputs, list):
             is_told = kwargs.get("batch_size") is not None or self._batch_size is not None
-            has_tensors = _any_tensor({**self._forward_params, **kwargs})
+            has_tensors = any_tensor({**self._forward_params, **kwargs})
             if not is_told and not has_tensors and self.tokenizer.pad_token_id is not None:
                 kwargs["batch_size"] = DEFAULT_BATCH_SIZE
         return super().__call__(inputs, *args, **kwargs)
@@ -155,6 +161,7 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
     def _sanitize_parameters(  # type: ignore[override]
         self,
         batch_tokens: int | None = None,
+        processes: int | None = None,
         return_attentions: bool | str | None = None,
         return_scores: bool | None = None,
         return_warnings: bool | None = None,
@@ -165,7 +172,7 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
         forbid_phrases: Any = None,
         **parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        require_whole_numbers({"batch_tokens": batch_tokens, **parameters})
+        require_whole_numbers({"batch_tokens": batch_tokens, "processes": processes, **parameters})
         if return_attentions is not None:
             parameters["return_attentions"] = _asks_for_attention(return_attentions)
         preprocess, forward, postprocess = super()._sanitize_parameters(**parameters)
@@ -189,6 +196,8 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
                 forward[name] = read_texts(name, given)
         if batch_tokens is not None:
             preprocess["batch_tokens"] = batch_tokens
+        if processes is not None:
+            preprocess["processes"] = processes
         if isinstance(self.model.config, RnnS2SConfig):  # the model itself may be wrapped, by PEFT for example
             forward = load_options(self.model, forward)
         return preprocess, forward, postprocess
@@ -204,10 +213,11 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
     ) -> Iterable[Any]:
         """As in `Pipeline`; but texts are encoded together, and those of like length share a batch."""
         forward_params = self._with_phrases(forward_params, len(inputs) if isinstance(inputs, list) else None)
-        translate = functools.partial(
-            self._translate, batch_size, preprocess_params, forward_params, postprocess_params
-        )
-        return translate(inputs, 0) if isinstance(inputs, list) else Stream(inputs, translate, batch_size, num_workers)
+        call = Call(batch_size, preprocess_params, forward_params, postprocess_params)
+        if isinstance(inputs, list):
+            self._hint_at_processes(len(inputs), preprocess_params.get("processes"))
+            return self._write_all(call, [(inputs, 0)])
+        return Stream(inputs, functools.partial(self._write_all, call), batch_size, num_workers)
 
     def run_single(
         self, inputs: Any, preprocess_params: dict[str, Any], forward_params: dict[str, Any], postprocess_params: Any
@@ -215,8 +225,8 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
         """As in `Pipeline`."""
         forward_params = _of_rows(self._with_phrases(forward_params, 1), [0])
         if preprocess_params.get("split_sentences"):
-            sizes = DEFAULT_BATCH_SIZE, preprocess_params, forward_params, postprocess_params
-            return self._translate(*sizes, [inputs], 0)[0]
+            call = Call(DEFAULT_BATCH_SIZE, preprocess_params, forward_params, postprocess_params)
+            return next(self._write_all(call, [([inputs], 0)]))
         return super().run_single(inputs, preprocess_params, forward_params, postprocess_params)
 
     def _with_phrases(self, forward_params: dict[str, Any], inputs: int | None) -> dict[str, Any]:
@@ -247,40 +257,6 @@ class RnnText2TextGenerationPipeline(DocumentPipeline):
         if len(phrases) == len(PHRASES):
             require_agreement(phrases["force_phrases"], phrases["forbid_phrases"])
         return {**forward_params, **phrases}
-
-    def _translate(
-        self,
-        batch_size: int,
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
-        texts: list[str],
-        first: int,
-    ) -> list[Any]:
-        """Turn some texts into records; `first` is the number of the first one among all inputs."""
-        for number, text in enumerate(texts, start=first):
-            require_text(text, f"input {number}")
-        if preprocess_params.get("split_sentences"):
-            self._check_documents(forward_params, postprocess_params)
-
-            def translate(arguments: dict[str, Any], sentences: list[str]) -> list[Any]:
-                return self._translate(batch_size, arguments, forward_params, postprocess_params, sentences, 0)
-
-            return self._translate_documents(translate, preprocess_params, postprocess_params, texts, first)
-        encoded = self._encode(texts, first, **preprocess_params)
-        if _may_count_rows(forward_params):
-            batches = batches_in_order(len(texts), batch_size)
-        else:
-            tokens = preprocess_params.get("batch_tokens", DEFAULT_BATCH_TOKENS)
-            batches = batches_of_like_length([len(row) for row in encoded.ids], batch_size, tokens)
-        records: list[Any] = [None] * len(texts)
-        for rows in batches:
-            model_inputs = self._collate(encoded, rows)
-            model_outputs = self.forward(model_inputs, **_of_rows(forward_params, rows))
-            for number, row in enumerate(rows):
-                of_row = {name: value[number : number + 1] for name, value in model_outputs.items()}
-                records[row] = self.postprocess(of_row, **postprocess_params)
-        return records
 
     def _forward(  # type: ignore[override]
         self,
@@ -431,13 +407,3 @@ def _asks_for_attention(return_attentions: bool | str) -> bool:
     if isinstance(return_attentions, str) and return_attentions != "heads":
         raise ValueError(f'return_attentions={return_attentions!r}: give True, False, or "heads".')
     return bool(return_attentions)
-
-
-def _any_tensor(arguments: Mapping[str, Any]) -> bool:
-    """Whether there is a tensor among the arguments of `generate()`, such as a prompt for the decoder."""
-    return any(isinstance(value, Tensor) for value in arguments.values())
-
-
-def _may_count_rows(arguments: Mapping[str, Any]) -> bool:
-    """Whether an argument of `generate()` may depend on the position of a text in its batch."""
-    return any(arguments.get(name) is not None for name in MAY_COUNT_ROWS) or _any_tensor(arguments)

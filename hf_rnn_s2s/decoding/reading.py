@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -23,18 +23,27 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_BATCH_TOKENS = 4096
 
 
-class _Encoded(NamedTuple):
+class Encoded(NamedTuple):
     """Texts as they are read, their token ids, and what is to be said of each."""
 
     texts: list[str]
     ids: list[list[int]]
     warnings: list[list[str]]
 
+    def only(self, rows: Iterable[int]) -> Encoded:
+        """Some of the texts."""
+        chosen = list(rows)
+        return Encoded(
+            [self.texts[row] for row in chosen],
+            [self.ids[row] for row in chosen],
+            [self.warnings[row] for row in chosen],
+        )
+
 
 class _Pairs(NamedTuple):
     """Given translations: the sources, and the token ids of the targets."""
 
-    sources: _Encoded
+    sources: Encoded
     labels: list[list[int]]
 
 
@@ -64,8 +73,9 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
         batch_tokens: int | None = None,
         return_warnings: bool = False,
         split_sentences: bool | str = False,
-    ) -> _Encoded:
-        """The texts as they are read, and their token ids. Two of the arguments are for others."""
+        processes: int | None = None,
+    ) -> Encoded:
+        """The texts as they are read, and their token ids. Some of the arguments are for others."""
         if squeeze_whitespace:
             texts = [pipeline_rnn_s2s.squeezed(text) for text in texts]
         prefix = _task_prefix(self.model.config, self.task)
@@ -77,9 +87,9 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
             ids = cut_to_limit(self.tokenizer, prefixed, ids)
         if not return_warnings:
             log_warnings(warnings, first)
-        return _Encoded(texts, ids, warnings)
+        return Encoded(texts, ids, warnings)
 
-    def _collate(self, encoded: _Encoded, rows: list[int]) -> dict[str, Any]:
+    def _collate(self, encoded: Encoded, rows: list[int]) -> dict[str, Any]:
         """The inputs of the model for some of the texts."""
         ids, texts = [encoded.ids[row] for row in rows], [encoded.texts[row] for row in rows]
         pad_id = self.tokenizer.pad_token_id or 0  # without an id for padding there is one row, which needs none
@@ -168,7 +178,7 @@ class ReadingPipeline(pipeline_rnn_s2s.RnnText2TextGenerationPipeline):
         for position, text in enumerate([*sources, *targets]):
             require_text(text, f"text {position}")
         if not sources:  # which tokenizers do not take
-            return _Pairs(_Encoded([], [], []), [])
+            return _Pairs(Encoded([], [], []), [])
         encoded = self._encode(list(sources), 0, **preprocess_params)
         written = [pipeline_rnn_s2s.squeezed(text) for text in targets]
         return _Pairs(encoded, self.tokenizer(encoded.texts, text_target=written, verbose=False)["labels"])

@@ -108,3 +108,20 @@ def test_a_signal_counts_at_once_elsewhere() -> None:
     with pytest.raises(Interrupted) as raised, Interruption():
         os.kill(os.getpid(), signal.SIGINT)
     assert raised.value.number == signal.SIGINT
+
+
+def test_ctrl_c_ends_the_processes_of_a_command(run: Run, model_folder: Path, source: Path, tmp_path: Path) -> None:
+    """The signal reaches all of them, as from a terminal. What is left is written later, as one process writes it."""
+    output, whole = tmp_path / "out.txt", tmp_path / "whole.txt"
+    arguments = command(model_folder, source, "-o", output, "--processes", 2)
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and (not output.exists() or output.stat().st_size == 0):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate()  # which comes to its end when no process is left that holds the pipe
+    assert process.returncode == 128 + signal.SIGINT
+    assert error == "hf-rnn-s2s translate: ended by SIGINT; all that was written are whole records.\n"
+    assert 0 < len(output.read_bytes().splitlines()) < COUNT
+    for path, more in ((output, ["--resume", "--processes", 2]), (whole, [])):
+        assert run([*command(model_folder, source, "-o", path)[3:], *more]).code == 0
+    assert output.read_bytes() == whole.read_bytes()

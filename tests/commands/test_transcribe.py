@@ -74,7 +74,15 @@ def list_of(paths: list[Path], folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     "words",
-    [["--n-best", 2], ["--scores"], ["--alignments"], ["--document"], ["--batch-tokens", 9], ["--attentions", "x"]],
+    [
+        ["--n-best", 2],
+        ["--scores"],
+        ["--alignments"],
+        ["--document"],
+        ["--batch-tokens", 9],
+        ["--processes", 2],
+        ["--attentions", "x"],
+    ],
 )
 def test_what_is_for_texts(words: list[object], run: Run, listener: Path, tmp_path: Path) -> None:
     source = tmp_path / "list.jsonl"

@@ -10,11 +10,13 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow import array, float32, int8, list_, parquet, table, timestamp
 
 from hf_rnn_s2s import RnnTranslationPipeline
+from hf_rnn_s2s.decoding.batched_pipeline import BatchedPipeline, ProcessError
 
 from .conftest import TEXTS, Run
 
@@ -146,6 +148,7 @@ def test_what_the_pipeline_refuses_is_one_line(run: Run, model_folder: Path, lin
         (["--watermarking-config", '{"a": 1}'], "watermarking_config"),
         (["--minimum-bayes-risk"], "say among how many, --n-best 8"),
         (["--batch-tokens", 0], "--batch-tokens 0 must be at least 1"),
+        (["--processes", 0], "--processes 0 must be at least 1"),
         (["--device", "meta"], "--device meta"),
         (["--seed", -1], "--seed"),
     ):
@@ -190,3 +193,19 @@ def test_an_empty_input_for_a_full_output(run: Run, model_folder: Path, tmp_path
     assert outcome.code == 2
     assert "The output has 1 records, more than" in outcome.error
     assert output.read_text(encoding="utf-8") == "one\n"
+
+
+def test_what_fails_in_another_process_is_named_by_its_record(
+    run: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blank records do not reach the pipeline, so its numbers are others."""
+
+    def fails(*arguments: Any) -> Any:
+        raise ProcessError([1], "it fails")
+
+    monkeypatch.setattr(BatchedPipeline, "_write_all", fails)
+    source = tmp_path / "source.txt"
+    source.write_text("a dog\n\na cat\n", encoding="utf-8")
+    outcome = run(["translate", "--model", model_folder, source, "--processes", 2])
+    assert outcome.code == 1
+    assert outcome.error.endswith(f"{source}: Record 3: it fails\n")

@@ -1,6 +1,7 @@
 """Batches of rows by their lengths, and what is read of a stream."""
 
 import random
+from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
@@ -49,18 +50,19 @@ def test_rows_are_padded(side: str, row: list[int]) -> None:
 def test_a_stream_reads_no_more_than_it_needs() -> None:
     read: list[int] = []
 
-    def texts() -> object:
+    def texts() -> Iterator[str]:
         for number in range(10):
             read.append(number)
             yield str(number)
 
     seen: list[tuple[list[str], int]] = []
 
-    def translate(batch: list[str], first: int) -> list[str]:
-        seen.append((batch, first))
-        return [text * 2 for text in batch]
+    def translate(batches: Iterable[tuple[list[str], int]]) -> Iterator[str]:
+        for batch, first in batches:
+            seen.append((batch, first))
+            yield from (text * 2 for text in batch)
 
-    results = iter(Stream(texts(), translate, batch_size=3))  # type: ignore[arg-type]
+    results = iter(Stream(texts(), translate, batch_size=3))
     assert next(results) == "00"
     assert read == [0, 1, 2]
     assert list(results) == [str(number) * 2 for number in range(1, 10)]

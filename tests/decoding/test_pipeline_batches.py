@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline
-from hf_rnn_s2s.decoding.pipeline import DEFAULT_BATCH_TOKENS
+from hf_rnn_s2s.decoding.reading import DEFAULT_BATCH_TOKENS
 
 TEXTS = ["the dog", "one red cat sleeps on the big mat", "a small dog", "", "seven", "the big cat sleeps on a red mat"]
 

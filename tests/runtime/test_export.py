@@ -11,11 +11,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig, GenerationMixin, LogitsProcessorList
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessorList,
+    PreTrainedTokenizerFast,
+)
 from transformers.generation import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
-from hf_rnn_s2s import RnnS2SForConditionalGeneration, Shortlist, export_model
+from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist, export_model
 from hf_rnn_s2s.decoding.search import beam_search
 from hf_rnn_s2s.decoding.stepper import Stepper
 from hf_rnn_s2s.runtime.export import write_graphs
@@ -349,3 +358,38 @@ def test_bad_arguments(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match="To export a model takes onnxscript"):
         export_model(model, tmp_path)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_processes_use_the_graphs_and_write_the_same(
+    num_beams: int, load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The weights in another process are those that the graphs are known by."""
+    words = Tokenizer(WordLevel({str(number): number for number in range(40)}, unk_token="39"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0", eos_token=str(END))
+    translator = RnnTranslationPipeline(model=load("int8"), tokenizer=tokenizer, device="cpu", max_new_tokens=8)
+    texts = [" ".join(str(3 + (number + place) % 30) for place in range(1 + number % 5)) for number in range(40)]
+    expected = translator(texts, num_beams=num_beams, batch_size=4)
+    assert translator(texts, num_beams=num_beams, batch_size=4, processes=2) == expected
+    assert translator._workers is not None
+    shared = translator._workers.share((translator._to_send(), {"num_beams": num_beams}, {}))
+    assert next(translator._workers.run(runs_of_graphs, shared, [texts])) > 0
+    assert not caplog.messages
+
+
+def runs_of_graphs(shared: Any, texts: list[str]) -> int:
+    """How often graphs are run in another process."""
+    translator, forward, _ = shared
+    count = 0
+    run = Graph.run
+
+    def counted(self: Graph, inputs: Any) -> Any:
+        nonlocal count
+        count += 1
+        return run(self, inputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Graph, "run", counted)
+        translator(texts, **forward)
+    return count

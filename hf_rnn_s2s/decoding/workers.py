@@ -1,0 +1,214 @@
+"""Processes that compute for this one, one thread each.
+
+A second thread inside a process gains little in a search, whose steps are small; a second process doubles it. The pool
+is that of `concurrent.futures`. Where the system can, its processes are forked from a server that has imported this
+package already: they start in no time, and share the memory of what it imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any, NamedTuple
+
+import torch
+from transformers.utils import logging
+
+from .saved_objects import SavedObject, load_saved, picklable
+
+logger = logging.get_logger(__name__)
+
+AHEAD = 3  # jobs for each process that are handed over before the first of them is done
+PRELOADED = ("hf_rnn_s2s", "transformers.pipelines")
+
+# From a shared object and what is to be done with it to a result
+Compute = Callable[[Any, Any], Any]
+
+
+class WorkerDied(RuntimeError):
+    """A process ended while it worked, twice at the same place.
+
+    Args:
+        job: the position of the first job that was not done.
+    """
+
+    def __init__(self, job: int) -> None:
+        super().__init__(f"job {job}")
+        self.job = job
+
+
+class _Pending(NamedTuple):
+    """A job that was handed over."""
+
+    content: bytes
+    future: Future[bytes]
+    pool: ProcessPoolExecutor
+
+
+class Workers:
+    """Some processes, which are started when there is work for them, and end with this object or this process.
+
+    Threads may share them. A copy has none of them.
+
+    Args:
+        count: how many processes.
+
+    Raises:
+        ValueError: inside a daemon process, which may have no children.
+    """
+
+    def __init__(self, count: int) -> None:
+        if multiprocessing.current_process().daemon:
+            raise ValueError(
+                f"processes={count} inside a daemon process, such as a worker of a DataLoader or of "
+                "multiprocessing.Pool, which may not start any: leave processes out there, or in concurrent.futures."
+            )
+        self.count = count
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+        self._saved: SavedObject | None = None  # the last one that was shared
+
+    def share(self, value: Any) -> SavedObject:
+        """An object for the processes, as it is now. The file is written only where it has changed.
+
+        Raises:
+            ValueError: if it cannot be pickled.
+        """
+        with self._lock:
+            if self._saved is None or not self._saved.is_like(value):
+                self._saved = SavedObject(value)
+            return self._saved
+
+    def run(self, compute: Compute, shared: SavedObject, jobs: Iterable[Any]) -> Iterator[Any]:
+        """The results of jobs, in order. A few jobs more are taken from the iterable than results were.
+
+        If a process dies, what it was doing is done again by another one.
+
+        Args:
+            compute: a function at the top of a module, called with the shared object and a job.
+            shared: what `share` returned.
+            jobs: of anything that can be pickled.
+
+        Raises:
+            ValueError: if a job cannot be pickled.
+            WorkerDied: if a process dies again before another job is done.
+            Exception: whatever `compute` raises.
+        """
+        pending: deque[_Pending] = deque()
+        source, done, deaths = iter(jobs), 0, 0
+        try:
+            while True:
+                for job in _up_to(AHEAD * self.count - len(pending), source):
+                    pending.append(self._hand_over(compute, shared, picklable(job, "a text, or an argument of it")))
+                if not pending:
+                    return
+                try:
+                    result = pending[0].future.result()
+                except BrokenProcessPool as error:
+                    deaths += 1
+                    if deaths > 1:
+                        raise WorkerDied(done) from error
+                    logger.warning("A worker process has died. What it was doing is done again.")
+                    pending = self._again(compute, shared, pending)
+                    continue
+                pending.popleft()
+                done, deaths = done + 1, 0
+                yield pickle.loads(result)
+        finally:
+            for one in pending:
+                one.future.cancel()
+
+    def _hand_over(self, compute: Compute, shared: SavedObject, content: bytes) -> _Pending:
+        pool = self._running()
+        try:
+            return _Pending(content, pool.submit(_work, compute, shared.path, content), pool)
+        except BrokenProcessPool as error:  # as the futures will tell that were handed over before
+            future: Future[bytes] = Future()
+            future.set_exception(error)
+            return _Pending(content, future, pool)
+
+    def _again(self, compute: Compute, shared: SavedObject, pending: deque[_Pending]) -> deque[_Pending]:
+        """Hand those over again that a broken pool did not do."""
+        again: deque[_Pending] = deque()
+        for one in pending:
+            if isinstance(one.future.exception(), BrokenProcessPool):
+                with self._lock:
+                    if self._pool is one.pool:
+                        self._pool = None
+                one = self._hand_over(compute, shared, one.content)
+            again.append(one)
+        return again
+
+    def _running(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                settings = logging.get_verbosity(), torch.get_float32_matmul_precision()
+                self._pool = ProcessPoolExecutor(self.count, _context(), _begin, settings)
+                weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
+            return self._pool
+
+    def __reduce__(self) -> tuple[type[Workers], tuple[int]]:
+        return type(self), (self.count,)
+
+
+def _up_to(count: int, source: Iterator[Any]) -> Iterator[Any]:
+    for _ in range(count):
+        try:
+            yield next(source)
+        except StopIteration:
+            return
+
+
+@functools.cache
+def _context() -> Any:
+    """How processes are started: forked from a server, or anew. A fork of this process would have no threads."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))  # without effect if the server is running already
+    return context
+
+
+def _begin(verbosity: int, matmul_precision: str) -> None:
+    """Prepare a new process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision(matmul_precision)
+    logging.set_verbosity(verbosity)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one is gone that it works for, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _work(compute: Compute, path: Any, content: bytes) -> bytes:
+    """Do a job in a process of the pool. Tensors in the result are copied, so that no process waits for another."""
+    try:
+        return pickle.dumps(compute(load_saved(path), pickle.loads(content)))
+    except Exception as error:
+        if _travels(error):
+            raise
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
+
+
+def _travels(error: Exception) -> bool:
+    """Whether an error can be sent to another process, where one that cannot would look like a process that died."""
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:  # which one depends on the class of the error
+        return False
