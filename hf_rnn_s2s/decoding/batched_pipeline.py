@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import multiprocessing
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,8 +28,9 @@ logger = logging.get_logger(__name__)
 
 # Arguments of generate() that are functions of the caller's, which may depend on the position of a text in its batch.
 MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
-# So many texts take longer in one process than it takes to start a second one.
-WORTH_PROCESSES = 2000
+# A call that takes so many seconds takes longer than it takes to start other processes.
+WORTH_PROCESSES = 10.0
+MOST_HINTED = 16  # processes that a hint speaks of; each takes memory
 SHOWN = 5  # numbers of inputs in an error
 DIED = (
     "a worker process died at one of them, and one died again when its work was done once more. If the system ended "
@@ -208,14 +210,18 @@ class BatchedPipeline(DocumentPipeline):
             for row in rows
         ]
 
-    def _hint_at_processes(self, texts: int, processes: int | None) -> None:
-        """Say, once, that several processes would be faster, where they would."""
-        cores = min(usable_cores(), 16)
-        is_alone = processes is None and not multiprocessing.current_process().daemon
-        if is_alone and texts >= WORTH_PROCESSES and self.device.type == "cpu" and cores > 1:
+    def _hinting_at_processes(self, call: Call, records: Iterator[Any]) -> Iterator[Any]:
+        """The same records; in the end a hint, once, where several processes would have been faster."""
+        began = time.monotonic()
+        yield from records
+        is_told = call.preprocess.get("processes") is not None
+        cores = min(usable_cores(), MOST_HINTED)
+        if is_told or cores == 1 or self.device.type != "cpu" or multiprocessing.current_process().daemon:
+            return
+        if time.monotonic() - began >= WORTH_PROCESSES:
             logger.warning_once(
-                f"{texts:,} texts in one process: processes={cores} (--processes {cores} in a command) shares them "
-                "among the cores of this machine, which is faster. processes=1 leaves this hint out."
+                f"One process has written this. processes={cores} (--processes {cores} in a command) shares the work "
+                "among the cores of this machine, which is mostly faster. With processes=1 this hint does not come."
             )
 
 

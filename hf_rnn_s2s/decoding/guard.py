@@ -26,12 +26,12 @@ def changes_forward(model: RnnS2SForConditionalGeneration) -> bool:
     return has_hooks_for_all() or any(
         not (type(module).forward is kind.forward or getattr(type(module).forward, "computes_the_same", False))
         or bool(module._forward_hooks or module._forward_pre_hooks)
-        or ("forward" in vars(module) and not _is_mixed_precision(module))
+        or ("forward" in vars(module) and not is_mixed_precision(module))
         for module, kind in called
     )
 
 
-def _is_mixed_precision(module: nn.Module) -> bool:
+def is_mixed_precision(module: nn.Module) -> bool:
     """Whether a module's `forward` was replaced by accelerate, for training in mixed precision.
 
     A search may do without that one: it computes in the type of the weights then, as it will with the saved model.

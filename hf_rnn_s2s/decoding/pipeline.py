@@ -215,8 +215,7 @@ class RnnText2TextGenerationPipeline(BatchedPipeline):
         forward_params = self._with_phrases(forward_params, len(inputs) if isinstance(inputs, list) else None)
         call = Call(batch_size, preprocess_params, forward_params, postprocess_params)
         if isinstance(inputs, list):
-            self._hint_at_processes(len(inputs), preprocess_params.get("processes"))
-            return self._write_all(call, [(inputs, 0)])
+            return self._hinting_at_processes(call, self._write_all(call, [(inputs, 0)]))
         return Stream(inputs, functools.partial(self._write_all, call), batch_size, num_workers)
 
     def run_single(

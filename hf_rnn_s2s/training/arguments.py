@@ -31,6 +31,7 @@ LEAST = {
     "gradient_accumulation_steps": 1,
     "shuffle_buffer_size": 1,
     "ensemble_size": 1,
+    "eval_processes": 1,
     "sample_translations": 0,
 }
 # Options of the model that a run says in another way: by its tokenizer, and by `label_smoothing_factor`
@@ -231,6 +232,13 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
         },
     )
     per_device_eval_batch_size: int = _preset("per_device_eval_batch_size", 128)
+    eval_processes: int = field(
+        default=1,
+        metadata={
+            "help": "Processes that write the translations of validation and test, with one thread each, on a CPU: as "
+            "many as it has cores, where the threads of a single one gain little. Each takes some memory."
+        },
+    )
     learning_rate: float = _preset("learning_rate", 2e-3)
     warmup_steps: float = _preset("warmup_steps", 0.05)
     train_sampling_strategy: str = _preset("train_sampling_strategy", "group_by_length")
@@ -436,6 +444,20 @@ class RnnS2STrainingArguments(Seq2SeqTrainingArguments):
             self.bf16 = is_fast and not self.fp16
         elif self.bf16 and not is_fast and device in ("cpu", "cuda"):  # of others it is not known
             logger.warning(f"bf16=true, but this {device} has no units for bfloat16: float32 would be faster.")
+
+
+def wrong_processes(arguments: RnnS2STrainingArguments) -> Iterator[str]:
+    """What keeps other processes from writing the translations of an evaluation."""
+    if arguments.eval_processes > 1 and arguments.device.type != "cpu":
+        yield (
+            f"eval_processes={arguments.eval_processes} share the cores of a CPU, and the model is on "
+            f"{arguments.device}: leave it out, or set use_cpu=true."
+        )
+    elif arguments.eval_processes > 1 and arguments.world_size > 1:
+        yield (
+            f"eval_processes={arguments.eval_processes}, but {arguments.world_size} processes share the work already: "
+            "leave it out."
+        )
 
 
 def incomplete_translations(arguments: Seq2SeqTrainingArguments) -> Iterator[str]:

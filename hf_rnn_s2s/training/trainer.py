@@ -15,7 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput, TrainOutput
 from transformers.utils import CONFIG_NAME, logging
@@ -27,9 +27,10 @@ from ..decoding.out_of_memory import naming_the_batch
 from ..decoding.sharing import CARD, DRAFT
 from ..errors import UsageError
 from ..machine import clip_gradients, keep_freed_memory
+from ..model.pipeline_rnn_s2s import LENGTH_LIMITS
 from ..model.remote_code_rnn_s2s import model_to_share
 from ..model.tokenization_rnn_s2s import RnnS2SWordTokenizer
-from .arguments import RnnS2STrainingArguments, incomplete_translations
+from .arguments import RnnS2STrainingArguments, incomplete_translations, wrong_processes
 from .attention_metrics import EntropyMeter
 from .averaging import WeightAveraging
 from .checkpoints import (
@@ -40,6 +41,7 @@ from .checkpoints import (
     require_whole,
 )
 from .finite import not_finite, require_finite_weights
+from .generating_ahead import LOWER, GeneratingAhead, describe_batch
 from .loaders import lengths_of, load_stream, longest_first, require_segmentation, source_lengths
 from .noise import divergence, noisy_inputs
 from .reports import results_table
@@ -48,11 +50,13 @@ from .tasks.base import Score
 
 logger = logging.get_logger(__name__)
 
+# What generate() writes at most where nobody says how much, the start token included
+LENGTH_OF_GENERATE = 20
 # Sentences of unfinished model cards, which transformers writes in push_to_hub of a model and in the Trainer
 DRAFTS = (DRAFT, "This model card has been generated automatically according to the information the Trainer had")
 
 
-class RnnS2STrainer(Seq2SeqTrainer):
+class RnnS2STrainer(GeneratingAhead):
     """A `Seq2SeqTrainer` for models that write text.
 
     It differs from `Seq2SeqTrainer` in these ways:
@@ -74,6 +78,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
       `label_smoothing_factor` becomes `config.label_smoothing`.
     - It shows some translations at each evaluation.
     - On a CPU it keeps the memory that a step frees for the next one, and does not multiply gradients by 1.
+    - With `eval_processes` several processes write the translations of an evaluation, on a CPU.
     - If memory runs out, the error names the batch and what to lower.
     - It keeps the `README.md` that is already in the output folder, or in the repository on the Hub.
     - What it pushes carries the code that loads it, with every `hub_strategy`, unless `model.config.drop_code()` was
@@ -92,7 +97,8 @@ class RnnS2STrainer(Seq2SeqTrainer):
         other: further arguments of `Seq2SeqTrainer`.
 
     Raises:
-        UsageError: for a training argument with which there would be no complete translations to score.
+        UsageError: for a training argument with which there would be no complete translations to score; for
+            `eval_processes` beside a GPU or other processes.
     """
 
     model: PreTrainedModel
@@ -108,7 +114,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         processing_class: PreTrainedTokenizerBase,
         **other: Any,
     ) -> None:
-        if problems := list(incomplete_translations(args)):
+        if problems := [*incomplete_translations(args), *wrong_processes(args)]:
             raise UsageError(*problems)
         if args.label_smoothing_factor is not None:
             model.config.label_smoothing = args.label_smoothing_factor
@@ -125,7 +131,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         super().__init__(model=model, args=args, processing_class=processing_class, **other)
         self.label_smoother = None  # the model smooths the labels
         self.score = score
-        self._entropy = EntropyMeter(self.accelerator.gather_for_metrics)
+        self._entropy = EntropyMeter(self._gather)
         self._stream: StreamLoader | None = None
         self._resumed_from: str | None = None
         self._batches: list[dict[str, Any]] = []  # of the current optimizer step
@@ -181,7 +187,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         """
         lower = "tokens" if self.args.per_device_train_batch_tokens else "size"
         with naming_the_batch(
-            _describe_batch(inputs),
+            describe_batch(inputs),
             f"lower per_device_train_batch_{lower} (and raise gradient_accumulation_steps), or max_source_length and "
             "max_target_length",
         ):
@@ -231,9 +237,7 @@ class RnnS2STrainer(Seq2SeqTrainer):
         Raises:
             torch.OutOfMemoryError: if there is not enough memory; the message describes the batch.
         """
-        with naming_the_batch(
-            _describe_batch(inputs), "lower per_device_eval_batch_size, or the beams (generation_num_beams, num_beams)"
-        ):
+        with naming_the_batch(describe_batch(inputs), LOWER):
             if getattr(self.model.config, "attention_type", "none") != "none" and not prediction_loss_only:
                 model = self._entropy.watching(model)  # which is called for the loss alone; self.model generates
             return super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
@@ -310,7 +314,10 @@ class RnnS2STrainer(Seq2SeqTrainer):
         # Seq2SeqTrainer fills in every default of generate(), which would then be saved with the model as if chosen.
         settings = vars(self.model.generation_config)
         chosen = copy.deepcopy(settings)
-        self._entropy = EntropyMeter(self.accelerator.gather_for_metrics)
+        # Among them a length, but behind the first batch, so that this one would have a token more.
+        if all(settings.get(name) is self._gen_kwargs.get(name) is None for name in LENGTH_LIMITS):
+            settings["max_length"] = LENGTH_OF_GENERATE
+        self._entropy = EntropyMeter(self._gather)
         try:
             output = super().evaluation_loop(*args, **kwargs)
         finally:
@@ -390,6 +397,12 @@ class RnnS2STrainer(Seq2SeqTrainer):
     def _tokenizer(self) -> Any:
         """The tokenizer, which may be a part of the processor."""
         return getattr(self.processing_class, "tokenizer", self.processing_class)
+
+    @property
+    def _gather(self) -> Any:
+        """What gathers results of all processes. Of a single one it leaves a batch alone that is read ahead."""
+        is_alone = self.accelerator.num_processes == 1
+        return self.accelerator.gather if is_alone else self.accelerator.gather_for_metrics
 
     @property
     def _folder(self) -> Path:
@@ -484,11 +497,3 @@ class RnnS2STrainer(Seq2SeqTrainer):
         references = "references" if "references" in dataset.column_names else "target"
         scores = self.score(hypotheses, list(dataset[references])) or {}
         return {**scores, **self._entropy.metrics(), "token_loss": token_loss, "perplexity": perplexity}
-
-
-def _describe_batch(inputs: dict[str, Any]) -> str:
-    """Describe a batch in an error."""
-    rows, source = inputs["input_ids" if "input_ids" in inputs else "input_features"].shape[:2]
-    target = inputs["labels"].shape[1] if "labels" in inputs else 0
-    unit = "source" if "input_ids" in inputs else "source frames"
-    return f"a batch of {rows} pairs with {source} {unit} and {target} target tokens each, padding included"
