@@ -21,9 +21,10 @@ from torch import Tensor
 from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import MaxLengthCriteria
 
+from .finished_rows import FinishedRows, most_finished, rows_to_drop
 from .history import History
 from .normalization import LengthPenalty
-from .stepper import Stepper
+from .stepper import Stepper, Until
 from .top_tokens import best_continuations, best_of_all, best_tokens
 
 # What transformers adds to the score of a candidate that must not win.
@@ -58,29 +59,31 @@ def greedy_search(
     pad_token_id: Any = config._pad_token_tensor
     pad_token_id = pad_token_id.to(input_ids.device)
     end_ids = _end_ids(config, input_ids.device)
+    no_ids = input_ids.new_empty(0)
     plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
-    finished_rows = _FinishedRows(len(input_ids), pad_token_id)
+    finished_rows = FinishedRows(len(input_ids), pad_token_id)
     sequences = next_ids = input_ids
     finished = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-    count = 0
     while True:
         if logits_processor:
             logits = logits_processor(sequences, stepper.step(next_ids).float())  # type: ignore[arg-type]
-            next_ids = stepper.ids(best_tokens(logits)).unsqueeze(1)
+            best = stepper.ids(best_tokens(logits))
+            written = torch.where(finished, pad_token_id, best).unsqueeze(1)
         else:
-            next_ids = stepper.best_tokens(next_ids).unsqueeze(1)
-        if count:
-            next_ids = torch.where(finished.unsqueeze(1), pad_token_id, next_ids)
-        sequences = torch.cat([sequences, next_ids], dim=1)
+            steps = max(1, config.max_length - sequences.shape[1]) if plain_criteria else 1
+            most = most_finished(len(finished)) if drop_finished else len(finished) - 1
+            until = Until(steps, no_ids if end_ids is None else end_ids, pad_token_id, most)
+            written = stepper.best_tokens(next_ids, finished, until)
+        sequences, next_ids = torch.cat([sequences, written], dim=1), written[:, -1:]
         if plain_criteria:
-            finished = finished | _are_last(next_ids.squeeze(1), sequences.shape[1], end_ids, config)
+            finished = finished | _are_last(written, sequences.shape[1], end_ids, config).any(1)
         else:
             finished = finished | stopping_criteria(sequences, None)
         count = int(finished.sum())
         if count == len(finished):
             finished_rows.add(finished, sequences)
             return finished_rows.sequences()
-        dropped = _rows_to_drop(finished, count) if drop_finished else None
+        dropped = rows_to_drop(finished, count) if drop_finished else None
         if dropped is not None:
             finished_rows.add(dropped, sequences[dropped])
             remaining = (~dropped).nonzero().squeeze(1)
@@ -142,28 +145,6 @@ def beam_search(
     search = _BeamSearch(*arguments, exact=True)
     search.run()
     return search.results()
-
-
-class _FinishedRows:
-    """The sequences of rows that were dropped from the batch."""
-
-    def __init__(self, rows: int, pad_token_id: Tensor) -> None:
-        self._rows, self._pad_token_id = rows, pad_token_id
-        self._parts: list[tuple[Tensor, Tensor]] = []
-        self._remaining = torch.arange(rows, device=pad_token_id.device)
-
-    def add(self, dropped: Tensor, sequences: Tensor) -> None:
-        """Add sequences `(dropped, length)`: those of the remaining rows where `dropped` `(remaining,)` is True."""
-        self._parts.append((self._remaining[dropped], sequences))
-        self._remaining = self._remaining[~dropped]
-
-    def sequences(self) -> Tensor:
-        """All sequences, padded to the longest one, `(rows, length)`, in the order of the rows."""
-        longest = max(sequences.shape[1] for _, sequences in self._parts)
-        padded = self._pad_token_id.expand(self._rows, longest).contiguous()
-        for rows, sequences in self._parts:
-            padded[rows, : sequences.shape[1]] = sequences
-        return padded
 
 
 class _BeamSearch:
@@ -408,7 +389,7 @@ class _BeamSearch:
         if sentences > 1:
             rows = torch.arange(0, sentences * beams, beams, device=parents.device).unsqueeze(1) + parents
         remaining = None
-        dropped = _rows_to_drop(done, int(done.sum())) if done is not None and self._drop_finished else None
+        dropped = rows_to_drop(done, int(done.sum())) if done is not None and self._drop_finished else None
         if dropped is not None:
             remaining = (~dropped).nonzero().squeeze(1)
             rows, tokens = rows[remaining], tokens[remaining]
@@ -457,27 +438,6 @@ def _are_last(tokens: Tensor, length: int, end_ids: Tensor | None, config: Gener
     if length >= config.max_length:
         return torch.ones_like(tokens, dtype=torch.bool)
     return torch.zeros_like(tokens, dtype=torch.bool) if end_ids is None else torch.isin(tokens, end_ids)
-
-
-def _rows_to_drop(finished: Tensor, count: int) -> Tensor | None:
-    """Which rows to drop from the batch, `(rows,)`; None if there are none to drop.
-
-    Moving the others costs part of a step, and a batch of a new size costs more than that, since kernels for the CPU
-    are compiled for it. So batches have few sizes, an eighth apart, and some finished rows stay.
-
-    Args:
-        finished: which rows are finished, `(rows,)`.
-        count: their number.
-    """
-    rows = len(finished)
-    running = rows - count
-    step = max(1, 2 ** (max(running - 1, 0).bit_length() - 3))
-    kept = -running % step
-    if count <= kept:
-        return None
-    dropped = finished.clone()
-    dropped[finished.nonzero().squeeze(1)[:kept]] = False
-    return dropped
 
 
 def _extended(sequences: Tensor, beams: Tensor, tokens: Tensor) -> Tensor:

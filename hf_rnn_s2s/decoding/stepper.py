@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,22 @@ from ..model.state_rnn_s2s import DecoderOutput, DecoderState, Sources
 from .guard import may_use_weights
 from .packing import Module, packed
 from .top_tokens import best_log_probabilities, best_tokens
+
+
+class Until(NamedTuple):
+    """How far greedy search goes before it looks at what was written.
+
+    Attributes:
+        steps: how many tokens it writes in each row, at most, 1 or more.
+        end_ids: tokens that finish a row, `(ends,)`.
+        padding: the token of rows that are finished, `()`.
+        most_finished: it stops when more rows than that are finished.
+    """
+
+    steps: int
+    end_ids: Tensor
+    padding: Tensor
+    most_finished: int
 
 
 class Stepper:
@@ -90,9 +107,14 @@ class Stepper:
             self._check = None
         return logits
 
-    def best_tokens(self, token_ids: Tensor) -> Tensor:
-        """Read tokens `(rows, time)`, and return the id with the highest logit of each row, `(rows,)`."""
-        return self.ids(best_tokens(self.step(token_ids).float()))
+    def best_tokens(self, token_ids: Tensor, finished: Tensor, until: Until) -> Tensor:
+        """Read tokens `(rows, time)`, and return those that are written behind them, `(rows, written)`.
+
+        A token is the id with the highest logit of its row, or padding where the row is `finished` `(rows,)`. This
+        stepper writes one of each row; others may write more, as `until` says.
+        """
+        best = self.ids(best_tokens(self.step(token_ids).float()))
+        return torch.where(finished, until.padding, best).unsqueeze(1)
 
     def best_continuations(self, token_ids: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Read tokens `(rows, time)`, and return the best continuations of each sentence, over all of its beams.

@@ -27,7 +27,7 @@ class Sizes(NamedTuple):
     shortlist: int
 
 
-OUTPUT = ("output_numbers", "output_scale", "output_bias")  # inputs of a graph with a shortlist
+OUTPUT = ("output_numbers", "output_scale", "output_bias", "output_ids")  # inputs of a graph with a shortlist
 # All sizes are different, within an example and between the two, so that none is taken for another.
 FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 7, 104), Sizes(3, 7, 5, 11, 4, 9, 136)
 
@@ -77,6 +77,34 @@ def _body_inputs(layer: Any, rows: int) -> dict[str, Any]:
     return {"state": state, "projected": torch.zeros(rows, layer.gates)}
 
 
+def greedy_example(model: Any, with_shortlist: bool, is_int8: bool) -> tuple[DecoderState, Example]:
+    """For a `GreedyGraph`; with a state that says what belongs where."""
+    one, other = (sizes._replace(rows_before=1, rows=1) for sizes in (FIRST, SECOND))
+    examples = [_greedy_inputs(model, sizes) for sizes in (one, other)]
+    if with_shortlist:
+        for inputs, sizes in zip(examples, (one, other), strict=True):
+            inputs["output"] = _output(model, sizes, is_int8)
+    inputs = examples[0]
+    names = [name for name in inputs if name not in ("state", "sources", "output")]
+    states = _names("state", inputs["state"])
+    input_names = [*names, *states, *_source_names(model), *(OUTPUT if with_shortlist else ())]
+    output_names = ["goes_on", "next_tokens", "next_finished", *(f"next_{name}" for name in states), "written"]
+    return _state(model, one), Example(inputs, _free(*examples), input_names, output_names)
+
+
+def _greedy_inputs(model: Any, sizes: Sizes) -> dict[str, Any]:
+    of_step = _step_inputs(model, sizes, with_beams=False)
+    return {
+        "tokens": of_step["tokens"],
+        "finished": torch.zeros(sizes.sources, dtype=torch.bool),
+        "end_ids": torch.zeros(sizes.candidates, dtype=torch.long),
+        "padding": torch.tensor(0),
+        "most_finished": torch.tensor(0),
+        "state": of_step["state"],
+        "sources": of_step["sources"],
+    }
+
+
 def step_example(model: Any, with_beams: bool, with_shortlist: bool, is_int8: bool) -> tuple[DecoderState, Example]:
     """For a `StepGraph`, or one with beams or a shortlist; with a state that says what belongs where."""
     inputs, other = (_step_inputs(model, sizes, with_beams) for sizes in (FIRST, SECOND))
@@ -105,7 +133,8 @@ def _step_inputs(model: Any, sizes: Sizes, with_beams: bool) -> dict[str, Any]:
 
 def _output(model: Any, sizes: Sizes, is_int8: bool) -> list[Tensor]:
     numbers = torch.ones(model.lm_head.in_features, sizes.shortlist, dtype=torch.int8 if is_int8 else torch.float32)
-    return [numbers, torch.ones(sizes.shortlist), torch.zeros(sizes.shortlist)]
+    ids = torch.zeros(sizes.shortlist, dtype=torch.long)
+    return [numbers, torch.ones(sizes.shortlist), torch.zeros(sizes.shortlist), ids]
 
 
 def _state(model: Any, sizes: Sizes) -> DecoderState:

@@ -26,9 +26,10 @@ from ..decoding.sharing import add_shortlist
 from ..model.remote_code_rnn_s2s import ANY_OTHER_PIPELINE, PIPELINES
 from ..version import __version__
 from .card import write_card
-from .examples import Example, body_example, encoder_example, names_of_encoded, step_example
+from .examples import Example, body_example, encoder_example, greedy_example, names_of_encoded, step_example
 from .format import BEAMS, ENCODER, FIELD, FORMAT, GREEDY, OF_SHORTLIST, SCORES, WEIGHTS, Layout, Place, places_in
 from .graphs import BeamGraph, EncoderGraph, GreedyGraph, StepGraph
+from .greedy_loop import put_in_loop
 from .layers import OPSET, GraphRecurrentLayer, Stored, matrices_of
 from .recurrence import BODY, Body, is_recurrence, put_in_loops
 from .requirements import require_exportable, require_exporter, require_runtime
@@ -140,6 +141,8 @@ def write_graphs(model: Any, folder: Path, precision: str, names: Sequence[str] 
         for name in names:
             try:
                 program = _with_loops(*_graph(name, model, tensors))
+                if name.startswith(GREEDY):
+                    put_in_loop(program)
             except torch.onnx.OnnxExporterError as error:
                 raise ValueError(f"torch cannot make a graph of this model ({name}): {error}") from error
             reads[name] = _save_graph(program, folder / f"{name}.onnx", of_tensors)
@@ -156,8 +159,11 @@ def _graph(name: str, model: Any, tensors: Mapping[str, Tensor]) -> tuple[nn.Mod
 
     if name == ENCODER:
         return EncoderGraph(model, stored), encoder_example(model)
-    is_int8 = stored(model.lm_head.weight).is_int8
-    template, example = step_example(model, name.startswith(BEAMS), name.endswith(OF_SHORTLIST), is_int8)
+    shortened = name.endswith(OF_SHORTLIST), stored(model.lm_head.weight).is_int8
+    if name.startswith(GREEDY):
+        template, example = greedy_example(model, *shortened)
+    else:
+        template, example = step_example(model, name.startswith(BEAMS), *shortened)
     return STEPS[name](model, stored, template), example
 
 

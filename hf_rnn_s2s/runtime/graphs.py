@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from ..decoding.stepper import read_with
@@ -45,12 +46,12 @@ class Step(NamedTuple):
     """What a step reads beside the tokens.
 
     Attributes:
-        parents: `(rows,)`, which row of the state each row goes on from.
+        parents: `(rows,)`, which row of the state each row goes on from; None: from that with its number.
         state: the tensors of a `DecoderState`, `(rows before, ...)`.
         sources: the tensors of `Sources`.
     """
 
-    parents: Tensor
+    parents: Tensor | None
     state: list[Tensor]
     sources: list[Tensor]
 
@@ -62,11 +63,13 @@ class Output(NamedTuple):
         numbers: `(in, tokens)`, integers or not.
         scale: of the integers, `(tokens,)`; for others it is not read.
         bias: `(tokens,)`.
+        ids: of the tokens, `(tokens,)`.
     """
 
     numbers: Tensor
     scale: Tensor
     bias: Tensor
+    ids: Tensor
 
 
 class StepGraph(nn.Module):
@@ -94,7 +97,9 @@ class StepGraph(nn.Module):
         return logits, *after
 
     def _step(self, tokens: Tensor, step: Step, shortlist: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        before = state_of(self.template, [part.index_select(0, step.parents) for part in step.state])
+        parents = step.parents
+        parts = step.state if parents is None else [part.index_select(0, parents) for part in step.state]
+        before = state_of(self.template, parts)
         memory, *rest = step.sources
         sources = Sources(memory, rest[0] if self.has_keys else None, rest[-1])
         embedded = self.decoder.embed_tokens(tokens.unsqueeze(1))
@@ -111,22 +116,45 @@ class StepGraph(nn.Module):
 
 
 class GreedyGraph(StepGraph):
-    """A step that returns the token with the highest score of each row, `(rows,)`.
+    """A step that goes on with the token of the highest score in each row; `greedy_loop` makes a whole search of it.
 
-    With the tensors of an `Output`, only the tokens of a shortlist are scored, and what is returned are places in it.
+    With the tensors of an `Output`, only the tokens of a shortlist are scored.
     """
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         tokens: Tensor,
-        parents: Tensor,
+        finished: Tensor,
+        end_ids: Tensor,
+        padding: Tensor,
+        most_finished: Tensor,
         state: list[Tensor],
         sources: list[Tensor],
         output: list[Tensor] | None = None,
     ) -> Any:
-        """As in `StepGraph`."""
-        logits, after = self._step(tokens, Step(parents, state, sources), output)
-        return logits.argmax(1), *after
+        """Read tokens `(rows,)`.
+
+        Args:
+            tokens: that were written last.
+            finished: which rows are, `(rows,)`. They get padding.
+            end_ids: tokens that finish a row, `(ends,)`.
+            padding: the token of rows that are finished, `()`.
+            most_finished: how many rows may be finished before the search is to stop, `()`.
+            state: as in `Step`.
+            sources: as in `Step`.
+            output: of a shortlist.
+
+        Returns:
+            Whether the search goes on; the tokens that are written and the rows that are finished now; the tensors of
+            the new state; and the tokens once more.
+        """
+        logits, after = self._step(tokens, Step(None, state, sources), output)
+        best = logits.argmax(1)
+        written = torch.where(finished, padding, best if output is None else Output(*output).ids[best])
+        # Not `any`, which is true of no ids at all where the graph takes a maximum for it
+        now = finished | ((written.unsqueeze(1) == end_ids).sum(1) > 0)
+        goes_on = now.sum() <= most_finished
+        return goes_on, written, now, *after, written.clone()
 
 
 class BeamGraph(StepGraph):

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..decoding.stepper import Until
 from ..decoding.top_tokens import best_log_probabilities
 from .choice import GROUP, group_size
 from .examples import OUTPUT
 from .format import BEAMS, GREEDY, OF_SHORTLIST, SCORES
+from .greedy_loop import LIMIT
 from .sessions import Graph, Graphs
 
 STATE, SOURCES = "state_", ("memory", "keys", "mask")
@@ -42,7 +44,9 @@ class ShortOutput:
             scales[:count] = scale[ids]
         biases = np.full(width, -np.inf, np.float32)
         biases[:count] = bias[ids]
-        self.inputs = dict(zip(OUTPUT, (of_tokens, scales, biases), strict=True))
+        numbers_of_tokens = np.zeros(width, np.int64)
+        numbers_of_tokens[:count] = ids
+        self.inputs = dict(zip(OUTPUT, (of_tokens, scales, biases, numbers_of_tokens), strict=True))
 
 
 class RuntimeStepper:
@@ -79,17 +83,31 @@ class RuntimeStepper:
     def step(self, token_ids: Tensor) -> Tensor:
         """Read tokens `(rows, time)`, and return the logits `(rows, vocabulary)` of the next one."""
         for tokens in token_ids.unbind(1):
-            (scores,) = self._run(self._graphs[SCORES], tokens)
+            (scores,) = self._step(self._graphs[SCORES], tokens)
         logits = torch.from_numpy(scores)
         if self._shortlist is not None:
             logits = logits[:, self._shortlist.tokens]
         return logits
 
-    def best_tokens(self, token_ids: Tensor) -> Tensor:
-        """Read tokens `(rows, time)`, and return the token with the highest score of each row, `(rows,)`."""
+    def best_tokens(self, token_ids: Tensor, finished: Tensor, until: Until) -> Tensor:
+        """Read tokens `(rows, time)`, and return those that are written behind them, `(rows, written)`.
+
+        As in `Stepper`, but as many as may be written before rows are to be dropped.
+        """
         self._read_prompt(token_ids)
-        (chosen,) = self._run(self._graph(GREEDY), token_ids[:, -1])
-        return self.ids(torch.from_numpy(chosen))
+        if self._parents is not None:
+            self._state = {name: value[self._parents] for name, value in self._state.items()}
+            self._parents = None
+        inputs = {
+            LIMIT: np.asarray(until.steps),
+            "tokens": token_ids[:, -1].numpy(),
+            "finished": finished.numpy(),
+            "end_ids": until.end_ids.numpy(),
+            "padding": until.padding.numpy(),
+            "most_finished": np.asarray(until.most_finished),
+        }
+        written, _ = self._run(self._graph(GREEDY), inputs)
+        return torch.from_numpy(written).T
 
     def best_continuations(self, token_ids: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Read tokens `(rows, time)`, and return the best continuations of each sentence.
@@ -104,7 +122,7 @@ class RuntimeStepper:
             return values, beams, self.ids(columns)
         self._read_prompt(token_ids)
         more = {"offsets": offsets.contiguous().numpy(), "candidates": np.empty(count, np.float32)}
-        found = self._run(self._graph(BEAMS), token_ids[:, -1], more)
+        found = self._step(self._graph(BEAMS), token_ids[:, -1], more)
         values, beams, columns = map(torch.from_numpy, found)
         return values, beams, self.ids(columns)
 
@@ -123,19 +141,23 @@ class RuntimeStepper:
         """Read all tokens `(rows, time)` but the last one."""
         if token_ids.shape[1] > 1:
             for tokens in token_ids[:, :-1].unbind(1):
-                self._run(self._graphs[SCORES], tokens)
+                self._step(self._graphs[SCORES], tokens)
 
     def _graph(self, name: str) -> Graph:
         return self._graphs[name if self._shortlist is None else name + OF_SHORTLIST]
 
-    def _run(self, graph: Graph, tokens: Tensor, more: dict[str, np.ndarray] | None = None) -> list[np.ndarray]:
+    def _step(self, graph: Graph, tokens: Tensor, more: dict[str, np.ndarray] | None = None) -> list[np.ndarray]:
         """Take a step with tokens `(rows,)`; what is chosen comes back, and the state is kept."""
         parents = np.arange(tokens.shape[0]) if self._parents is None else self._parents
-        inputs = {"tokens": tokens.numpy(), "parents": parents, **self._state, **self._sources, **(more or {})}
+        self._parents = None
+        return self._run(graph, {"tokens": tokens.numpy(), "parents": parents, **(more or {})})
+
+    def _run(self, graph: Graph, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Run a graph from the state on, and keep the one it returns; what else it returns comes back."""
+        inputs |= {**self._state, **self._sources}
         if self._shortlist is not None and OUTPUT[0] in graph.inputs:
-            inputs |= self._shortlist.inputs
+            inputs |= {name: value for name, value in self._shortlist.inputs.items() if name in graph.inputs}
         outputs = graph.run(inputs)
         chosen = len(outputs) - len(self._state)
         self._state = dict(zip(self._state, outputs[chosen:], strict=True))
-        self._parents = None
         return outputs[:chosen]

@@ -1,5 +1,6 @@
 """What is exported computes what the model does, and is loaded, saved and refused as any other model is."""
 
+import copy
 import json
 import random
 import subprocess
@@ -28,7 +29,7 @@ from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, S
 from hf_rnn_s2s.decoding.search import beam_search
 from hf_rnn_s2s.decoding.stepper import Stepper
 from hf_rnn_s2s.runtime.export import write_graphs
-from hf_rnn_s2s.runtime.format import ENCODER, FIELD, SCORES, WEIGHTS
+from hf_rnn_s2s.runtime.format import ENCODER, FIELD, GREEDY, SCORES, WEIGHTS
 from hf_rnn_s2s.runtime.runtime import Runtime
 from hf_rnn_s2s.runtime.sessions import Graph, Graphs
 
@@ -94,6 +95,26 @@ def test_500_random_searches_are_those_of_the_model(model: Model, load: Load, ru
         assert torch.equal(found, expected)
         torch.testing.assert_close(others, scores, rtol=0, atol=1e-4)
     assert len(runs) > 500
+
+
+@torch.no_grad()
+def test_300_random_greedy_searches_are_those_of_the_model(tmp_path: Path, runs: list[int]) -> None:
+    """With rows that end early, one by one or in groups, and some that the limit ends."""
+    model = model_that_ends(attention_type="additive", tie_word_embeddings=False).requires_grad_(False)
+    model.lm_head.bias[END] -= 3
+    layout = write_graphs(model, tmp_path, "float32", names=(ENCODER, GREEDY))
+    exported, draw, lengths = copy.deepcopy(model), random.Random(0), set()
+    exported.runtime = Runtime(Graphs(tmp_path, tmp_path / WEIGHTS, layout.graphs), layout, exported)
+    for _ in range(300):
+        rows = draw.choice([1, 2, 5, 9, 20, 40])
+        given = {**random_source(draw, rows), "max_length": draw.randrange(2, 16)}
+        given["eos_token_id"] = draw.choice([END, [END, 7], [5, 6, 7, 8, 9, END]])
+        expected = GenerationMixin.generate(model, **given, num_beams=1)
+        called = len(runs)
+        assert torch.equal(exported.generate(**given, num_beams=1), expected)
+        assert len(runs) - called == 2 if rows == 1 else 2 <= len(runs) - called <= 1 + rows
+        lengths.add(expected.shape[1])
+    assert lengths == set(range(2, 16))
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 3}])
@@ -178,14 +199,15 @@ def test_the_file_of_weights_is_small(values: dict[str, Any], least: float, tmp_
     ("name", "precision"), [*((name, "float32") for name in ALL), ("nematus-conditional-gru", "int8")]
 )
 @torch.no_grad()
-def test_presets(name: str, precision: str, tmp_path: Path) -> None:
+def test_presets(name: str, precision: str, tmp_path: Path, runs: list[int]) -> None:
     """Every one that has graphs computes what it does on torch; the others are refused by the name of the part."""
     model = build(name)
     if name in REFUSED:
         with pytest.raises(ValueError, match=f"^{REFUSED[name]} cannot be exported"):
             export_model(model, tmp_path)
         return
-    layout = write_graphs(model.requires_grad_(False), tmp_path, precision, names=(ENCODER, SCORES))
+    names = (ENCODER, SCORES, *([GREEDY] if precision == "float32" else []))
+    layout = write_graphs(model.requires_grad_(False), tmp_path, precision, names)
     atol = 2e-5 if precision == "float32" else 0.05
     runtime = Runtime(Graphs(tmp_path, tmp_path / WEIGHTS, layout.graphs), layout, model)
     given = inputs(name)
@@ -204,6 +226,13 @@ def test_presets(name: str, precision: str, tmp_path: Path) -> None:
         ours.reorder(rows)
         theirs.reorder(rows)
     assert all(isinstance(part, nn.Module) for part in parts[:3])
+    if precision == "float32":
+        expected = GenerationMixin.generate(model, ids, attention_mask=mask, num_beams=1, max_new_tokens=9)
+        exported = copy.deepcopy(model)
+        exported.runtime, called = runtime, len(runs)
+        found = exported.generate(ids, attention_mask=mask, num_beams=1, max_new_tokens=9)
+        assert torch.equal(found, expected)
+        assert len(runs) > called + 1
 
 
 def test_all_else_runs_on_torch(model: Model, load: Load) -> None:
