@@ -38,7 +38,7 @@ WEIGHTS = {
     "ctranslate2-int8-map": "marian",
     "joeynmt-bfloat16": "joeynmt",
 }
-EPOCHS = {"ours": 8, "marian": 10, "opennmt": 6, "opennmt-feeding": 5, "joeynmt": 5}
+EPOCHS = {"ours": 16, "marian": 10, "opennmt": 6, "opennmt-feeding": 5, "joeynmt": 5}
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def _race(
     for name, (usual, long) in times.items():
         print(f"{name}: a sentence takes {usual} ms, and one in twenty {long} ms or more")
     for worker in workers:
-        if worker.name.startswith("ctranslate2"):
+        if worker.name.startswith(("ctranslate2", "ours")):
             workers_of, threads = worker.call("setting", beams=beams, batch_size=batch_size)
             print(f"{worker.name}: {workers_of} workers with {threads} threads each are the fastest")
     overheads, by_steps, shares = {}, {}, {}

@@ -12,13 +12,8 @@ import torch
 from benchmarks.streams import END, START, UNKNOWN, Streams
 from hf_rnn_s2s import Shortlist
 
-from .base import LONGEST
+from .base import LONGEST, TRIED, TURNS, Setting, possible_settings
 from .marian import Marian
-
-# Workers, and threads of each: how two cores can be shared out. With the threads of the contender, N: N workers with
-# one each, one worker with N, one with one.
-Setting = tuple[int, int]
-TRIED = 512  # sentences to find the fastest setting with
 
 
 class CTranslate(Marian):
@@ -36,6 +31,7 @@ class CTranslate(Marian):
     def __init__(self, streams: Streams, precision: str, quantization: str, has_map: bool = False) -> None:
         super().__init__(streams, precision)
         self.quantization, self.has_map = quantization, has_map
+        self._threads = torch.get_num_threads()  # now, since each of its translators sets them for torch, too
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._translators: dict[Setting, Any] = {}
         self._fastest: dict[tuple[int, int], Setting] = {}
@@ -56,19 +52,16 @@ class CTranslate(Marian):
             ids = self.streams.tokenizer(texts)["input_ids"]
             sources = [[self._names[token] for token in row] for row in ids]
             seconds: dict[Setting, float] = {}
-            for setting in self._possible(batch_size):
-                for _ in range(2):  # the first turn warms it up
+            for setting in possible_settings(batch_size, self._threads):
+                for _ in range(TURNS):
                     start = time.perf_counter()
                     for first in range(0, len(sources), len(sources) if batch_size > 1 else 1):
                         part = sources[first:] if batch_size > 1 else sources[first : first + 1]
                         self._translate(setting, part, beams, batch_size)
-                    seconds[setting] = time.perf_counter() - start
+                    taken = time.perf_counter() - start
+                    seconds[setting] = min(taken, seconds.get(setting, taken))
             self._fastest[beams, batch_size] = min(seconds, key=seconds.__getitem__)
         return self._fastest[beams, batch_size]
-
-    def _possible(self, batch_size: int) -> list[Setting]:
-        threads = torch.get_num_threads()
-        return sorted({(1, 1), (1, threads)} | ({(threads, 1)} if batch_size > 1 else set()))
 
     def _translate(self, setting: Setting, sources: list[list[str]], beams: int, batch_size: int) -> list[Any]:
         return self._translator(setting).translate_batch(
