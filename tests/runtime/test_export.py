@@ -28,11 +28,12 @@ from transformers.generation import EosTokenCriteria, MaxLengthCriteria, Stoppin
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist, export_model
 from hf_rnn_s2s.decoding.search import beam_search
 from hf_rnn_s2s.decoding.stepper import Stepper
-from hf_rnn_s2s.runtime.export import write_graphs
+from hf_rnn_s2s.runtime.export import GRAPHS, write_graphs
 from hf_rnn_s2s.runtime.format import ENCODER, FIELD, GREEDY, SCORES, WEIGHTS
 from hf_rnn_s2s.runtime.runtime import Runtime
 from hf_rnn_s2s.runtime.sessions import Graph, Graphs
 
+from ..hub_server import HubServer
 from ..presets.small import ALL, build, inputs
 from ..random_models import END, model_that_ends, sources
 from .conftest import Load
@@ -306,6 +307,21 @@ def test_what_was_loaded_is_saved_again(precision: str, folders: dict[str, Path]
     changed = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "changed")
     assert changed.runtime is None
     assert torch.equal(changed.lm_head.bias, again.lm_head.bias)
+
+
+def test_it_goes_to_the_hub_and_comes_back_with_its_graphs(load: Load, hub: HubServer, runs: list[int]) -> None:
+    exported = load("int8")
+    exported.push_to_hub("lab/small")
+    files = set(hub.repositories["lab/small"].head.files)
+    assert {"model.safetensors", "config.json", *(f"{name}.onnx" for name in GRAPHS)} <= files
+    assert not any(name.endswith(".py") for name in files)
+    again = AutoModelForSeq2SeqLM.from_pretrained("lab/small")
+    called = len(runs)
+    for num_beams in (1, 3):
+        given = {"input_ids": sources(), "num_beams": num_beams, "max_new_tokens": 9}
+        assert torch.equal(again.generate(**given), exported.generate(**given))
+    assert again.runtime.serves(again)
+    assert len(runs) > called
 
 
 def test_it_says_what_it_is(folders: dict[str, Path]) -> None:
