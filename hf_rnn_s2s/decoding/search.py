@@ -24,7 +24,7 @@ from transformers.generation import MaxLengthCriteria
 from .finished_rows import FinishedRows, most_finished, rows_to_drop
 from .history import History
 from .normalization import LengthPenalty
-from .stepper import Stepper, Until
+from .stepper import Stepper, Until, Wanted
 from .top_tokens import best_continuations, best_of_all, best_tokens
 
 # What transformers adds to the score of a candidate that must not win.
@@ -255,8 +255,8 @@ class _BeamSearch:
         return following < score if self._is_precise else following <= score
 
     def _step(self) -> bool:
-        """Add one token to every beam; True when the search is over."""
-        scores, parents, tokens = self._best_candidates()
+        """Add one token to every beam, or some in one go; True when the search is over."""
+        scores, parents, tokens = self._after_plain_steps(*self._best_candidates())
         self._length += 1
         self._candidate_scores.append(scores[:, : self._config.num_beams + 1])
         finished = self._finished_candidates(parents, tokens)
@@ -280,6 +280,18 @@ class _BeamSearch:
         self._advance(parents, tokens, done)
         return False
 
+    def _after_plain_steps(self, *steps: Tensor) -> tuple[Tensor, ...]:
+        """The candidates of the last one of `(steps, sentences, candidates)`; at the others no sentence ended."""
+        count = len(steps[0]) - 1
+        if count:
+            beams = self._config.num_beams
+            self._length += count
+            self._candidate_scores.append(steps[0][:-1, :, : beams + 1].flatten(0, 1))
+            self._next_ids = steps[2][-2, :, :beams].reshape(-1, 1)
+            for parents, tokens in zip(steps[1][:-1], steps[2][:-1], strict=True):
+                self._history.append(parents[:, :beams], tokens[:, :beams])
+        return tuple(one[-1] for one in steps)
+
     def results(self) -> tuple[Tensor, Tensor]:
         """The best hypotheses of all sentences, `(sentences * returned, length)`, and their scores."""
         sentences, best, scores = (torch.cat(parts) for parts in zip(*self._results, strict=True))
@@ -296,12 +308,19 @@ class _BeamSearch:
         return torch.cat([prompts, prompts.new_tensor(padded)], dim=1), scores[order, :returned].flatten()
 
     def _best_candidates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, parent beams and tokens of the best candidates, each `(sentences, candidates)`, the best first."""
+        """Scores, parent beams and tokens of the best candidates, the best first, of one or some steps.
+
+        Each is `(steps, sentences, candidates)`. It is one step where something is to be looked at after each.
+        """
         sentences = len(self._scores)
         beams = len(self._next_ids) // sentences
         offsets, count = self._scores[:, :beams], self._candidate_count
         if not (self._exact or self._processor):
-            found = self._stepper.best_continuations(self._next_ids, offsets, count)
+            is_plain = self._plain_criteria and not self._any_full
+            steps = self._config.max_length - self._prompts.shape[1] - self._length if is_plain else 1
+            ends = self._prompts.new_empty(0) if self._end_ids is None else self._end_ids
+            wanted = Wanted(count, self._config.num_beams, max(1, steps), ends)
+            found = self._stepper.best_continuations(self._next_ids, offsets, wanted)
             self._is_precise = self._stepper.is_precise
             return found
         logits = self._stepper.step(self._next_ids)
@@ -313,7 +332,7 @@ class _BeamSearch:
         values, parents, columns = best_continuations(scores, offsets, count)
         if self._exact and not self._are_distinct(values):
             values, parents, columns = best_of_all(scores, offsets, count)
-        return values, parents, self._stepper.ids(columns)
+        return values.unsqueeze(0), parents.unsqueeze(0), self._stepper.ids(columns).unsqueeze(0)
 
     def _finished_candidates(self, parents: Tensor, tokens: Tensor) -> Tensor | None:
         """Which candidates are finished, `(sentences, candidates)`; None if it is certain that none is."""

@@ -33,6 +33,22 @@ class Until(NamedTuple):
     most_finished: int
 
 
+class Wanted(NamedTuple):
+    """What beam search wants of its next steps.
+
+    Attributes:
+        candidates: how many continuations of each sentence it is to be given.
+        beams: how many of them go on.
+        steps: how many steps may be taken, at most, if no continuation ends before.
+        end_ids: tokens that end a sentence, `(ends,)`.
+    """
+
+    candidates: int
+    beams: int
+    steps: int
+    end_ids: Tensor
+
+
 class Stepper:
     """What one search carries from step to step: the decoder's state in every row, and the sources.
 
@@ -116,15 +132,17 @@ class Stepper:
         best = self.ids(best_tokens(self.step(token_ids).float()))
         return torch.where(finished, until.padding, best).unsqueeze(1)
 
-    def best_continuations(self, token_ids: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def best_continuations(self, token_ids: Tensor, offsets: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
         """Read tokens `(rows, time)`, and return the best continuations of each sentence, over all of its beams.
 
         `offsets` `(sentences, beams)` are added to the log-probabilities. Returns their log-probabilities with the
-        offsets, the best first, their beams and the ids of their tokens, each `(sentences, count)`.
+        offsets, the best first, their beams and the ids of their tokens, each `(steps, sentences, candidates)`. This
+        stepper takes one step; others may take more, as `wanted` says, each from the best beams of the one before.
         """
         logits = self.step(token_ids)
         self.is_precise = logits.dtype.itemsize >= 4
-        values, beams, columns = best_log_probabilities(logits.view(*offsets.shape, -1), offsets, count)
+        found = best_log_probabilities(logits.view(*offsets.shape, -1), offsets, wanted.candidates)
+        values, beams, columns = (one.unsqueeze(0) for one in found)
         return values, beams, self.ids(columns)
 
     def restart(self) -> None:

@@ -23,13 +23,15 @@ class Sizes(NamedTuple):
     rows: int
     length: int
     steps: int
+    ends: int
+    beams: int
     candidates: int
     shortlist: int
 
 
 OUTPUT = ("output_numbers", "output_scale", "output_bias", "output_ids")  # inputs of a graph with a shortlist
 # All sizes are different, within an example and between the two, so that none is taken for another.
-FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 7, 104), Sizes(3, 7, 5, 11, 4, 9, 136)
+FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 8, 6, 7, 104), Sizes(3, 7, 5, 11, 4, 10, 8, 9, 136)
 
 
 class Example(NamedTuple):
@@ -97,7 +99,7 @@ def _greedy_inputs(model: Any, sizes: Sizes) -> dict[str, Any]:
     return {
         "tokens": of_step["tokens"],
         "finished": torch.zeros(sizes.sources, dtype=torch.bool),
-        "end_ids": torch.zeros(sizes.candidates, dtype=torch.long),
+        "end_ids": _end_ids(sizes),
         "padding": torch.tensor(0),
         "most_finished": torch.tensor(0),
         "state": of_step["state"],
@@ -113,15 +115,22 @@ def step_example(model: Any, with_beams: bool, with_shortlist: bool, is_int8: bo
     names = [name for name in inputs if name not in ("state", "sources", "output")]
     states = _names("state", inputs["state"])
     input_names = [*names, *states, *_source_names(model), *(OUTPUT if with_shortlist else ())]
-    chosen = ["values", "beams", "best"] if with_beams else ["chosen"]
-    output_names = [*chosen, *(f"next_{name}" for name in states)]
+    after = [f"next_{name}" for name in states]
+    output_names = ["scores", *after]
+    if with_beams:
+        output_names = ["goes_on", "next_tokens", "next_parents", "next_offsets", *after, "values", "beams", "best"]
     return _state(model, FIRST), Example(inputs, _free(inputs, other), input_names, output_names)
 
 
 def _step_inputs(model: Any, sizes: Sizes, with_beams: bool) -> dict[str, Any]:
     rows = sizes.sources * sizes.rows
     prepared = model.model.decoder.prepare(_encoded(model, sizes), _mask(sizes))
-    beams = {"offsets": torch.zeros(sizes.sources, sizes.rows), "candidates": torch.zeros(sizes.candidates)}
+    beams = {
+        "offsets": torch.zeros(sizes.sources, sizes.rows),
+        "candidates": torch.zeros(sizes.candidates),
+        "kept": torch.zeros(sizes.beams),
+        "end_ids": _end_ids(sizes),
+    }
     return {
         "tokens": torch.ones(rows, dtype=torch.long),
         "parents": torch.zeros(rows, dtype=torch.long),
@@ -129,6 +138,10 @@ def _step_inputs(model: Any, sizes: Sizes, with_beams: bool) -> dict[str, Any]:
         "state": tensors_of(_state(model, sizes)),
         "sources": [part for part in prepared[:2] if part is not None] + [_mask(sizes)],
     }
+
+
+def _end_ids(sizes: Sizes) -> Tensor:
+    return torch.zeros(sizes.ends, dtype=torch.long)
 
 
 def _output(model: Any, sizes: Sizes, is_int8: bool) -> list[Tensor]:

@@ -29,11 +29,11 @@ from .card import write_card
 from .examples import Example, body_example, encoder_example, greedy_example, names_of_encoded, step_example
 from .format import BEAMS, ENCODER, FIELD, FORMAT, GREEDY, OF_SHORTLIST, SCORES, WEIGHTS, Layout, Place, places_in
 from .graphs import BeamGraph, EncoderGraph, GreedyGraph, StepGraph
-from .greedy_loop import put_in_loop
 from .layers import OPSET, GraphRecurrentLayer, Stored, matrices_of
 from .recurrence import BODY, Body, is_recurrence, put_in_loops
 from .requirements import require_exportable, require_exporter, require_runtime
 from .runtime import Runtime
+from .search_loop import put_in_loop
 from .verification import verify
 from .weights import NUMBERS, PRECISIONS, SCALE
 
@@ -141,7 +141,7 @@ def write_graphs(model: Any, folder: Path, precision: str, names: Sequence[str] 
         for name in names:
             try:
                 program = _with_loops(*_graph(name, model, tensors))
-                if name.startswith(GREEDY):
+                if name.startswith((GREEDY, BEAMS)):
                     put_in_loop(program)
             except torch.onnx.OnnxExporterError as error:
                 raise ValueError(f"torch cannot make a graph of this model ({name}): {error}") from error

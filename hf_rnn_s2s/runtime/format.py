@@ -12,7 +12,7 @@ FORMAT = 2  # goes up when folders of before can no longer be read
 FIELD = "runtime"  # of the configuration, where it says that a folder holds graphs
 WEIGHTS = "model.safetensors"
 # Names of the graphs, each a file with the ending .onnx
-ENCODER, SCORES, GREEDY, BEAMS = "encoder", "step_scores", "greedy", "step_beams"
+ENCODER, SCORES, GREEDY, BEAMS = "encoder", "step_scores", "greedy", "beams"
 OF_SHORTLIST = "_shortlist"  # behind the name of a graph that looks at the tokens of a shortlist only
 
 

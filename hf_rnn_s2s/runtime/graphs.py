@@ -116,7 +116,7 @@ class StepGraph(nn.Module):
 
 
 class GreedyGraph(StepGraph):
-    """A step that goes on with the token of the highest score in each row; `greedy_loop` makes a whole search of it.
+    """A step that goes on with the token of the highest score in each row; `search_loop` makes a whole search of it.
 
     With the tensors of an `Output`, only the tokens of a shortlist are scored.
     """
@@ -158,7 +158,7 @@ class GreedyGraph(StepGraph):
 
 
 class BeamGraph(StepGraph):
-    """A step that returns the best continuations of each sentence; see `best_continuations`.
+    """A step that goes on with the best continuations of each sentence; `search_loop` makes a loop of it.
 
     With the tensors of an `Output` as in `GreedyGraph`; the number of its tokens is a multiple of `GROUP`.
     """
@@ -169,14 +169,39 @@ class BeamGraph(StepGraph):
         parents: Tensor,
         offsets: Tensor,
         candidates: Tensor,
+        kept: Tensor,
+        end_ids: Tensor,
         state: list[Tensor],
         sources: list[Tensor],
         output: list[Tensor] | None = None,
     ) -> Any:
-        """As in `StepGraph`. Of `candidates` `(count,)` only the number of them counts."""
+        """Read tokens `(rows,)`.
+
+        Args:
+            tokens: that were written last.
+            parents: as in `Step`.
+            offsets: the log-probabilities of the beams, `(sentences, beams)`.
+            candidates: `(count,)`; only the number of them counts, which is how many continuations are wanted.
+            kept: `(beams,)`; only the number of them counts, which is how many go on.
+            end_ids: tokens that end a sentence, `(ends,)`.
+            state: as in `Step`.
+            sources: as in `Step`.
+            output: of a shortlist.
+
+        Returns:
+            Whether the search goes on, since no continuation ends; the tokens, parents and offsets of the next step;
+            the tensors of the new state; and the best continuations, see `best_continuations`.
+        """
         logits, after = self._step(tokens, Step(parents, state, sources), output)
         group = group_size(self.vocabulary) if output is None else GROUP
-        return *best_continuations(logits, offsets, candidates.shape[0], group), *after
+        values, beams, best = best_continuations(logits, offsets, candidates.shape[0], group)
+        if output is not None:
+            best = Output(*output).ids[best]
+        goes_on = (best.unsqueeze(2) == end_ids).sum() == 0
+        count = kept.shape[0]
+        first_rows = torch.arange(offsets.shape[0]).unsqueeze(1) * offsets.shape[1]
+        following = best[:, :count].flatten(), (beams[:, :count] + first_rows).flatten(), values[:, :count]
+        return goes_on, *following, *after, values, beams, best.clone()
 
 
 def tensors_of(state: DecoderState) -> list[Tensor]:

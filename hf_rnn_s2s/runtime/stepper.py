@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..decoding.stepper import Until
+from ..decoding.stepper import Until, Wanted
 from ..decoding.top_tokens import best_log_probabilities
 from .choice import GROUP, group_size
 from .examples import OUTPUT
 from .format import BEAMS, GREEDY, OF_SHORTLIST, SCORES
-from .greedy_loop import LIMIT
+from .search_loop import LIMIT
 from .sessions import Graph, Graphs
 
 STATE, SOURCES = "state_", ("memory", "keys", "mask")
@@ -106,25 +106,28 @@ class RuntimeStepper:
             "padding": until.padding.numpy(),
             "most_finished": np.asarray(until.most_finished),
         }
-        written, _ = self._run(self._graph(GREEDY), inputs)
+        (written,) = self._run(self._graph(GREEDY), inputs)
         return torch.from_numpy(written).T
 
-    def best_continuations(self, token_ids: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def best_continuations(self, token_ids: Tensor, offsets: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
         """Read tokens `(rows, time)`, and return the best continuations of each sentence.
 
-        `offsets` `(sentences, beams)` are added to the log-probabilities. Returns these, the beams and the tokens,
-        each `(sentences, count)`, the best first.
+        As in `Stepper`, but of as many steps as may be taken before a continuation ends.
         """
-        if count > self._groups:
-            values, beams, columns = best_log_probabilities(
-                self.step(token_ids).view(*offsets.shape, -1), offsets, count
-            )
-            return values, beams, self.ids(columns)
+        if wanted.candidates > self._groups:
+            logits = self.step(token_ids).view(*offsets.shape, -1)
+            values, beams, columns = best_log_probabilities(logits, offsets, wanted.candidates)
+            return values.unsqueeze(0), beams.unsqueeze(0), self.ids(columns).unsqueeze(0)
         self._read_prompt(token_ids)
-        more = {"offsets": offsets.contiguous().numpy(), "candidates": np.empty(count, np.float32)}
-        found = self._step(self._graph(BEAMS), token_ids[:, -1], more)
-        values, beams, columns = map(torch.from_numpy, found)
-        return values, beams, self.ids(columns)
+        more = {
+            LIMIT: np.asarray(wanted.steps),
+            "offsets": offsets.contiguous().numpy(),
+            "candidates": np.empty(wanted.candidates, np.float32),
+            "kept": np.empty(wanted.beams, np.float32),
+            "end_ids": wanted.end_ids.numpy(),
+        }
+        values, beams, best = map(torch.from_numpy, self._step(self._graph(BEAMS), token_ids[:, -1], more))
+        return values, beams, best
 
     def ids(self, columns: Tensor) -> Tensor:
         """The token ids of columns of the logits."""

@@ -29,7 +29,7 @@ from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline, S
 from hf_rnn_s2s.decoding.search import beam_search
 from hf_rnn_s2s.decoding.stepper import Stepper
 from hf_rnn_s2s.runtime.export import GRAPHS, write_graphs
-from hf_rnn_s2s.runtime.format import ENCODER, FIELD, GREEDY, SCORES, WEIGHTS
+from hf_rnn_s2s.runtime.format import BEAMS, ENCODER, FIELD, GREEDY, SCORES, WEIGHTS
 from hf_rnn_s2s.runtime.runtime import Runtime
 from hf_rnn_s2s.runtime.sessions import Graph, Graphs
 
@@ -99,11 +99,11 @@ def test_500_random_searches_are_those_of_the_model(model: Model, load: Load, ru
 
 
 @torch.no_grad()
-def test_300_random_greedy_searches_are_those_of_the_model(tmp_path: Path, runs: list[int]) -> None:
-    """With rows that end early, one by one or in groups, and some that the limit ends."""
+def test_random_searches_of_many_steps_are_those_of_the_model(tmp_path: Path, runs: list[int]) -> None:
+    """With rows that end early, one by one or in groups, and some that the limit ends. Each takes few calls."""
     model = model_that_ends(attention_type="additive", tie_word_embeddings=False).requires_grad_(False)
     model.lm_head.bias[END] -= 3
-    layout = write_graphs(model, tmp_path, "float32", names=(ENCODER, GREEDY))
+    layout = write_graphs(model, tmp_path, "float32", names=(ENCODER, GREEDY, BEAMS, SCORES))
     exported, draw, lengths = copy.deepcopy(model), random.Random(0), set()
     exported.runtime = Runtime(Graphs(tmp_path, tmp_path / WEIGHTS, layout.graphs), layout, exported)
     for _ in range(300):
@@ -116,6 +116,16 @@ def test_300_random_greedy_searches_are_those_of_the_model(tmp_path: Path, runs:
         assert len(runs) - called == 2 if rows == 1 else 2 <= len(runs) - called <= 1 + rows
         lengths.add(expected.shape[1])
     assert lengths == set(range(2, 16))
+    few = 0
+    for _ in range(300):
+        given = {**random_source(draw, draw.choice([1, 2, 5])), "max_length": draw.randrange(2, 16)}
+        given |= {"num_beams": draw.choice([2, 3, 5]), "eos_token_id": draw.choice([END, [END, 7]])}
+        given |= {"length_penalty": draw.choice([0.0, 1.0]), "early_stopping": draw.choice([False, True, "never"])}
+        expected = GenerationMixin.generate(model, **given)
+        called = len(runs)
+        assert torch.equal(exported.generate(**given), expected)
+        few += len(runs) - called < expected.shape[1] / 2
+    assert few > 50
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 3}])
@@ -207,7 +217,7 @@ def test_presets(name: str, precision: str, tmp_path: Path, runs: list[int]) -> 
         with pytest.raises(ValueError, match=f"^{REFUSED[name]} cannot be exported"):
             export_model(model, tmp_path)
         return
-    names = (ENCODER, SCORES, *([GREEDY] if precision == "float32" else []))
+    names = (ENCODER, SCORES, *([GREEDY, BEAMS] if precision == "float32" else []))
     layout = write_graphs(model.requires_grad_(False), tmp_path, precision, names)
     atol = 2e-5 if precision == "float32" else 0.05
     runtime = Runtime(Graphs(tmp_path, tmp_path / WEIGHTS, layout.graphs), layout, model)
@@ -228,12 +238,13 @@ def test_presets(name: str, precision: str, tmp_path: Path, runs: list[int]) -> 
         theirs.reorder(rows)
     assert all(isinstance(part, nn.Module) for part in parts[:3])
     if precision == "float32":
-        expected = GenerationMixin.generate(model, ids, attention_mask=mask, num_beams=1, max_new_tokens=9)
         exported = copy.deepcopy(model)
-        exported.runtime, called = runtime, len(runs)
-        found = exported.generate(ids, attention_mask=mask, num_beams=1, max_new_tokens=9)
-        assert torch.equal(found, expected)
-        assert len(runs) > called + 1
+        exported.runtime = runtime
+        for num_beams in (1, 3):
+            arguments = {"attention_mask": mask, "num_beams": num_beams, "max_new_tokens": 9}
+            expected, called = GenerationMixin.generate(model, ids, **arguments), len(runs)
+            assert torch.equal(exported.generate(ids, **arguments), expected)
+            assert len(runs) > called + 1
 
 
 def test_all_else_runs_on_torch(model: Model, load: Load) -> None:

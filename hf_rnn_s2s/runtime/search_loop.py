@@ -1,22 +1,23 @@
-"""Greedy search as one graph: the step that chooses the best token becomes the body of a loop.
+"""Many steps of a search as one graph: the step that chooses the best tokens becomes the body of a loop.
 
-So a sentence takes two calls of the runtime, one for the encoder and one for all of its tokens, and what Python does
-between two steps is left out.
+So greedy search of a sentence takes two calls of the runtime, one for the encoder and one for all tokens. Beam search
+comes back where something ends. What Python does between two steps is left out.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-LIMIT = "limit"  # the input that says how many tokens may be written
-CARRIED = ("tokens", "finished", "state_")  # how the names of inputs begin that a step changes
+LIMIT = "limit"  # the input that says how many steps may be taken
+CARRIED = ("tokens", "finished", "parents", "offsets", "state_")  # how the names of inputs begin that a step changes
 
 
 def put_in_loop(program: Any) -> None:
-    """Make a loop of an exported `GreedyGraph`.
+    """Make a loop of an exported step.
 
-    The inputs of the loop are those of a step, and `limit`. It returns the tokens `(steps, rows)`, which rows are
-    finished, and the tensors of the state.
+    The step returns whether the loop goes on; those of its inputs whose names begin as in `CARRIED`, for the next step
+    and in their order; and what is kept of each step. The inputs of the loop are those of the first step, and `limit`.
+    It returns what was kept, each with a new first dimension, and the tensors of the state.
 
     Args:
         program: what `torch.onnx.export` returned.
@@ -47,21 +48,23 @@ def put_in_loop(program: Any) -> None:
     step.inputs.extend(body_inputs)
     begins = onnx_ir.node("Constant", [], attributes={"value": onnx_ir.tensor(True)}, num_outputs=1)
     begins.outputs[0].name = "begins"
+    results = step.outputs[1:]
     loop = onnx_ir.node(
         "Loop",
         [limit, begins.outputs[0], *carried],
         attributes={"body": cast(Any, step)},
-        num_outputs=len(carried) + 1,
+        num_outputs=len(results),
     )
-    names = ["last_tokens", "now_finished", *(f"next_{one.name}" for one in carried[2:]), "written"]
-    for output, name, inner in zip(loop.outputs, names, step.outputs[1:], strict=True):
-        output.name, output.type = name, inner.type
-    outputs = [loop.outputs[-1], *loop.outputs[1:-1]]
+    for output, inner in zip(loop.outputs, results, strict=True):
+        output.name, output.type = f"{inner.name}_of_loop", inner.type
+    of_state = [str(one.name).startswith("state_") for one in carried]
+    states = [output for output, is_state in zip(loop.outputs, of_state, strict=False) if is_state]
+    outputs = [*loop.outputs[len(carried) :], *states]
     program.model.graph = onnx_ir.Graph(
         [limit, *inputs],
         outputs,
         nodes=[begins, loop],
         initializers=weights,
         opset_imports=dict(step.opset_imports),
-        name="greedy_search",
+        name="search",
     )
