@@ -1,4 +1,4 @@
-"""The commands that judge texts which are there already: `score` and `evaluate`."""
+"""The commands that read texts which are there already: `score`, `evaluate` and `shortlist`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from .importing import quickly
 SCORE = """Write how probable given texts are: the natural logarithm, and the number of tokens.
 
 Sources and targets are columns of one file, or two files with as many records.
+"""
+SHORTLIST = """Learn which target tokens a source may need, and keep that beside the model.
+
+From translated text, such as that of the training: two columns of one file, or two files with as many records.
+Commands use it with --shortlist, pipelines with shortlist=True: what is not on it is not looked at, which is faster.
 """
 EVALUATE = """Score what a system wrote against references, with 95 % confidence intervals.
 
@@ -28,6 +33,10 @@ ScoreColumn = Annotated[str, typer.Option(metavar="NAME", help="What the new col
 PerToken = Annotated[
     bool, typer.Option("--per-token", help="Write the tokens, and the log-probability of each one, too.")
 ]
+Folder = Annotated[str, typer.Option("--model", "-m", metavar="DIR", help="The folder of a model.")]
+Pairs = Annotated[str, typer.Argument(metavar="SOURCES", help="A file with the sources, or with both sides.")]
+Size = Annotated[int, typer.Option(metavar="N", help="The most target tokens for each source token.")]
+Frequent = Annotated[int, typer.Option(metavar="N", help="How many frequent target tokens are always looked at.")]
 BatchSize = Annotated[int | None, typer.Option(metavar="N", help="How many pairs are read together; by default 32.")]
 
 Results = Annotated[str, typer.Argument(metavar="RESULTS", help="A file with what the system wrote.")]
@@ -52,7 +61,38 @@ Samples = Annotated[int, typer.Option(metavar="N", help="How often the results a
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add both."""
+    """Add them all."""
+
+    @app.command(help=SHORTLIST)
+    def shortlist(
+        context: typer.Context,
+        model: Folder,
+        input: Pairs,
+        targets: Targets = None,
+        input_format: shared.InputFormat = None,
+        source_column: SourceColumn = None,
+        target_column: TargetColumn = None,
+        size: Size = 20,
+        frequent: Frequent = 100,
+        overwrite: shared.Overwrite = False,
+    ) -> None:
+        with quickly():
+            from hf_rnn_s2s.commands.ending import ending
+            from hf_rnn_s2s.commands.shortlist import ShortlistOptions, learn_shortlist
+
+        with ending(context.command_path):
+            options = ShortlistOptions(
+                model=model,
+                input=input,
+                targets=targets,
+                input_format=input_format,
+                source_column=source_column,
+                target_column=target_column,
+                size=size,
+                frequent=frequent,
+                overwrite=overwrite,
+            )
+            learn_shortlist(options)
 
     @app.command(help=SCORE)
     def score(

@@ -10,6 +10,7 @@ from typing import Any
 from ..data.arguments import DataArguments
 from ..decoding.reading import DEFAULT_BATCH_SIZE
 from ..errors import UsageError, as_usage_error
+from ..training.tasks.base import Task
 from .chunks import Numbered, Write, output_record
 from .fields import shown
 from .files import FileOptions, process
@@ -74,15 +75,25 @@ def score_records(options: ScoreOptions) -> None:
             raise UsageError(f"{loaded.name} reads recordings; only texts can be scored.")
         first_kind, kind = options.kinds()
         records = stack.enter_context(open_records(options.input, first_kind))
-        if options.targets is not None:
-            require_as_many_lines(options)
-            targets = open_records(options.targets, format_of(options.targets, None, first_kind))
-            records = side_by_side(records, stack.enter_context(targets), options.target_column)
+        records = with_targets(records, options, stack)
 
         def prepare(columns: Sequence[str], kept: list[str] | None) -> Write:
             return _Job(loaded, options, columns, kept, kind, records.name).write
 
         process(options, records, options.columns(kind), prepare, interruption)
+
+
+def with_targets(records: Records, options: ScoreOptions, stack: ExitStack) -> Records:
+    """The records with the targets of the other file, if there is one, which is closed with the stack.
+
+    Raises:
+        UsageError: for files of unequal length.
+    """
+    if options.targets is None:
+        return records
+    require_as_many_lines(options)
+    targets = open_records(options.targets, format_of(options.targets, None, options.kinds()[0]))
+    return side_by_side(records, stack.enter_context(targets), options.target_column)
 
 
 def require_as_many_lines(options: ScoreOptions) -> None:
@@ -132,6 +143,29 @@ def side_by_side(sources: Records, targets: Records, column: str | None) -> Reco
     return sources._replace(name=f"{sources.name} and {targets.name}", columns=columns, rows=rows())
 
 
+def sides_of(config: Any, task: Task, options: ScoreOptions, columns: Sequence[str], name: str) -> tuple[str, str]:
+    """The columns of sources and of targets.
+
+    Args:
+        config: of the model, which names the languages.
+        task: of the model.
+        options: of the command.
+        columns: of the records.
+        name: of the file or files, for errors.
+
+    Raises:
+        UsageError: if it is not clear which ones they are.
+    """
+    layout = task.layout(DataArguments())
+    sources = [getattr(config, "source_lang", None), *layout.source.names]
+    targets = [getattr(config, "target_lang", None), *layout.target.names, TARGET, task.words.result]
+    given = TARGET if options.targets is not None else options.target_column
+    target = pick_column(given, columns, [one for one in targets if one], "--target-column", name)
+    rest = [column for column in columns if column != target]
+    usual = [one for one in sources if one]
+    return pick_column(options.source_column, rest, usual, "--source-column", name), target
+
+
 class _Job:
     """Pairs on their way to their scores."""
 
@@ -144,14 +178,7 @@ class _Job:
         kind: str,
         name: str,
     ) -> None:
-        layout, config = loaded.task.layout(DataArguments()), loaded.writer.model.config
-        sources = [getattr(config, "source_lang", None), *layout.source.names]
-        targets = [getattr(config, "target_lang", None), *layout.target.names, TARGET, loaded.task.words.result]
-        given = TARGET if options.targets is not None else options.target_column
-        self._target = pick_column(given, columns, [one for one in targets if one], "--target-column", name)
-        rest = [column for column in columns if column != self._target]
-        usual = [one for one in sources if one]
-        self._source = pick_column(options.source_column, rest, usual, "--source-column", name)
+        self._source, self._target = sides_of(loaded.writer.model.config, loaded.task, options, columns, name)
         self._pipeline, self._options, self._kept, self._kind, self._name = loaded.writer, options, kept, kind, name
 
     def write(self, rows: list[Numbered], position: int) -> list[Record]:
