@@ -17,7 +17,7 @@ from hf_rnn_s2s.machine import keep_freed_memory
 
 # The shape of all models: what a toolkit calls its parts is in its own file.
 EMBEDDING, HIDDEN, DROPOUT, SMOOTHING, LEARNING_RATE, CLIP = 256, 512, 0.3, 0.1, 1e-3, 1.0
-TRIED, TURNS = 1000, 3  # sentences to find the fastest setting with, and how often each is tried
+TRIED, TURNS = 1000, 2  # sentences to find the fastest setting with, and how often each is tried
 WARM_STEPS = 200  # until the learning rate is what it should be
 LONGEST = 80  # tokens of a translation; the longest reference has 59
 
