@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+
+SHOWN = 5  # numbers of inputs in an error
 
 
 class UsageError(ValueError):
@@ -28,6 +30,30 @@ class UsageError(ValueError):
 
 class RunError(RuntimeError):
     """A run that began well cannot go on; the message says why, and what was saved."""
+
+
+class ProcessError(RuntimeError):
+    """Something went wrong in another process.
+
+    Args:
+        numbers: of the inputs at which it did.
+        problem: what it was.
+        unit: what an input is called.
+    """
+
+    def __init__(self, numbers: Sequence[int], problem: str, unit: str = "input") -> None:
+        super().__init__(numbers, problem, unit)
+        self._numbers, self._problem, self._unit = numbers, problem, unit
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self._numbers[:SHOWN]))
+        more = f" and {len(self._numbers) - SHOWN} more" if len(self._numbers) > SHOWN else ""
+        unit = self._unit.capitalize() + ("s" if len(self._numbers) > 1 else "")
+        return f"{unit} {shown}{more}: {self._problem}"
+
+    def renumbered(self, numbers: Sequence[int], unit: str = "input") -> ProcessError:
+        """The same error, where input `n` is called `numbers[n]`."""
+        return ProcessError(list(dict.fromkeys(numbers[one] for one in self._numbers)), self._problem, unit)
 
 
 @contextmanager

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.arguments import DataArguments
-from ..decoding.batched_pipeline import ProcessError
 from ..decoding.reading import DEFAULT_BATCH_SIZE, DEFAULT_BATCH_TOKENS
-from ..errors import RunError, UsageError, as_usage_error
+from ..errors import ProcessError, RunError, UsageError, as_usage_error
 from ..model.pipeline_rnn_s2s import squeezed
 from .chunks import WARNING, Numbered, Write, output_record
 from .fields import TOKENS, WORDS, AttentionFile, Fields, alignment_of, open_attentions, shown

@@ -7,13 +7,14 @@ import functools
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers.utils import logging
 
+from ..errors import ProcessError
 from ..machine import usable_cores
 from .batching import batches_in_order, batches_of_like_length
 from .document_pipeline import DocumentPipeline
@@ -31,7 +32,6 @@ MAY_COUNT_ROWS = ("logits_processor", "stopping_criteria", "prefix_allowed_token
 # A call that takes so many seconds takes longer than it takes to start other processes.
 WORTH_PROCESSES = 10.0
 MOST_HINTED = 16  # processes that a hint speaks of; each takes memory
-SHOWN = 5  # numbers of inputs in an error
 DIED = (
     "a worker process died at one of them, and one died again when its work was done once more. If the system ended "
     "them for want of memory, lower batch_size, batch_tokens or processes. If none could start at all, put what your "
@@ -40,30 +40,6 @@ DIED = (
 
 # Some texts, and the number of the first of them among all inputs
 Texts = tuple[list[str], int]
-
-
-class ProcessError(RuntimeError):
-    """Something went wrong in another process.
-
-    Args:
-        numbers: of the inputs at which it did.
-        problem: what it was.
-        unit: what an input is called.
-    """
-
-    def __init__(self, numbers: Sequence[int], problem: str, unit: str = "input") -> None:
-        super().__init__(numbers, problem, unit)
-        self._numbers, self._problem, self._unit = numbers, problem, unit
-
-    def __str__(self) -> str:
-        shown = ", ".join(map(str, self._numbers[:SHOWN]))
-        more = f" and {len(self._numbers) - SHOWN} more" if len(self._numbers) > SHOWN else ""
-        unit = self._unit.capitalize() + ("s" if len(self._numbers) > 1 else "")
-        return f"{unit} {shown}{more}: {self._problem}"
-
-    def renumbered(self, numbers: Sequence[int], unit: str = "input") -> ProcessError:
-        """The same error, where input `n` is called `numbers[n]`."""
-        return ProcessError([numbers[one] for one in self._numbers], self._problem, unit)
 
 
 class Call(NamedTuple):

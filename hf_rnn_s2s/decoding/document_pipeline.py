@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import ProcessError
 from .documents import joined_sentences, read_document, segmenter, split_long, write_document
 from .reading import ReadingPipeline
 from .text import describe_cuts, encode_whole, log_warnings
@@ -53,7 +54,10 @@ class DocumentPipeline(ReadingPipeline):
         every = list(itertools.chain.from_iterable(parts))
         # What is to be said of the parts is said already.
         of_parts = {**preprocess_params, "split_sentences": False, "return_warnings": True}
-        records = translate(of_parts, every) if every else []
+        try:
+            records = translate(of_parts, every) if every else []
+        except ProcessError as error:
+            raise error.renumbered(_owners(documents, parts, first)) from error
         name, target = f"{self.return_name}_text", getattr(config, "target_lang", None)
         written = (record[0][name] for record in records)
         whole = iter([joined_sentences(list(itertools.islice(written, len(one))), target) for one in parts])
@@ -99,3 +103,11 @@ class DocumentPipeline(ReadingPipeline):
             unread.append("num_return_sequences")
         if unread:
             raise ValueError(f"split_sentences gives the text of a document alone: leave out {', '.join(unread)}.")
+
+
+def _owners(documents: list[list[Any]], parts: list[list[str]], first: int) -> list[int]:
+    """For each part of a sentence the number of its document; `first` is that of the first one."""
+    of_sentences = (
+        number for number, blocks in enumerate(documents, first) for block in blocks for _ in block.sentences
+    )
+    return [number for number, one in zip(of_sentences, parts, strict=True) for _ in one]

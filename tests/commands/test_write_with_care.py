@@ -16,7 +16,8 @@ import pytest
 from pyarrow import array, float32, int8, list_, parquet, table, timestamp
 
 from hf_rnn_s2s import RnnTranslationPipeline
-from hf_rnn_s2s.decoding.batched_pipeline import BatchedPipeline, ProcessError
+from hf_rnn_s2s.decoding.batched_pipeline import BatchedPipeline
+from hf_rnn_s2s.errors import ProcessError
 
 from .conftest import TEXTS, Run
 

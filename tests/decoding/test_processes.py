@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SForConditionalGeneration, RnnTranslationPipeline
-from hf_rnn_s2s.decoding.batched_pipeline import ProcessError
+from hf_rnn_s2s.errors import ProcessError
 
 WORDS = ["a", "small", "dog", "runs", "fast", "the", "big", "cat", "sleeps", "on", "red", "mat", "one", "two", "three"]
 
@@ -158,6 +158,12 @@ def test_a_text_that_fails_is_named(fragile: RnnTranslationPipeline) -> None:
         fragile(texts, processes=2)
     with pytest.raises(KeyError, match="the cat fails"):  # where it is not the text
         fragile(["the cat fails"] * 3, processes=2)
+
+
+def test_a_sentence_that_fails_is_named_by_its_document(fragile: RnnTranslationPipeline) -> None:
+    documents = ["A dog runs. A cat sleeps.", "One dog. The cat fails", "Two dogs. A cat."]
+    with pytest.raises(ProcessError, match="^Input 1: it fails"):
+        fragile(documents, processes=2, split_sentences="en")
 
 
 def test_a_text_at_which_processes_die_is_named(fragile: RnnTranslationPipeline) -> None:
