@@ -11,10 +11,12 @@ each: `--machines 4 --machine 0` to `--machine 3`. examples/large_datasets.md sa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import glob
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ def main() -> None:
     dataset = load_dataset(kind, data_files=options.files, split="train")
     output = Path(options.output)
     remember(dataset, options, output)
-    disable_caching()  # the output is kept in shards, so that nothing need be kept twice
+    disable_caching()  # what is finished is in the output folder
     for number in range(options.machine, options.shards, options.machines):
         file = output / f"{number:05}-of-{options.shards:05}.parquet"
         if file.exists():
@@ -45,9 +47,11 @@ def main() -> None:
             batch_size=1024,
             num_proc=options.processes,
         )
-        part = file.with_suffix(f".{os.getpid()}.part")
+        part = output / f"{file.stem}.{uuid.uuid4()}.part"
         translated.to_parquet(part)
         part.replace(file)
+        for left in (*output.glob(f"{file.stem}.*.part"), *(one["filename"] for one in translated.cache_files)):
+            Path(left).unlink(missing_ok=True)  # of runs that were killed, and what `map` has kept of this shard
         print(f"{file} has {len(translated):,} records", flush=True)
 
 
@@ -67,8 +71,11 @@ def read_options() -> argparse.Namespace:
     if not 0 <= options.machine < options.machines:
         parser.error(f"--machine {options.machine}: with --machines {options.machines} it is one from 0 on, and less.")
     options.files = sorted(file for pattern in options.files for file in glob.glob(pattern))
+    kinds = {Path(file).suffix for file in options.files}
     if not options.files:
         parser.error("--files names none that is there.")
+    if len(kinds) > 1 or not kinds <= {".parquet", ".jsonl", ".json", ".csv"}:
+        parser.error(f"--files must all be .parquet, .jsonl, .json or .csv, and not {', '.join(sorted(kinds))}.")
     if min(options.shards, options.processes) < 1:
         parser.error("--shards and --processes must be at least 1.")
     return options
@@ -80,16 +87,21 @@ def remember(dataset: Dataset, options: argparse.Namespace, output: Path) -> Non
         raise SystemExit(
             f"There is no column {options.column!r} in {options.files}: there are {dataset.column_names}."
         )
+    if "translation" in dataset.column_names:
+        raise SystemExit("There is a column 'translation' already, which would be lost: rename it.")
     if options.shards > len(dataset):
         raise SystemExit(f"--shards {options.shards}, but there are {len(dataset)} records: ask for fewer.")
-    files = {file: os.path.getsize(file) for file in options.files}
+    files = {Path(file).name: os.path.getsize(file) for file in options.files}
     asked = {name: getattr(options, name) for name in ("model", "column", "shards", "settings")}
     work = json.dumps({**asked, "records": len(dataset), "files": files}, indent=2)
     output.mkdir(parents=True, exist_ok=True)
-    file = output / "work.json"
-    if file.exists() and file.read_text(encoding="utf-8") != work:
+    file, new = output / "work.json", output / f"work.{uuid.uuid4()}.part"
+    new.write_text(work, encoding="utf-8")
+    with contextlib.suppress(FileExistsError):  # several machines may begin at once: the first one's stays
+        os.link(new, file)
+    new.unlink()
+    if file.read_text(encoding="utf-8") != work:
         raise SystemExit(f"{file} tells of other work than is asked for now: name another --output.\n{work}")
-    file.write_text(work, encoding="utf-8")
 
 
 def translate(batch: dict[str, list[Any]], model: str, column: str, settings: dict[str, Any]) -> dict[str, list[str]]:

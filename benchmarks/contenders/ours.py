@@ -111,9 +111,11 @@ class Ours(Translator):
         if self._translator is None:
             self._translator = self._pipeline()
         processes, threads = setting
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-        records = self._translator(texts, num_beams=beams, batch_size=batch_size, processes=processes)
+        torch.set_num_threads(threads)
+        try:
+            records = self._translator(texts, num_beams=beams, batch_size=batch_size, processes=processes)
+        finally:
+            torch.set_num_threads(self._threads)
         return [record["translation_text"] for record in records]
 
     def search_and_model(self, sentences: int, beams: int, batch_size: int) -> dict[str, float]:

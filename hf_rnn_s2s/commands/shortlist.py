@@ -85,8 +85,8 @@ def learn_shortlist(options: ShortlistOptions) -> None:
                 encoded["input_ids"], encoded["labels"], config.vocab_size, options.size, options.frequent
             )
     shortlist.save_pretrained(options.model)
-    tokens = sum(map(len, shortlist.candidates)) / max(1, sum(map(bool, shortlist.candidates)))
+    per_token = sum(map(len, shortlist.candidates)) / max(1, sum(map(bool, shortlist.candidates)))
     print(
         f"{SHORTLIST} in {options.model}: from {len(rows):,} pairs, {len(shortlist.always):,} tokens for every text, "
-        f"and {tokens:.1f} for each source token that was there. Use it with --shortlist."
+        f"and {per_token:.1f} for each source token that was there. Use it with --shortlist."
     )

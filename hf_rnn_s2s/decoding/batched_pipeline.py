@@ -147,9 +147,10 @@ class BatchedPipeline(DocumentPipeline):
                 f"processes={call.processes} share the cores of a CPU, and the model is on {self.device}: leave "
                 "processes out, or build the pipeline with device='cpu'."
             )
-        if self._workers is None or self._workers.count != call.processes:
-            self._workers = Workers(call.processes)
-        shared = self._workers.share((self._to_send(), given, call.postprocess))
+        workers = self._workers
+        if workers is None or workers.count != call.processes:
+            workers = self._workers = Workers(call.processes)
+        shared = workers.share((self._to_send(), given, call.postprocess))
         handed_over: deque[_Batch] = deque()
 
         def jobs() -> Iterator[_Batch]:
@@ -159,13 +160,13 @@ class BatchedPipeline(DocumentPipeline):
                 handed_over.append(batch._replace(seed=seed))
                 yield handed_over[-1]
 
-        results = self._workers.run(_write_in_worker, shared, jobs())
+        results = workers.run(_write_in_worker, shared, jobs())
         try:
             for records in results:
                 handed_over.popleft()
                 yield records
         except WorkerDied as error:
-            doing = [number for batch in list(handed_over)[: call.processes] for number in sorted(batch.numbers)]
+            doing = [number for place in error.places for number in sorted(handed_over[place].numbers)]
             raise ProcessError(doing, DIED) from error
 
     def _to_send(self) -> BatchedPipeline:

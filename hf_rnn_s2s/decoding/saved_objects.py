@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Those whose numbers lie in a file of torch. Tensors of other classes know themselves how they are pickled.
+# The classes of tensors that are kept aside. Those of other classes know themselves how they are pickled.
 PLAIN = (Tensor, nn.Parameter)
 
 
@@ -37,7 +37,7 @@ class SavedObject:
         self._content, tensors = _taken_apart(value)
         file, name = tempfile.mkstemp(suffix=".pt", prefix="hf_rnn_s2s_")
         self.path = Path(name)
-        weakref.finalize(self, _remove, name)
+        weakref.finalize(self, _remove, name, os.getpid())
         with os.fdopen(file, "wb") as stream:
             torch.save({"content": self._content, "tensors": tensors}, stream)
         self._tensors = _read(name)["tensors"]  # in the memory that all share
@@ -137,6 +137,8 @@ def _read(name: str) -> Any:
     return torch.load(name, mmap=True, weights_only=True)
 
 
-def _remove(name: str) -> None:
-    with suppress(OSError):  # where a file cannot be removed while it is mapped, the folder for such files keeps it
+def _remove(name: str, owner: int) -> None:
+    if owner != os.getpid():  # a process that was forked from the one that still uses it
+        return
+    with suppress(OSError):  # some systems keep files that are mapped; this one then stays in the temporary folder
         os.remove(name)

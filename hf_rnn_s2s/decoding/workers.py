@@ -7,7 +7,7 @@ package already: they start in no time, and share the memory of what it imported
 
 from __future__ import annotations
 
-import functools
+import io
 import multiprocessing
 import os
 import pickle
@@ -30,21 +30,22 @@ logger = logging.get_logger(__name__)
 
 AHEAD = 3  # jobs for each process that are handed over before the first of them is done
 PRELOADED = ("hf_rnn_s2s", "transformers.pipelines")
+IMPORTED_IN = os.getpid()  # another process than this one was forked from it
 
 # From a shared object and what is to be done with it to a result
 Compute = Callable[[Any, Any], Any]
 
 
 class WorkerDied(RuntimeError):
-    """A process ended while it worked, twice at the same place.
+    """A process ended while it worked, and another one when the work was done again.
 
     Args:
-        job: the position of the first job that was not done.
+        places: of the jobs that they may have ended at, among those whose results are still to come.
     """
 
-    def __init__(self, job: int) -> None:
-        super().__init__(f"job {job}")
-        self.job = job
+    def __init__(self, places: list[int]) -> None:
+        super().__init__(places)
+        self.places = places
 
 
 class _Pending(NamedTuple):
@@ -58,7 +59,8 @@ class _Pending(NamedTuple):
 class Workers:
     """Some processes, which are started when there is work for them, and end with this object or this process.
 
-    Threads may share them. A copy has none of them.
+    Threads may share them; but a job that ends every process that does it ends the work of other threads, too. A copy
+    has none of the processes, nor has a process that was forked from this one.
 
     Args:
         count: how many processes.
@@ -68,15 +70,24 @@ class Workers:
     """
 
     def __init__(self, count: int) -> None:
+        self.count = count
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         if multiprocessing.current_process().daemon:
             raise ValueError(
-                f"processes={count} inside a daemon process, such as a worker of a DataLoader or of "
+                f"processes={self.count} inside a daemon process, such as a worker of a DataLoader or of "
                 "multiprocessing.Pool, which may not start any: leave processes out there, or in concurrent.futures."
             )
-        self.count = count
+        self._owner = os.getpid()
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
         self._saved: SavedObject | None = None  # the last one that was shared
+
+    def _require_own(self) -> None:
+        """In a process that was forked, leave the pool alone, whose threads are in the first one."""
+        if self._owner != os.getpid():
+            self._begin_anew()
 
     def share(self, value: Any) -> SavedObject:
         """An object for the processes, as it is now. The file is written only where it has changed.
@@ -84,6 +95,7 @@ class Workers:
         Raises:
             ValueError: if it cannot be pickled.
         """
+        self._require_own()
         with self._lock:
             if self._saved is None or not self._saved.is_like(value):
                 self._saved = SavedObject(value)
@@ -101,11 +113,12 @@ class Workers:
 
         Raises:
             ValueError: if a job cannot be pickled.
-            WorkerDied: if a process dies again before another job is done.
+            WorkerDied: if a process dies again before any other job is done.
             Exception: whatever `compute` raises.
         """
+        self._require_own()
         pending: deque[_Pending] = deque()
-        source, done, deaths = iter(jobs), 0, 0
+        source, done, done_at_death = iter(jobs), 0, -1
         try:
             while True:
                 for job in _up_to(AHEAD * self.count - len(pending), source):
@@ -115,14 +128,17 @@ class Workers:
                 try:
                     result = pending[0].future.result()
                 except BrokenProcessPool as error:
-                    deaths += 1
-                    if deaths > 1:
-                        raise WorkerDied(done) from error
+                    lost = [place for place, one in enumerate(pending) if _is_lost(one)]
+                    self._drop(pending[0].pool)
+                    if done_at_death == done + len(pending) - len(lost):
+                        raise WorkerDied(lost[: self.count]) from error
+                    done_at_death = done + len(pending) - len(lost)
                     logger.warning("A worker process has died. What it was doing is done again.")
-                    pending = self._again(compute, shared, pending)
+                    for place in lost:
+                        pending[place] = self._hand_over(compute, shared, pending[place].content)
                     continue
                 pending.popleft()
-                done, deaths = done + 1, 0
+                done += 1
                 yield pickle.loads(result)
         finally:
             for one in pending:
@@ -132,22 +148,16 @@ class Workers:
         pool = self._running()
         try:
             return _Pending(content, pool.submit(_work, compute, shared.path, content), pool)
-        except BrokenProcessPool as error:  # as the futures will tell that were handed over before
-            future: Future[bytes] = Future()
-            future.set_exception(error)
-            return _Pending(content, future, pool)
+        except BrokenProcessPool:  # a process ended since the last call, or other work has ended it
+            self._drop(pool)
+            pool = self._running()
+            return _Pending(content, pool.submit(_work, compute, shared.path, content), pool)
 
-    def _again(self, compute: Compute, shared: SavedObject, pending: deque[_Pending]) -> deque[_Pending]:
-        """Hand those over again that a broken pool did not do."""
-        again: deque[_Pending] = deque()
-        for one in pending:
-            if isinstance(one.future.exception(), BrokenProcessPool):
-                with self._lock:
-                    if self._pool is one.pool:
-                        self._pool = None
-                one = self._hand_over(compute, shared, one.content)
-            again.append(one)
-        return again
+    def _drop(self, pool: ProcessPoolExecutor) -> None:
+        """Use a pool no more, in which a process has ended."""
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
 
     def _running(self) -> ProcessPoolExecutor:
         with self._lock:
@@ -161,6 +171,11 @@ class Workers:
         return type(self), (self.count,)
 
 
+def _is_lost(pending: _Pending) -> bool:
+    """Whether a job was not done since a process ended. All jobs of its pool have come to an end then."""
+    return isinstance(pending.future.exception(), BrokenProcessPool)
+
+
 def _up_to(count: int, source: Iterator[Any]) -> Iterator[Any]:
     for _ in range(count):
         try:
@@ -169,10 +184,10 @@ def _up_to(count: int, source: Iterator[Any]) -> Iterator[Any]:
             return
 
 
-@functools.cache
 def _context() -> Any:
     """How processes are started: forked from a server, or anew. A fork of this process would have no threads."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    has_server = "forkserver" in multiprocessing.get_all_start_methods()
+    if not has_server or os.getpid() != IMPORTED_IN:  # a server belongs to the process that has started it
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))  # without effect if the server is running already
@@ -199,11 +214,30 @@ def _end_with_parent() -> None:
 def _work(compute: Compute, path: Any, content: bytes) -> bytes:
     """Do a job in a process of the pool. Tensors in the result are copied, so that no process waits for another."""
     try:
-        return pickle.dumps(compute(load_saved(path), pickle.loads(content)))
+        shared, job = load_saved(path), pickle.loads(content)
+    except AttributeError as error:
+        raise ValueError(
+            f"Another process does not find something: {error}. Put what a model or an argument is made of into a "
+            "module, and not into a notebook."
+        ) from None
+    try:
+        written = io.BytesIO()
+        _Pickler(written).dump(compute(shared, job))
+        return written.getvalue()
     except Exception as error:
         if _travels(error):
             raise
         raise RuntimeError(f"{type(error).__name__}: {error}") from None
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles tensors that are a part of another one without the rest of it."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """How a tensor of this kind is pickled; anything else as usual."""
+        if type(value) is torch.Tensor and value.untyped_storage().nbytes() > value.nbytes:
+            return value.clone().__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        return NotImplemented
 
 
 def _travels(error: Exception) -> bool:

@@ -28,7 +28,7 @@ class GeneratingAhead(Seq2SeqTrainer):
     """A `Seq2SeqTrainer` that lets `args.eval_processes` processes write the translations of an evaluation.
 
     They do what this process would do alone, batch by batch, and write ahead of it: what `prediction_step` gets from
-    `generate()` is there already.
+    `generate()` is there already. Where anything is drawn at random, they draw other numbers.
     """
 
     args: Any
@@ -92,13 +92,15 @@ class _Ahead:
 
         waiting: deque[Any] = deque()
 
-        def jobs() -> Iterator[dict[str, Any]]:
+        def jobs() -> Iterator[tuple[dict[str, Any], int]]:
             for batch in self._batches:
                 waiting.append(batch)
-                yield {name: value for name, value in batch.items() if name not in OF_TARGETS}
+                inputs = {name: value for name, value in batch.items() if name not in OF_TARGETS}
+                yield inputs, int(torch.randint(2**62, ())) if draws else 0
 
         # Those that are None are left out by Seq2SeqTrainer, too.
         settings = {name: value for name, value in self._trainer._gen_kwargs.items() if value is not None}
+        draws = settings.get("do_sample", self._trainer.model.generation_config.do_sample)  # type: ignore[union-attr]
         with as_usage_error():
             shared = self._workers.share((_model_to_send(self._trainer.model), settings))
         self._results = self._workers.run(_generate, shared, jobs())
@@ -135,9 +137,10 @@ def _model_to_send(model: Any) -> Any:
     return other
 
 
-def _generate(shared: Any, inputs: dict[str, Any]) -> Tensor:
-    """The translation of a batch, in a process of the pool."""
-    model, settings = shared
+def _generate(shared: Any, job: tuple[dict[str, Any], int]) -> Tensor:
+    """The translation of a batch, in a process of the pool; the seed beside it is that of what is drawn."""
+    (model, settings), (inputs, seed) = shared, job
+    torch.manual_seed(seed)
     with naming_the_batch(describe_batch(inputs), f"{LOWER}, or eval_processes"), torch.no_grad():
         return model.generate(**inputs, **settings)
 

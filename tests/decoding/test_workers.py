@@ -129,13 +129,60 @@ def test_what_a_dead_process_did_is_done_again(
     assert caplog.messages == ["A worker process has died. What it was doing is done again."]
 
 
-def test_what_kills_every_process_is_named_and_the_next_call_works(workers: Workers) -> None:
+def test_what_kills_every_process_is_named_and_the_next_call_works(
+    workers: Workers, caplog: pytest.LogCaptureFixture
+) -> None:
     results = workers.run(die_always, workers.share(None), range(20))
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(WorkerDied) as caught:
         next(results)
-    assert caught.value.job == 3
+    assert 0 in caught.value.places  # the next one, which was to be the fourth
+    caplog.clear()
     assert list(workers.run(product, workers.share({"factor": 3}), range(5))) == [0, 3, 6, 9, 12]
+    assert not caplog.messages
+
+
+def test_a_slow_job_is_not_taken_for_one_that_kills(workers: Workers) -> None:
+    done: list[int] = []
+    with pytest.raises(WorkerDied) as caught:
+        done.extend(workers.run(slow_then_die, workers.share(None), range(6)))
+    assert 5 in [len(done) + place for place in caught.value.places]
+
+
+def slow_then_die(shared: Any, job: int) -> int:
+    if job == 0:
+        time.sleep(1)
+    if job == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job
+
+
+def test_a_process_that_is_forked_begins_anew(workers: Workers) -> None:
+    """It has no threads of the pool, and must not take away the file of the first process."""
+    shared = workers.share({"factor": 2})
+    assert list(workers.run(product, shared, [1])) == [2]
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            workers.share({"factor": 3})
+            gc.collect()
+            code = 0 if workers._pool is None and list(workers.run(product, shared, [4])) == [8] else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert shared.path.exists()
+    assert list(workers.run(product, shared, [5])) == [10]
+
+
+def test_a_part_of_a_tensor_comes_back_without_the_rest(workers: Workers) -> None:
+    [part] = workers.run(first_row, workers.share(None), [0])
+    assert torch.equal(part, torch.zeros(10))
+    assert part.untyped_storage().nbytes() == 40
+
+
+def first_row(shared: Any, job: int) -> torch.Tensor:
+    return torch.zeros(100, 10)[job]
 
 
 def test_errors_come_back_as_they_are_raised(workers: Workers) -> None:
