@@ -17,7 +17,8 @@ from hf_rnn_s2s.machine import keep_freed_memory
 
 # The shape of all models: what a toolkit calls its parts is in its own file.
 EMBEDDING, HIDDEN, DROPOUT, SMOOTHING, LEARNING_RATE, CLIP = 256, 512, 0.3, 0.1, 1e-3, 1.0
-TRIED, TURNS = 1000, 2  # sentences to find the fastest setting with, and how often each is tried
+TRIED = 1000  # sentences to find the fastest setting with
+TURNS = 2  # of each setting
 WARM_STEPS = 200  # until the learning rate is what it should be
 LONGEST = 80  # tokens of a translation; the longest reference has 59
 
@@ -192,6 +193,42 @@ class Translator(Contender):
             translations += self.translate_texts([text], beams, 1)
             seconds.append(time.perf_counter() - start)
         return {"seconds": sum(seconds), "texts": translations, "each": seconds}
+
+
+class FastestSetting(Translator):
+    """One that finds out with how many processes or workers it is fastest, and with how many threads each has."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.threads = torch.get_num_threads()  # now, since a translator may set them
+        self._fastest: dict[tuple[int, int], Setting] = {}
+
+    @abstractmethod
+    def translate_with(self, setting: Setting, texts: list[str], beams: int, batch_size: int) -> list[str]:
+        """From text to text with these workers and threads."""
+
+    def translate_texts(self, texts: list[str], beams: int, batch_size: int) -> list[str]:
+        return self.translate_with(self.setting(beams, batch_size), texts, beams, batch_size)
+
+    def setting(self, beams: int, batch_size: int) -> Setting:
+        """Workers and threads of each that are the fastest for a search; the first call finds them."""
+        if (beams, batch_size) not in self._fastest:
+            settings = possible_settings(batch_size, self.threads)
+            seconds = {setting: self._seconds(setting, beams, batch_size) for setting in settings}
+            self._fastest[beams, batch_size] = min(seconds, key=seconds.__getitem__)
+        return self._fastest[beams, batch_size]
+
+    def _seconds(self, setting: Setting, beams: int, batch_size: int) -> float:
+        """The least that a turn takes. With a batch size of 1 each sentence has a call of its own."""
+        texts = self.streams.texts("test_2016_flickr", "en")[: TRIED if batch_size > 1 else TRIED // 8]
+        calls = [texts] if batch_size > 1 else [[text] for text in texts]
+        turns = []
+        for _ in range(TURNS):
+            start = time.perf_counter()
+            for call in calls:
+                self.translate_with(setting, call, beams, batch_size)
+            turns.append(time.perf_counter() - start)
+        return min(turns)
 
 
 class IdTranslator(Translator):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks.streams import END, START, UNKNOWN, Streams
 from hf_rnn_s2s import Shortlist
 
-from .base import LONGEST, TRIED, TURNS, Setting, possible_settings
+from .base import LONGEST, FastestSetting, Setting
 from .marian import Marian
 
 
-class CTranslate(Marian):
+class CTranslate(FastestSetting, Marian):
     """
     MarianMT, converted.
 
@@ -31,46 +28,23 @@ class CTranslate(Marian):
     def __init__(self, streams: Streams, precision: str, quantization: str, has_map: bool = False) -> None:
         super().__init__(streams, precision)
         self.quantization, self.has_map = quantization, has_map
-        self._threads = torch.get_num_threads()  # now, since each of its translators sets them for torch, too
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._translators: dict[Setting, Any] = {}
-        self._fastest: dict[tuple[int, int], Setting] = {}
         self._names = [str(token) for token in range(streams.vocabulary)]
 
-    def translate_texts(self, texts: list[str], beams: int, batch_size: int) -> list[str]:
+    def translate_with(self, setting: Setting, texts: list[str], beams: int, batch_size: int) -> list[str]:
         """CTranslate2 sorts the sentences by length, makes the batches and shares them out by itself."""
         tokenizer = self.streams.tokenizer
         sources = [[self._names[token] for token in ids] for ids in tokenizer(texts)["input_ids"]]
-        results = self._translate(self.setting(beams, batch_size), sources, beams, batch_size)
-        ids = [[int(token) for token in result.hypotheses[0]] for result in results]
-        return tokenizer.batch_decode(ids, skip_special_tokens=True)
-
-    def setting(self, beams: int, batch_size: int) -> Setting:
-        """Workers and threads of each that are the fastest for a search; the first call finds them."""
-        if (beams, batch_size) not in self._fastest:
-            texts = self.streams.texts("test_2016_flickr", "en")[: TRIED if batch_size > 1 else TRIED // 8]
-            ids = self.streams.tokenizer(texts)["input_ids"]
-            sources = [[self._names[token] for token in row] for row in ids]
-            seconds: dict[Setting, float] = {}
-            for setting in possible_settings(batch_size, self._threads):
-                for _ in range(TURNS):
-                    start = time.perf_counter()
-                    for first in range(0, len(sources), len(sources) if batch_size > 1 else 1):
-                        part = sources[first:] if batch_size > 1 else sources[first : first + 1]
-                        self._translate(setting, part, beams, batch_size)
-                    taken = time.perf_counter() - start
-                    seconds[setting] = min(taken, seconds.get(setting, taken))
-            self._fastest[beams, batch_size] = min(seconds, key=seconds.__getitem__)
-        return self._fastest[beams, batch_size]
-
-    def _translate(self, setting: Setting, sources: list[list[str]], beams: int, batch_size: int) -> list[Any]:
-        return self._translator(setting).translate_batch(
+        results = self._translator(setting).translate_batch(
             sources,
             beam_size=beams,
             max_batch_size=batch_size,
             max_decoding_length=LONGEST,
             use_vmap=self.has_map,
         )
+        ids = [[int(token) for token in result.hypotheses[0]] for result in results]
+        return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
     def _translator(self, setting: Setting) -> Any:
         import ctranslate2

@@ -32,15 +32,12 @@ from .base import (
     LEARNING_RATE,
     LONGEST,
     SMOOTHING,
-    TRIED,
-    TURNS,
+    FastestSetting,
     Setting,
-    Translator,
-    possible_settings,
 )
 
 
-class Ours(Translator):
+class Ours(FastestSetting):
     """
     The default architecture with one decoder layer, as the others have.
 
@@ -56,8 +53,6 @@ class Ours(Translator):
         self.saving = saving
         self._translator: RnnTranslationPipeline | None = None
         self._exported: tempfile.TemporaryDirectory[str] | None = None
-        self._threads = torch.get_num_threads()
-        self._fastest: dict[tuple[int, int], Setting] = {}
         config = RnnS2SConfig(
             vocab_size=streams.vocabulary,
             decoder_vocab_size=streams.vocabulary,
@@ -88,26 +83,7 @@ class Ours(Translator):
         self.optimizer.zero_grad()
         return loss.item()
 
-    def translate_texts(self, texts: list[str], beams: int, batch_size: int) -> list[str]:
-        return self._translate(self.setting(beams, batch_size), texts, beams, batch_size)
-
-    def setting(self, beams: int, batch_size: int) -> Setting:
-        """Processes and threads of each that are the fastest for a search; the first call finds them."""
-        if (beams, batch_size) not in self._fastest:
-            texts = self.streams.texts("test_2016_flickr", "en")[: TRIED if batch_size > 1 else TRIED // 8]
-            seconds: dict[Setting, float] = {}
-            for setting in possible_settings(batch_size, self._threads):
-                for _ in range(TURNS):
-                    start = time.perf_counter()
-                    for first in range(0, len(texts), len(texts) if batch_size > 1 else 1):
-                        part = texts[first:] if batch_size > 1 else texts[first : first + 1]
-                        self._translate(setting, part, beams, batch_size)
-                    taken = time.perf_counter() - start
-                    seconds[setting] = min(taken, seconds.get(setting, taken))
-            self._fastest[beams, batch_size] = min(seconds, key=seconds.__getitem__)
-        return self._fastest[beams, batch_size]
-
-    def _translate(self, setting: Setting, texts: list[str], beams: int, batch_size: int) -> list[str]:
+    def translate_with(self, setting: Setting, texts: list[str], beams: int, batch_size: int) -> list[str]:
         if self._translator is None:
             self._translator = self._pipeline()
         processes, threads = setting
@@ -115,7 +91,7 @@ class Ours(Translator):
         try:
             records = self._translator(texts, num_beams=beams, batch_size=batch_size, processes=processes)
         finally:
-            torch.set_num_threads(self._threads)
+            torch.set_num_threads(self.threads)
         return [record["translation_text"] for record in records]
 
     def search_and_model(self, sentences: int, beams: int, batch_size: int) -> dict[str, float]:

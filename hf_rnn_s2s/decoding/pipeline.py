@@ -66,11 +66,12 @@ class RnnText2TextGenerationPipeline(BatchedPipeline):
                 Half of it may be padding, so that a long text costs the others neither time nor memory. A text of
                 more tokens is alone.
             processes: how many processes write, on a CPU, by default this one alone. More of them, with one thread
-                each and the same memory for the weights, do the batches between them; the results are those of one.
+                each and the same memory for the weights, do the batches between them, with the results of one.
                 They are started by the first call and end with the pipeline. If one dies, another one does its
                 work. A script that uses them needs `if __name__ == "__main__":`, as the modules of Python for
-                processes say. What is drawn at random depends on torch's seed, and not on how many they are; functions
-                for `generate()` are copied to each. From an iterator a few batches are read ahead.
+                processes say. Sampling gives other results than in one process; they depend on torch's seed, and not
+                on how many more than one they are. Functions for `generate()` are copied to each. From an iterator
+                a few batches are read ahead.
             return_attentions: as in the base class; `"heads"` also gives `cross_attentions`, a tuple with the weights
                 `(heads, target, source)` of each layer that attends to the source, which are found by reading the
                 result once more. `attention` is the mean of the last layer's heads.

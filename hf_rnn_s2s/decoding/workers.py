@@ -1,8 +1,8 @@
 """Processes that compute for this one, one thread each.
 
-A second thread inside a process gains little in a search, whose steps are small; a second process doubles it. The pool
-is that of `concurrent.futures`. Where the system can, its processes are forked from a server that has imported this
-package already: they start in no time, and share the memory of what it imported.
+A second thread inside a process gains little in a search, whose steps are small; a second process may double it. The
+pool is that of `concurrent.futures`. Where the system can, its processes are forked from a server that has imported
+this package already: they start in no time, and share the memory of what it imported.
 """
 
 from __future__ import annotations

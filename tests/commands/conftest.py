@@ -86,3 +86,11 @@ def lines(tmp_path: Path) -> Path:
     path = tmp_path / "input.txt"
     path.write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
     return path
+
+
+def write_sides(folder: Path, pairs: Sequence[tuple[str, str]]) -> tuple[Path, Path]:
+    """Two files of lines, one with the sources and one with the targets."""
+    paths = folder / "source.txt", folder / "target.txt"
+    for path, texts in zip(paths, zip(*pairs, strict=True), strict=True):
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    return paths

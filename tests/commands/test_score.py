@@ -12,7 +12,7 @@ import torch
 
 from hf_rnn_s2s import RnnTranslationPipeline
 
-from .conftest import LONGEST, Run
+from .conftest import LONGEST, Run, write_sides
 
 PAIRS = [("a small dog", "ein kleiner Hund"), ("the cat sleeps", "die Katze schläft"), ("", ""), ("red", "rot")]
 
@@ -30,10 +30,7 @@ def by_hand(translator: RnnTranslationPipeline, source: str, target: str) -> tup
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    paths = tmp_path / "source.txt", tmp_path / "target.txt"
-    for path, texts in zip(paths, zip(*PAIRS, strict=True), strict=True):
-        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    return paths
+    return write_sides(tmp_path, PAIRS)
 
 
 def test_two_files(run: Run, model_folder: Path, files: tuple[Path, Path], translator: RnnTranslationPipeline) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from hf_rnn_s2s import Shortlist
 
-from .conftest import Run
+from .conftest import Run, write_sides
 
 PAIRS = [
     ("a small dog", "ein kleiner Hund"),
@@ -28,10 +28,7 @@ def folder(model_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    paths = tmp_path / "source.txt", tmp_path / "target.txt"
-    for path, texts in zip(paths, zip(*PAIRS, strict=True), strict=True):
-        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    return paths
+    return write_sides(tmp_path, PAIRS)
 
 
 def test_it_is_learned_and_used(run: Run, folder: Path, files: tuple[Path, Path]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from transformers import PreTrainedTokenizerFast
 from hf_rnn_s2s import RnnS2SForConditionalGeneration
 from hf_rnn_s2s.decoding.workers import Workers
 from hf_rnn_s2s.errors import RunError, UsageError
+from hf_rnn_s2s.training.trainer import RnnS2STrainer
 
 from .test_trainer import TEXTS, make_trainer
 
+Make = Callable[..., RnnS2STrainer]
 SOURCES = [f"{source} {more}" for more in ("", "a dog", "on a red mat runs fast", "seven") for source, _ in TEXTS]
 
 
@@ -36,28 +40,28 @@ def workers() -> Workers:
     return Workers(2)
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_figures_and_texts_are_those_of_one_process(
-    bf16: bool,
+@pytest.fixture
+def make(
     tiny_model: RnnS2SForConditionalGeneration,
     tiny_tokenizer: PreTrainedTokenizerFast,
     dataset: Dataset,
     tmp_path: Path,
-    workers: Workers,
-    monkeypatch: pytest.MonkeyPatch,
+) -> Make:
+    """A trainer of a copy of the model, with training arguments."""
+    return lambda **given: make_trainer(copy.deepcopy(tiny_model), tiny_tokenizer, dataset, tmp_path, **given)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_figures_and_texts_are_those_of_one_process(
+    bf16: bool, make: Make, dataset: Dataset, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before, while and after it is trained, with a last batch that is smaller than the others."""
-    tiny_model.save_pretrained(tmp_path / "model")
     of_workers: list[int] = []
     run = workers.run
     monkeypatch.setattr(workers, "run", lambda *given: of_workers.append(1) or run(*given))
     trainers, before = [], []
     for processes in (1, 2):
-        trainer = make_trainer(
-            RnnS2SForConditionalGeneration.from_pretrained(tmp_path / "model"),
-            tiny_tokenizer,
-            dataset,
-            tmp_path / str(processes),
+        trainer = make(
             eval_processes=processes,
             per_device_eval_batch_size=3,
             bf16=bf16,
@@ -89,14 +93,9 @@ def figures(metrics: Any) -> dict[str, Any]:
 
 
 def test_a_process_that_dies_twice_ends_the_evaluation(
-    tiny_model: RnnS2SForConditionalGeneration,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    dataset: Dataset,
-    tmp_path: Path,
-    workers: Workers,
-    monkeypatch: pytest.MonkeyPatch,
+    make: Make, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make_trainer(tiny_model, tiny_tokenizer, dataset, tmp_path, eval_processes=2)
+    trainer = make(eval_processes=2)
     trainer._workers = workers
     monkeypatch.setattr("hf_rnn_s2s.training.generating_ahead._generate", die)
     with pytest.raises(RunError, match="A process of the evaluation ended, and another one again.*eval_processes"):
@@ -110,13 +109,7 @@ def die(shared: Any, inputs: Any) -> torch.Tensor:
     raise AssertionError
 
 
-def test_where_processes_are_of_no_use_they_are_refused(
-    tiny_model: RnnS2SForConditionalGeneration,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    dataset: Dataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_processes_are_of_no_use_they_are_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value, message in (
         ("device", torch.device("cuda"), "share the cores of a CPU, and the model is on cuda"),
         ("world_size", 2, "but 2 processes share the work already"),
@@ -124,4 +117,4 @@ def test_where_processes_are_of_no_use_they_are_refused(
         with monkeypatch.context() as patch:
             patch.setattr(f"hf_rnn_s2s.training.arguments.RnnS2STrainingArguments.{name}", value)
             with pytest.raises(UsageError, match=message):
-                make_trainer(tiny_model, tiny_tokenizer, dataset, tmp_path, eval_processes=2)
+                make(eval_processes=2)
