@@ -21,7 +21,9 @@ def group_size(vocabulary: int) -> int:
 def best_continuations(logits: Tensor, offsets: Tensor, count: int, group: int) -> tuple[Tensor, Tensor, Tensor]:
     """The best continuations of each sentence, over all of its beams; exact.
 
-    Sizes are read from shapes: `len()` would make a number of them that stays what it was in the export.
+    The scores of a row stand in groups. The best continuations of a sentence lie in as many groups, those with the
+    highest scores; no others are looked at. Sizes are read from shapes: `len()` would make a number of them that
+    stays what it was in the export.
 
     Args:
         logits: `(sentences * beams, vocabulary)`.
@@ -30,25 +32,23 @@ def best_continuations(logits: Tensor, offsets: Tensor, count: int, group: int) 
         group: scores in a group, which divides the vocabulary; there are at least `count` groups, or the size is 1.
 
     Returns:
-        Their log-probabilities with the offsets, the best first, their beams and their tokens, each
+        Their log-probabilities with the offsets, the best first, their rows of the logits and their tokens, each
         `(sentences, count)`.
     """
-    groups = logits.unflatten(1, (-1, group))
+    sentences, of_rows = offsets.shape[0], offsets.reshape(-1, 1)
+    groups = torch.log_softmax(logits, dim=1).unflatten(1, (-1, group))
     highest = groups.amax(2)
-    # The highest probability tells the sum of all: its fused operator costs less than a log-sum-exp.
-    total = torch.softmax(logits, dim=1).amax(1).log() - highest.amax(1)
-    shifts = offsets + total.view_as(offsets)
-    # No other group of a row can hold one of the best
-    best = highest.topk(count).indices
+    in_row = highest.shape[1]
+    best = (highest + of_rows).view(sentences, -1).topk(count).indices
+    best = best + torch.arange(sentences).unsqueeze(1) * (offsets.shape[1] * in_row)  # counted through all rows
     # Whole groups move in one copy each; torch.gather would move single numbers.
-    rows = torch.arange(logits.shape[0]).unsqueeze(1) * highest.shape[1]
-    found = groups.flatten(0, 1).index_select(0, (best + rows).flatten())
-    values, places = found.view(logits.shape[0], -1).topk(count)
+    flat = best.flatten()
+    found = groups.flatten(0, 1).index_select(0, flat) + of_rows.index_select(0, _quotient(flat, in_row))
+    values, places = found.view(sentences, -1).topk(count)
     chosen = _quotient(places, group)
-    tokens = best.gather(1, chosen) * group + places - chosen * group
-    of_beams = values.view(*offsets.shape, count) + shifts.unsqueeze(2)
-    values, places = of_beams.flatten(1).topk(count)
-    return values, _quotient(places, count), tokens.view(offsets.shape[0], -1).gather(1, places)
+    best = best.gather(1, chosen)
+    rows = _quotient(best, in_row)
+    return values, rows, (best - rows * in_row) * group + places - chosen * group
 
 
 def _quotient(numbers: Tensor, divisor: int) -> Tensor:

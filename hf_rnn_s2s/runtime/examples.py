@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..model.state_rnn_s2s import DecoderState
 from .graphs import tensors_of
+from .token_table import TABLE
 
 
 class Sizes(NamedTuple):
@@ -66,6 +67,12 @@ def names_of_encoded(model: Any) -> list[str]:
     return [*_source_names(model)[:-1], *_names("state", tensors_of(_state(model, FIRST)))]
 
 
+def table_example(model: Any) -> Example:
+    """For a `TableGraph`."""
+    inputs, other = ({"ids": torch.zeros(sizes.rows, dtype=torch.long)} for sizes in (FIRST, SECOND))
+    return Example(inputs, _free(inputs, other), ["ids"], [TABLE])
+
+
 def body_example(layer: Any) -> Example:
     """For the `Body` of a recurrent layer."""
     inputs, other = (_body_inputs(layer, sizes.sources) for sizes in (FIRST, SECOND))
@@ -79,17 +86,34 @@ def _body_inputs(layer: Any, rows: int) -> dict[str, Any]:
     return {"state": state, "projected": torch.zeros(rows, layer.gates)}
 
 
-def greedy_example(model: Any, with_shortlist: bool, is_int8: bool) -> tuple[DecoderState, Example]:
+class Beside(NamedTuple):
+    """What a graph of a step reads beside tokens, state and sources.
+
+    Attributes:
+        numbers: the type of the output layer's numbers, of a graph with a shortlist; None: of another one.
+        table: `(vocabulary, gates)`, of a graph that looks up tokens; None: of another one.
+    """
+
+    numbers: torch.dtype | None = None
+    table: Tensor | None = None
+
+    def inputs(self, model: Any, sizes: Sizes) -> dict[str, Any]:
+        """What is there, by its name in `forward`."""
+        output = None if self.numbers is None else _output(model, sizes, self.numbers)
+        return {name: one for name, one in (("output", output), ("table", self.table)) if one is not None}
+
+    def names(self) -> list[str]:
+        """The names of its tensors."""
+        return [*(() if self.numbers is None else OUTPUT), *(() if self.table is None else (TABLE,))]
+
+
+def greedy_example(model: Any, beside: Beside) -> tuple[DecoderState, Example]:
     """For a `GreedyGraph`; with a state that says what belongs where."""
     one, other = (sizes._replace(rows_before=1, rows=1) for sizes in (FIRST, SECOND))
-    examples = [_greedy_inputs(model, sizes) for sizes in (one, other)]
-    if with_shortlist:
-        for inputs, sizes in zip(examples, (one, other), strict=True):
-            inputs["output"] = _output(model, sizes, is_int8)
+    examples = [{**_greedy_inputs(model, sizes), **beside.inputs(model, sizes)} for sizes in (one, other)]
     inputs = examples[0]
-    names = [name for name in inputs if name not in ("state", "sources", "output")]
     states = _names("state", inputs["state"])
-    input_names = [*names, *states, *_source_names(model), *(OUTPUT if with_shortlist else ())]
+    input_names = [*_single(inputs), *states, *_source_names(model), *beside.names()]
     output_names = ["goes_on", "next_tokens", "next_finished", *(f"next_{name}" for name in states), "written"]
     return _state(model, one), Example(inputs, _free(*examples), input_names, output_names)
 
@@ -107,14 +131,13 @@ def _greedy_inputs(model: Any, sizes: Sizes) -> dict[str, Any]:
     }
 
 
-def step_example(model: Any, with_beams: bool, with_shortlist: bool, is_int8: bool) -> tuple[DecoderState, Example]:
-    """For a `StepGraph`, or one with beams or a shortlist; with a state that says what belongs where."""
-    inputs, other = (_step_inputs(model, sizes, with_beams) for sizes in (FIRST, SECOND))
-    if with_shortlist:
-        inputs["output"], other["output"] = (_output(model, sizes, is_int8) for sizes in (FIRST, SECOND))
-    names = [name for name in inputs if name not in ("state", "sources", "output")]
+def step_example(model: Any, with_beams: bool, beside: Beside) -> tuple[DecoderState, Example]:
+    """For a `StepGraph`, or a `BeamGraph`; with a state that says what belongs where."""
+    inputs, other = (
+        {**_step_inputs(model, sizes, with_beams), **beside.inputs(model, sizes)} for sizes in (FIRST, SECOND)
+    )
     states = _names("state", inputs["state"])
-    input_names = [*names, *states, *_source_names(model), *(OUTPUT if with_shortlist else ())]
+    input_names = [*_single(inputs), *states, *_source_names(model), *beside.names()]
     after = [f"next_{name}" for name in states]
     output_names = ["scores", *after]
     if with_beams:
@@ -144,8 +167,8 @@ def _end_ids(sizes: Sizes) -> Tensor:
     return torch.zeros(sizes.ends, dtype=torch.long)
 
 
-def _output(model: Any, sizes: Sizes, is_int8: bool) -> list[Tensor]:
-    numbers = torch.ones(model.lm_head.in_features, sizes.shortlist, dtype=torch.int8 if is_int8 else torch.float32)
+def _output(model: Any, sizes: Sizes, dtype: torch.dtype) -> list[Tensor]:
+    numbers = torch.ones(model.lm_head.in_features, sizes.shortlist, dtype=dtype)
     ids = torch.zeros(sizes.shortlist, dtype=torch.long)
     return [numbers, torch.ones(sizes.shortlist), torch.zeros(sizes.shortlist), ids]
 
@@ -179,6 +202,11 @@ def _mask(sizes: Sizes) -> Tensor:
 
 def _source_names(model: Any) -> list[str]:
     return ["memory", *([] if model.model.decoder.attention is None else ["keys"]), "mask"]
+
+
+def _single(inputs: dict[str, Any]) -> list[str]:
+    """The names of inputs that are one tensor, and have no name beside it."""
+    return [name for name, one in inputs.items() if isinstance(one, Tensor) and name != "table"]
 
 
 def _names(kind: str, tensors: list[Tensor]) -> list[str]:

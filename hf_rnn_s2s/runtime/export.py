@@ -26,14 +26,37 @@ from ..decoding.sharing import add_shortlist
 from ..model.remote_code_rnn_s2s import ANY_OTHER_PIPELINE, PIPELINES
 from ..version import __version__
 from .card import write_card
-from .examples import Example, body_example, encoder_example, greedy_example, names_of_encoded, step_example
-from .format import BEAMS, ENCODER, FIELD, FORMAT, GREEDY, OF_SHORTLIST, SCORES, WEIGHTS, Layout, Place, places_in
-from .graphs import BeamGraph, EncoderGraph, GreedyGraph, StepGraph
+from .examples import (
+    Beside,
+    Example,
+    body_example,
+    encoder_example,
+    greedy_example,
+    names_of_encoded,
+    step_example,
+    table_example,
+)
+from .format import (
+    BEAMS,
+    ENCODER,
+    FIELD,
+    FORMAT,
+    GREEDY,
+    OF_SHORTLIST,
+    SCORES,
+    TABLE_ROWS,
+    WEIGHTS,
+    Layout,
+    Place,
+    places_in,
+)
+from .graphs import BeamGraph, EncoderGraph, GreedyGraph, StepGraph, Storage
 from .layers import OPSET, GraphRecurrentLayer, Stored, matrices_of
 from .recurrence import BODY, Body, is_recurrence, put_in_loops
 from .requirements import require_exportable, require_exporter, require_runtime
 from .runtime import Runtime
 from .search_loop import put_in_loop
+from .token_table import TableGraph, empty_table, has_table
 from .verification import verify
 from .weights import NUMBERS, PRECISIONS, SCALE
 
@@ -135,6 +158,8 @@ def write_graphs(model: Any, folder: Path, precision: str, names: Sequence[str] 
     tensors = PRECISIONS[precision]().stored(model, matrices_of(model))
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     places = places_in(folder / WEIGHTS)
+    if has_table(model, _storage(model, tensors)):  # which all graphs of a step read
+        names = [*names, TABLE_ROWS]
     of_tensors = {tensor.data_ptr(): (name, places[name]) for name, tensor in tensors.items()}
     reads = {}
     with torch.no_grad(), _quietly():
@@ -152,19 +177,25 @@ def write_graphs(model: Any, folder: Path, precision: str, names: Sequence[str] 
 
 def _graph(name: str, model: Any, tensors: Mapping[str, Tensor]) -> tuple[nn.Module, Example]:
     """A graph of a model whose tensors are stored, and inputs for it."""
-    names = _names_of_tensors(model)
-
-    def stored(parameter: Tensor) -> Stored:
-        return Stored(tensors, names[id(parameter)])
-
+    stored = _storage(model, tensors)
     if name == ENCODER:
         return EncoderGraph(model, stored), encoder_example(model)
-    shortened = name.endswith(OF_SHORTLIST), stored(model.lm_head.weight).is_int8
+    if name == TABLE_ROWS:
+        return TableGraph(model, stored), table_example(model)
+    numbers = torch.int8 if stored(model.lm_head.weight).is_int8 else torch.float32
+    table = empty_table(model, stored) if has_table(model, stored) else None
+    beside = Beside(numbers if name.endswith(OF_SHORTLIST) else None, table)
     if name.startswith(GREEDY):
-        template, example = greedy_example(model, *shortened)
+        template, example = greedy_example(model, beside)
     else:
-        template, example = step_example(model, name.startswith(BEAMS), *shortened)
+        template, example = step_example(model, name.startswith(BEAMS), beside)
     return STEPS[name](model, stored, template), example
+
+
+def _storage(model: Any, tensors: Mapping[str, Tensor]) -> Storage:
+    """What gives a parameter of a model as it is stored."""
+    names = _names_of_tensors(model)
+    return lambda parameter: Stored(tensors, names[id(parameter)])
 
 
 def _names_of_tensors(model: nn.Module) -> dict[int, str]:
@@ -254,7 +285,7 @@ def _strip(model: Any) -> None:
     """Take out where in torch each operator comes from, which is longer than the graph."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
-    for node in model.graph:
+    for node in model.graph.all_nodes():  # of the loops, too
         node.metadata_props.clear()
         node.doc_string = None
         for value in node.outputs:

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FORMAT = 2  # goes up when folders of before can no longer be read
+FORMAT = 3  # goes up when folders of before can no longer be read
 FIELD = "runtime"  # of the configuration, where it says that a folder holds graphs
 WEIGHTS = "model.safetensors"
 # Names of the graphs, each a file with the ending .onnx
-ENCODER, SCORES, GREEDY, BEAMS = "encoder", "step_scores", "greedy", "beams"
+ENCODER, TABLE_ROWS, SCORES, GREEDY, BEAMS = "encoder", "table_rows", "step_scores", "greedy", "beams"
 OF_SHORTLIST = "_shortlist"  # behind the name of a graph that looks at the tokens of a shortlist only
 
 

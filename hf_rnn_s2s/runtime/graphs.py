@@ -14,10 +14,11 @@ from ..decoding.stepper import read_with
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.encoder_rnn_s2s import TokenEncoder
 from ..model.head_rnn_s2s import VocabularyHead
-from ..model.readout_rnn_s2s import Readout
 from ..model.state_rnn_s2s import DecoderState, Sources
+from .bounds import is_layer_bounded, is_projection_bounded, is_readout_bounded
 from .choice import GROUP, best_continuations, group_size
-from .layers import GraphLinear, Stored, with_graph_layers
+from .layers import GraphLinear, GraphRecurrentLayer, Stored, with_graph_layers
+from .token_table import LayerAfterTable, has_table
 
 Storage = Callable[[Tensor], Stored]
 
@@ -49,11 +50,13 @@ class Step(NamedTuple):
         parents: `(rows,)`, which row of the state each row goes on from; None: from that with its number.
         state: the tensors of a `DecoderState`, `(rows before, ...)`.
         sources: the tensors of `Sources`.
+        table: what the first layer makes of each token, `(vocabulary, gates)`; None where it is computed.
     """
 
     parents: Tensor | None
     state: list[Tensor]
     sources: list[Tensor]
+    table: Tensor | None = None
 
 
 class Output(NamedTuple):
@@ -83,17 +86,22 @@ class StepGraph(nn.Module):
 
     def __init__(self, model: Any, stored: Storage, template: DecoderState) -> None:
         super().__init__()
-        self.decoder = cast(RnnS2SDecoder, with_graph_layers(model.model.decoder, stored))
+        self.decoder = _decoder_of_step(model, stored)
         self.head = cast(VocabularyHead, with_graph_layers(model.output_head, stored))
-        # The hyperbolic tangent of most readouts lets nothing but numbers from -1 to 1 reach the output layer.
-        is_bounded = type(model.model.decoder.readout).activate is Readout.activate
-        self.lm_head = GraphLinear(model.lm_head, stored, is_bounded)
+        self.lm_head = GraphLinear(model.lm_head, stored, is_readout_bounded(model))
         self.template, self.has_keys = template, model.model.decoder.attention is not None
         self.vocabulary = model.config.target_vocab_size
 
-    def forward(self, tokens: Tensor, parents: Tensor, state: list[Tensor], sources: list[Tensor]) -> Any:
+    def forward(
+        self,
+        tokens: Tensor,
+        parents: Tensor,
+        state: list[Tensor],
+        sources: list[Tensor],
+        table: Tensor | None = None,
+    ) -> Any:
         """Read tokens `(rows,)`; see `Step`. Returns what is chosen, then the tensors of the new state."""
-        logits, after = self._step(tokens, Step(parents, state, sources))
+        logits, after = self._step(tokens, Step(parents, state, sources, table))
         return logits, *after
 
     def _step(self, tokens: Tensor, step: Step, shortlist: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
@@ -102,11 +110,15 @@ class StepGraph(nn.Module):
         before = state_of(self.template, parts)
         memory, *rest = step.sources
         sources = Sources(memory, rest[0] if self.has_keys else None, rest[-1])
-        embedded = self.decoder.embed_tokens(tokens.unsqueeze(1))
+        embedded = self._embedded(tokens, step.table).unsqueeze(1)
         read = self.decoder.read_at_once(embedded, before, sources)
         output, after = read_with(self.head, self.lm_head, tokens.unsqueeze(1), *read)
         layer = self.lm_head if shortlist is None else functools.partial(self._of_shortlist, Output(*shortlist))
         return self.head(cast(nn.Module, layer), output, sources).squeeze(1), tensors_of(after)
+
+    def _embedded(self, tokens: Tensor, table: Tensor | None) -> Tensor:
+        """What the decoder reads of tokens `(rows,)`: rows of the table, or embeddings."""
+        return self.decoder.embed_tokens(tokens) if table is None else table.index_select(0, tokens).float()
 
     def _of_shortlist(self, layer: Output, inputs: Tensor) -> Tensor:
         """What the output layer returns for the tokens of a shortlist alone."""
@@ -131,6 +143,7 @@ class GreedyGraph(StepGraph):
         state: list[Tensor],
         sources: list[Tensor],
         output: list[Tensor] | None = None,
+        table: Tensor | None = None,
     ) -> Any:
         """Read tokens `(rows,)`.
 
@@ -143,12 +156,13 @@ class GreedyGraph(StepGraph):
             state: as in `Step`.
             sources: as in `Step`.
             output: of a shortlist.
+            table: as in `Step`.
 
         Returns:
             Whether the search goes on; the tokens that are written and the rows that are finished now; the tensors of
             the new state; and the tokens once more.
         """
-        logits, after = self._step(tokens, Step(None, state, sources), output)
+        logits, after = self._step(tokens, Step(None, state, sources, table), output)
         best = logits.argmax(1)
         written = torch.where(finished, padding, best if output is None else Output(*output).ids[best])
         # Not `any`, which is true of no ids at all where the graph takes a maximum for it
@@ -174,6 +188,7 @@ class BeamGraph(StepGraph):
         state: list[Tensor],
         sources: list[Tensor],
         output: list[Tensor] | None = None,
+        table: Tensor | None = None,
     ) -> Any:
         """Read tokens `(rows,)`.
 
@@ -187,21 +202,36 @@ class BeamGraph(StepGraph):
             state: as in `Step`.
             sources: as in `Step`.
             output: of a shortlist.
+            table: as in `Step`.
 
         Returns:
             Whether the search goes on, since no continuation ends; the tokens, parents and offsets of the next step;
-            the tensors of the new state; and the best continuations, see `best_continuations`.
+            the tensors of the new state; and the best continuations: log-probabilities, beams and
+            tokens, each `(sentences, count)`.
         """
-        logits, after = self._step(tokens, Step(parents, state, sources), output)
+        logits, after = self._step(tokens, Step(parents, state, sources, table), output)
         group = group_size(self.vocabulary) if output is None else GROUP
-        values, beams, best = best_continuations(logits, offsets, candidates.shape[0], group)
+        values, rows, best = best_continuations(logits, offsets, candidates.shape[0], group)
         if output is not None:
             best = Output(*output).ids[best]
         goes_on = (best.unsqueeze(2) == end_ids).sum() == 0
         count = kept.shape[0]
-        first_rows = torch.arange(offsets.shape[0]).unsqueeze(1) * offsets.shape[1]
-        following = best[:, :count].flatten(), (beams[:, :count] + first_rows).flatten(), values[:, :count]
+        following = best[:, :count].flatten(), rows[:, :count].flatten(), values[:, :count]
+        beams = rows - torch.arange(offsets.shape[0]).unsqueeze(1) * offsets.shape[1]
         return goes_on, *following, *after, values, beams, best.clone()
+
+
+def _decoder_of_step(model: Any, stored: Storage) -> RnnS2SDecoder:
+    """The decoder for a graph; where there is a table of tokens, it reads rows of it in place of embeddings."""
+    decoder = cast(RnnS2SDecoder, with_graph_layers(model.model.decoder, stored))
+    if has_table(model, stored):
+        decoder.layers[0] = LayerAfterTable(model, stored)
+    for index, layer in enumerate(decoder.layers):
+        if isinstance(layer, GraphRecurrentLayer) and is_layer_bounded(model, index):
+            layer.take_bounded_inputs()
+    if isinstance(decoder.output_projection, GraphLinear):
+        decoder.output_projection.product.is_bounded = is_projection_bounded(model)
+    return decoder
 
 
 def tensors_of(state: DecoderState) -> list[Tensor]:

@@ -210,6 +210,13 @@ class GraphRecurrentLayer(nn.Module):
         """The part of the gates that depends on the inputs alone, `(batch, time, gates)`."""
         raise NotImplementedError
 
+    def input_bias(self) -> Tensor | None:
+        """What `project` adds to the product, `(gates,)`; None for nothing."""
+        return None
+
+    def take_bounded_inputs(self) -> None:
+        """From now on inputs are numbers from -1 to 1, see `Product`; what it makes no difference to ignores it."""
+
     def transition(self, projected: Tensor, state: LayerState) -> LayerState:
         """One step, from what `project` returned for it, `(batch, gates)`."""
         raise NotImplementedError
@@ -235,12 +242,16 @@ class GraphLSTM(GraphRecurrentLayer):
         self.of_both = Product(self.weight_ih, self.weight_hh)
 
     def project(self, inputs: Tensor) -> Tensor:
+        """As in `GraphRecurrentLayer`, without the bias: that is added to the product of the state for nothing."""
+        return self.of_inputs(inputs)
+
+    def take_bounded_inputs(self) -> None:
         """As in `GraphRecurrentLayer`."""
-        return self.of_inputs(inputs, self._bias())
+        self.of_inputs.is_bounded = self.of_both.is_bounded = True
 
     def transition(self, projected: Tensor, state: LayerState) -> LayerState:
         """As in `GraphRecurrentLayer`."""
-        return self._after(projected + self.of_state(state[0]), state)
+        return self._after(projected + self.of_state(state[0], self._bias()), state)
 
     def _step(self, inputs: Tensor, state: LayerState) -> LayerState:
         return self._after(self.of_both(torch.cat([inputs, state[0]], dim=1), self._bias()), state)
@@ -272,7 +283,15 @@ class GraphGRU(GraphRecurrentLayer):
 
     def project(self, inputs: Tensor) -> Tensor:
         """As in `GraphRecurrentLayer`."""
-        return self.of_inputs(inputs, self.vector("bias_ih"))
+        return self.of_inputs(inputs, self.input_bias())
+
+    def input_bias(self) -> Tensor | None:
+        """As in `GraphRecurrentLayer`."""
+        return self.vector("bias_ih")
+
+    def take_bounded_inputs(self) -> None:
+        """As in `GraphRecurrentLayer`."""
+        self.of_inputs.is_bounded = True
 
     def transition(self, projected: Tensor, state: LayerState) -> LayerState:
         """As in `GraphRecurrentLayer`."""

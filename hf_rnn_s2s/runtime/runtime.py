@@ -88,7 +88,7 @@ class Runtime:
 
         Args:
             encoded: the sources.
-            vocabulary: number of tokens that may be written.
+            vocabulary: number of tokens in the target vocabulary.
             tokens: of a shortlist, `(shortlist,)`; None for all.
             candidates: how many continuations of a sentence are wanted, at most.
         """

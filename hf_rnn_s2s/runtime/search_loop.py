@@ -46,6 +46,7 @@ def put_in_loop(program: Any) -> None:
             inner.replace_all_uses_with(outer)
     step.inputs.clear()
     step.inputs.extend(body_inputs)
+    same = _taken_out(step)
     begins = onnx_ir.node("Constant", [], attributes={"value": onnx_ir.tensor(True)}, num_outputs=1)
     begins.outputs[0].name = "begins"
     results = step.outputs[1:]
@@ -63,8 +64,26 @@ def put_in_loop(program: Any) -> None:
     program.model.graph = onnx_ir.Graph(
         [limit, *inputs],
         outputs,
-        nodes=[begins, loop],
+        nodes=[*same, begins, loop],
         initializers=weights,
         opset_imports=dict(step.opset_imports),
         name="search",
     )
+
+
+def _taken_out(step: Any) -> list[Any]:
+    """Take the operators out of a step that compute the same in all steps, and return them in their order.
+
+    But not those that only lay numbers out in another order: a product reads them as they lie.
+    """
+    changing = {id(one) for one in step.inputs}
+    results = {id(one) for one in step.outputs}
+    same = []
+    for node in list(step):
+        is_result = any(id(output) in results for output in node.outputs)
+        if is_result or node.op_type == "Transpose" or any(id(one) in changing for one in node.inputs):
+            changing.update(id(output) for output in node.outputs)
+        else:
+            same.append(node)
+    step.remove(same)
+    return same

@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from .format import TABLE_ROWS
+from .token_table import TABLE
+
+BLOCK = 2**10  # tokens of the table that are computed together
+
 
 class Graph:
     """One graph.
@@ -52,6 +57,7 @@ class Graphs:
     def __init__(self, folder: Path, weights: Path, reads: Mapping[str, Sequence[str]]) -> None:
         self.folder, self.weights, self._reads = folder, weights, reads
         self._tensors: dict[str, np.ndarray] | None = None
+        self._table: np.ndarray | None = None
         self._loaded: dict[tuple[str, int], Graph] = {}
         self._lock = threading.Lock()
 
@@ -59,9 +65,26 @@ class Graphs:
         key = name, torch.get_num_threads()
         with self._lock:
             if key not in self._loaded:
-                read = {name: self.weight(name) for name in self._reads[name]}
-                self._loaded[key] = Graph(self.folder / f"{name}.onnx", read, key[1])
+                self._loaded[key] = self._load(name)
             return self._loaded[key]
+
+    def _load(self, name: str) -> Graph:
+        read = {name: self.weight(name) for name in self._reads[name]}
+        return Graph(self.folder / f"{name}.onnx", read, torch.get_num_threads())
+
+    def table(self, vocabulary: int) -> dict[str, np.ndarray]:
+        """The table of tokens that graphs of a step read, as an input, for so many of them; nothing if they read none.
+
+        It is computed when it is first needed.
+        """
+        if TABLE_ROWS not in self._reads:
+            return {}
+        with self._lock:
+            if self._table is None:
+                graph = self._load(TABLE_ROWS)  # once is enough
+                blocks = (np.arange(first, min(first + BLOCK, vocabulary)) for first in range(0, vocabulary, BLOCK))
+                self._table = np.concatenate([graph.run({"ids": ids})[0] for ids in blocks])
+            return {TABLE: self._table}
 
     def weight(self, name: str) -> np.ndarray:
         """A tensor of the file of weights. All graphs share it."""

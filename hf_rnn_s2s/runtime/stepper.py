@@ -55,7 +55,7 @@ class RuntimeStepper:
     Args:
         graphs: of the exported model.
         sources: what the encoder's graph returned, and the mask, by name.
-        vocabulary: number of tokens that may be written.
+        vocabulary: number of tokens in the target vocabulary.
         shortlist: the only tokens that may be written; None for all.
     """
 
@@ -70,6 +70,7 @@ class RuntimeStepper:
         shortlist: ShortOutput | None = None,
     ) -> None:
         self._graphs, self._first, self._shortlist = graphs, sources, shortlist
+        self._table = graphs.table(vocabulary)
         self.vocabulary_size = vocabulary if shortlist is None else len(shortlist.tokens)
         self._groups = vocabulary // group_size(vocabulary) if shortlist is None else shortlist.groups
         self.restart()
@@ -157,7 +158,7 @@ class RuntimeStepper:
 
     def _run(self, graph: Graph, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Run a graph from the state on, and keep the one it returns; what else it returns comes back."""
-        inputs |= {**self._state, **self._sources}
+        inputs |= {**self._state, **self._sources, **self._table}
         if self._shortlist is not None and OUTPUT[0] in graph.inputs:
             inputs |= {name: value for name, value in self._shortlist.inputs.items() if name in graph.inputs}
         outputs = graph.run(inputs)

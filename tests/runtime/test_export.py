@@ -225,7 +225,8 @@ def test_presets(name: str, precision: str, tmp_path: Path, runs: list[int]) -> 
     ids, mask = given["input_ids"], given.get("attention_mask", torch.ones_like(given["input_ids"]))
     ids, mask = torch.cat([ids, ids[:, :3]], dim=1), torch.cat([mask, mask[:, :3]], dim=1)  # of another length
     parts = (model.model.decoder, model.output_head, model.lm_head, model.get_encoder()(ids, attention_mask=mask))
-    ours, theirs = runtime.stepper(runtime.encode(ids, mask, model.config), 0x7FFF), Stepper(*parts, None, None, 9)
+    ours = runtime.stepper(runtime.encode(ids, mask, model.config), model.config.target_vocab_size)
+    theirs = Stepper(*parts, None, None, 9)
     token = torch.full((len(ids), 1), 4)
     for turn in range(4):
         torch.testing.assert_close(ours.step(token), theirs.step(token), rtol=0, atol=atol)
