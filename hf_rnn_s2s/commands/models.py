@@ -85,6 +85,7 @@ def load_model(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     of_this_package: bool = False,
+    with_shortlist: bool = True,
 ) -> Loaded:
     """Load a model with its pipeline.
 
@@ -95,6 +96,7 @@ def load_model(
         dtype: of the weights: "auto" is that of the file.
         trust_remote_code: whether code that lies beside the weights may run, which models of this package do not need.
         of_this_package: whether models of other kinds are refused.
+        with_shortlist: whether the shortlist beside the model is used, if there is one.
 
     Raises:
         UsageError: in one line, if there is no such model, it cannot be loaded, or it is for something else.
@@ -117,6 +119,7 @@ def load_model(
             device=device,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
+            **({} if with_shortlist else {"shortlist": False}),
         )
     except LOADING_ERRORS as error:
         raise UsageError(f"The model {name} cannot be loaded: {one_line(error)}") from error

@@ -88,5 +88,6 @@ def learn_shortlist(options: ShortlistOptions) -> None:
     per_token = sum(map(len, shortlist.candidates)) / max(1, sum(map(bool, shortlist.candidates)))
     print(
         f"{SHORTLIST} in {options.model}: from {len(rows):,} pairs, {len(shortlist.always):,} tokens for every text, "
-        f"and {per_token:.1f} for each source token that was there. Use it with --shortlist."
+        f"and {per_token:.1f} for each source token that was there. The commands and pipelines use it from now on; "
+        "--shortlist false does without."
     )

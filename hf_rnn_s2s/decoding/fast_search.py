@@ -43,7 +43,7 @@ from .phrases import (
 )
 from .repeated_calls import Prepared, Remember, can_be_repeated, prompts_of
 from .search import beam_search, candidate_count, greedy_search
-from .shortlist import Shortlist, load_shortlist
+from .shortlist import Shortlist, is_optional, load_shortlist
 from .step_graphs import GraphStepper, StepGraphs
 from .stepper import Stepper
 
@@ -202,12 +202,13 @@ def with_fast_search(
         options |= read_phrases(model, inputs, options, setting)
         options = {name: value for name, value in options.items() if value is not None}
         check_groups(setting)
+    if is_optional(options.get("shortlist")) and options.keys() & {"ensemble", "step_graphs"}:
+        del options["shortlist"]
     if "shortlist" in options or "ensemble" in options:
         source = arguments.get(model.main_input_name) if inputs is None else inputs
-        if source is None or ("shortlist" in options and source.is_floating_point()):
-            name = (
-                "shortlist goes by the tokens" if "shortlist" in options else "ensemble: every model reads the tokens"
-            )
+        is_short = "shortlist" in options
+        if source is None or (is_short and source.is_floating_point()):
+            name = "shortlist goes by the tokens" if is_short else "ensemble: every model reads the tokens"
             raise ValueError(f"{name} of the source: pass {model.main_input_name} beside it.")
         options["source_ids"] = source
     _check_options(model, options, setting)
@@ -342,8 +343,7 @@ def search(
         forbidding = forbid(forbid_phrases, sentences, is_greedy=beams == 1)
         logits_processor = LogitsProcessorList([*logits_processor, forbidding])
     is_divided = force_phrases is not None or (generation_config.num_beam_groups or 1) > 1
-    needs_all_tokens = is_divided or bool(logits_processor) or model.output_head.needs_source_ids
-    if shortlist is not None and needs_all_tokens:
+    if shortlist is not None and (is_divided or logits_processor or model.output_head.needs_source_ids):
         _warn_of_unused({"shortlist": shortlist})
         shortlist = None
     stepper = _make_stepper(
@@ -424,10 +424,12 @@ def _make_stepper(
 def _tokens(
     model: Any, shortlist: Shortlist, source_ids: Tensor | None, config: GenerationConfig, device: torch.device
 ) -> Tensor | None:
-    """The tokens of a shortlist for these sources."""
+    """The tokens of a shortlist for these sources; None for all, also where an optional one has too few."""
     if source_ids is None:
         return None
     tokens = shortlist.tokens_for(source_ids, _end_ids(config))
+    if is_optional(shortlist) and len(tokens) < candidate_count(config):
+        return None
     check_ids(tokens, model.config.target_vocab_size, "shortlist")
     return tokens.to(device)
 
@@ -495,4 +497,5 @@ def _may_beat_finished(kinds: set[type]) -> bool:
 
 def _warn_of_unused(options: dict[str, Any]) -> None:
     for name in filter(options.__contains__, UNUSED_WARNINGS):
-        logger.warning_once(UNUSED_WARNINGS[name])
+        if not is_optional(options[name]):
+            logger.warning_once(UNUSED_WARNINGS[name])

@@ -27,6 +27,7 @@ from .phrase_texts import TokenTexts, encoded_phrases, read_texts
 from .phrases import PhrasesOfRows, require_agreement
 from .reading import DEFAULT_BATCH_SIZE
 from .sharing import add_card, add_shortlist
+from .shortlist import shortlist_beside
 from .text import list_or_iterator, require_text
 
 # Arguments that are texts, of which tokens are made
@@ -49,6 +50,12 @@ class RnnText2TextGenerationPipeline(BatchedPipeline):
 
     _model_settings: tuple[dict[str, Any], dict[str, Any]] | None = None  # all of the model's, and those that differ
     _token_texts: TokenTexts | None = None  # of the tokenizer, made when phrases are given for the first time
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "shortlist" not in kwargs and isinstance(self.model.config, RnnS2SConfig):
+            beside = shortlist_beside(self.model)
+            self._forward_params |= {} if beside is None else {"shortlist": beside}
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Write a text for one text or many, as the base class does, with more arguments and more checks.
@@ -92,8 +99,9 @@ class RnnText2TextGenerationPipeline(BatchedPipeline):
                 their tokens: a list of texts for all inputs, or, for a list of inputs, one list for each.
             forbid_phrases: texts that no result may contain, in the same form. A word that begins with the same
                 tokens is forbidden, too.
-            shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, or
-                True for the one beside the model. It may change a result.
+            shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, True
+                for the one beside the model, or False for all. By default the one beside the model is used, if there
+                is one, where it can be. It may change a result.
 
         Raises:
             TypeError: for an input that is not text.

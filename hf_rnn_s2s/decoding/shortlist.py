@@ -16,10 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from torch import Tensor
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from .sharing import SHORTLIST as FILE_NAME
+
+logger = logging.get_logger(__name__)
 
 # Pairs of a source and a target token, at most: of a larger corpus, sentences at regular intervals are used.
 MOST_TOKEN_PAIRS = 2**25
@@ -41,12 +45,18 @@ class Shortlist:
         ```python
         >>> shortlist = Shortlist.from_pairs(source_ids, target_ids, source_vocab_size=8000)
         >>> shortlist.save_pretrained("outputs/my-model")
-        >>> translator = pipeline("translation", model="outputs/my-model", shortlist=True)
+        >>> translator = pipeline("translation", model="outputs/my-model")  # uses it
         ```
 
-    A shortlist is saved beside the model, and goes to the Hub with it. It is used only on request, since it may change
-    a translation. `shortlist=` also takes the object itself, and a folder or a name on the Hub.
+    A shortlist is saved beside the model, and goes to the Hub with it. A pipeline uses the one beside its model unless
+    it is told `shortlist=False`; `generate()` uses one only on request. `shortlist=` also takes the object itself, and
+    a folder or a name on the Hub.
+
+    Attributes:
+        is_optional: whether nobody has asked for it, so that a call that cannot use it leaves it out without a word.
     """
+
+    is_optional = False
 
     def __init__(self, candidates: Sequence[Sequence[int]], always: Sequence[int] = ()) -> None:
         self.candidates = [list(tokens) for tokens in candidates]
@@ -179,6 +189,31 @@ def load_shortlist(shortlist: Any, model: Any) -> Shortlist | None:
     return shortlist
 
 
+def is_optional(shortlist: Any) -> bool:
+    """Whether nobody has asked for a shortlist, which may be of any class."""
+    return bool(getattr(shortlist, "is_optional", False))
+
+
+def shortlist_beside(model: Any) -> Shortlist | None:
+    """The shortlist that lies beside a model where that was loaded from, as an optional one; None if there is none.
+
+    Raises:
+        ValueError: if the file is not a shortlist.
+    """
+    name: str = model.name_or_path  # empty, if it was not loaded
+    path = Path(name) / FILE_NAME
+    if not Path(name).is_dir() and _may_be_on_hub(name):
+        try:
+            path = Path(hf_hub_download(name, FILE_NAME, revision=getattr(model.config, "_commit_hash", None)))
+        except (EntryNotFoundError, HfHubHTTPError) as error:  # also where the Hub cannot be asked
+            logger.info(f"No {FILE_NAME} is used, since there is none to be had of {name}: {error}")
+    if not name or not path.is_file():
+        return None
+    found = Shortlist.from_pretrained(path)
+    found.is_optional = True
+    return found
+
+
 def _find_file(name: str | os.PathLike, **kwargs: Any) -> Path:
     path = Path(name)
     if path.is_file():
@@ -190,8 +225,7 @@ def _find_file(name: str | os.PathLike, **kwargs: Any) -> Path:
             f"There is no {FILE_NAME} in the folder {path}. Make one with Shortlist.from_pairs(...), and put it there "
             "with its save_pretrained, or leave shortlist out."
         )
-    # A name on the Hub is `name` or `owner/name`.
-    if path.is_absolute() or not 0 < len(path.parts) < 3 or path.parts[0] in ("..", "~"):
+    if not _may_be_on_hub(path):
         raise FileNotFoundError(f"There is no folder {path} to read a shortlist from.")
     try:
         return Path(str(cached_file(str(name), FILE_NAME, **kwargs)))
@@ -200,6 +234,12 @@ def _find_file(name: str | os.PathLike, **kwargs: Any) -> Path:
             f"There is no folder {path} to read a shortlist from, and of a repository with that name on the Hub there "
             f"is no {FILE_NAME} to be had: {error}"
         ) from error
+
+
+def _may_be_on_hub(name: str | os.PathLike) -> bool:
+    """Whether this could be a name on the Hub, which is `name` or `owner/name`."""
+    path = Path(name)
+    return not path.is_absolute() and 0 < len(path.parts) < 3 and path.parts[0] not in ("..", "~")
 
 
 def _check_pairs(

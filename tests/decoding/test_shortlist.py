@@ -225,12 +225,45 @@ def test_the_pipeline_loads_a_shortlist_by_name(folder: Path, tmp_path: Path) ->
         translator = pipeline("translation", model=str(folder), **options, **built)
         return set(translator("the dog", **(call or {}))[0]["translation_token_ids"].tolist()) - {1, 2}
 
-    assert written() - {78} == written(shortlist=None) - {78} == written(shortlist=False) - {78} != set()
-    assert written(shortlist=True) <= {78}
+    assert written(shortlist=None) - {78} == written(shortlist=False) - {78} != set()
+    assert written() == written(shortlist=True) <= {78}
     assert written(shortlist=str(tmp_path / "elsewhere")) <= {79}
     assert written(shortlist=tmp_path / "other.json") <= {77}
     assert written({"shortlist": tmp_path / "elsewhere"}, shortlist=True) <= {79}
-    assert written({"shortlist": False}, shortlist=True) == written()
+    assert written({"shortlist": False}) == written({"shortlist": False}, shortlist=True) == written(shortlist=False)
+    (folder / "shortlist.json").unlink()
+    assert written() == written(shortlist=False)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"do_sample": True, "top_k": 1},
+        {"num_beams": 2, "repetition_penalty": 1.2},
+        {"return_attentions": True},
+        {"num_beams": 4, "force_phrases": ["cat"]},
+        {"num_beams": 2},  # compares four continuations: three tokens are too few
+        {"ensemble": []},
+    ],
+    ids=str,
+)
+def test_the_one_beside_the_model_is_left_out_without_a_word_where_it_cannot_be_used(
+    call: dict[str, Any], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    translator = pipeline("translation", model=str(folder), device="cpu", max_new_tokens=4, return_text=True)
+    if "ensemble" in call:
+        call = {"ensemble": [RnnS2SForConditionalGeneration.from_pretrained(folder)]}
+    with caplog.at_level(logging.WARNING, "hf_rnn_s2s"):
+        found = translator("the dog", **call)
+    assert "shortlist" not in caplog.text
+    expected = translator("the dog", shortlist=False, **call)
+    assert [one["translation_text"] for one in found] == [one["translation_text"] for one in expected]
+
+
+def test_what_lies_beside_the_model_and_is_no_shortlist_is_said(folder: Path) -> None:
+    (folder / "shortlist.json").write_text("[]")
+    with pytest.raises(ValueError, match="shortlist.json is not a shortlist as Shortlist.save_pretrained writes"):
+        pipeline("translation", model=str(folder))
 
 
 def test_the_pipeline_loads_a_shortlist_for_a_model_with_an_adapter(folder: Path, tmp_path: Path) -> None:
@@ -281,9 +314,13 @@ def test_a_shortlist_that_is_not_there_is_answered_with_a_way_out(
 def test_a_shortlist_comes_from_the_hub(folder: Path, hub: HubServer) -> None:
     pipeline("translation", model=str(folder), device="cpu").push_to_hub("lab/model")
     assert Shortlist.from_pretrained("lab/model").candidates == Shortlist.from_pretrained(folder).candidates
-    translator = pipeline("translation", model="lab/model", shortlist=True, max_new_tokens=3, device="cpu")
-    ids = translator("the dog", return_tensors=True)[0]["translation_token_ids"]
-    assert set(ids.tolist()) <= {1, 2, 77}
+    for given in ({"shortlist": True}, {}):
+        translator = pipeline("translation", model="lab/model", max_new_tokens=3, device="cpu", **given)
+        ids = translator("the dog", return_tensors=True)[0]["translation_token_ids"]
+        assert set(ids.tolist()) <= {1, 2, 77}
+    (folder / "shortlist.json").unlink()
+    pipeline("translation", model=str(folder), device="cpu").push_to_hub("lab/without")
+    assert "shortlist" not in pipeline("translation", model="lab/without", device="cpu")._forward_params
     hub.create({"name": "lab/empty"})
     with pytest.raises(OSError, match="no folder lab/empty .* on the Hub there is no shortlist.json"):
         Shortlist.from_pretrained("lab/empty")
