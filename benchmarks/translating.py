@@ -55,7 +55,7 @@ def main() -> None:
     workers = [Worker.of(name, streams(chosen)) for name in chosen.contenders]
     made = Streams(chosen.data, chosen.work, chosen.vocabulary)
     for worker in workers:
-        _learn(worker, chosen, made)
+        learn(worker, chosen, made)
     references = made.texts("test_2016_flickr", "de")[:sentences]
     for beams, batch_size in searches:
         _race(workers, sentences, beams, batch_size, rounds, references, chosen.vocabulary)
@@ -63,8 +63,8 @@ def main() -> None:
         worker.end()
 
 
-def _learn(worker: Worker, chosen: argparse.Namespace, made: Streams) -> None:
-    """Where it has not been done; weights belong to a tokenizer, so they carry its fingerprint."""
+def learn(worker: Worker, chosen: argparse.Namespace, made: Streams) -> None:
+    """Train a contender where that has not been done; weights belong to a tokenizer, so they carry its fingerprint."""
     name = WEIGHTS.get(worker.name, worker.name)
     epochs = 0.02 if chosen.quick else EPOCHS[name]
     tokens = json.dumps(made.tokenizer([*made.texts("test_2016_flickr", "en")])["input_ids"])

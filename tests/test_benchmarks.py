@@ -96,6 +96,13 @@ def test_training(small: list[str]) -> None:
     assert all(share > 0 for share in line["floor_share"].values())
 
 
+def test_first_call(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.first_call.Worker", WorkerHere)
+    (line,) = run("first_call", *small, "--contenders", "ours-float32")
+    assert line["benchmark"] == "first_call"
+    assert line["contenders"]["ours-float32"] > 0.1  # an interpreter begins, and imports torch
+
+
 def test_translating(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.translating.Worker", WorkerHere)
     names = ["ours", "ours-shortlist", "marian"] + [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,19 @@ from hf_rnn_s2s import Shortlist
 
 from .base import LONGEST, FastestSetting, Setting
 from .marian import Marian
+
+# As `PROGRAM` of `ours`
+PROGRAM = """
+import sys
+import ctranslate2
+from tokenizers import Tokenizer
+folder, text, beams = sys.argv[1:]
+tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+translator = ctranslate2.Translator(folder, device="cpu", inter_threads=1, intra_threads=1)
+source = [str(token) for token in tokenizer.encode(text).ids]
+(result,) = translator.translate_batch([source], beam_size=int(beams), use_vmap=%s)
+print(tokenizer.decode([int(token) for token in result.hypotheses[0]], skip_special_tokens=True))
+"""
 
 
 class CTranslate(FastestSetting, Marian):
@@ -45,6 +59,14 @@ class CTranslate(FastestSetting, Marian):
         )
         ids = [[int(token) for token in result.hypotheses[0]] for result in results]
         return tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+    def save(self, folder: str) -> list[str]:
+        """Saves what translates; a program that loads it and translates a text, and the folder."""
+        if self._folder is None:
+            self._folder = self._converted()
+        shutil.copytree(self._folder.name, folder, dirs_exist_ok=True)
+        self.streams.tokenizer.backend_tokenizer.save(f"{folder}/tokenizer.json")
+        return [PROGRAM % self.has_map, folder]
 
     def _translator(self, setting: Setting) -> Any:
         import ctranslate2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ from .base import (
     FastestSetting,
     Setting,
 )
+
+# The first translation of a fresh process: folder, text and beams are its arguments
+PROGRAM = """
+import sys
+import hf_rnn_s2s
+from transformers import pipeline
+translator = pipeline("translation", model=sys.argv[1], device="cpu")
+print(translator(sys.argv[2], num_beams=int(sys.argv[3]))[0]["translation_text"])
+"""
 
 
 class Ours(FastestSetting):
@@ -93,6 +103,14 @@ class Ours(FastestSetting):
         finally:
             torch.set_num_threads(self.threads)
         return [record["translation_text"] for record in records]
+
+    def save(self, folder: str) -> list[str]:
+        """Saves what translates; a program that loads it and translates a text, and the folder."""
+        if self._translator is None:
+            self._translator = self._pipeline()
+        shutil.rmtree(folder, ignore_errors=True)
+        self._translator.save_pretrained(folder)
+        return [PROGRAM, folder]
 
     def search_and_model(self, sentences: int, beams: int, batch_size: int) -> dict[str, float]:
         """
