@@ -411,7 +411,7 @@ def _make_stepper(
     """The steps of a search with so many rows and these settings; the other arguments are those of `Stepper`."""
     encoded = model_kwargs["encoder_outputs"]
     if hasattr(encoded, "of_runtime"):
-        return model.runtime.stepper(encoded, model.config.written_vocab_size, tokens, candidate_count(config))
+        return model.runtime.stepper(encoded, tokens, candidate_count(config))
     if encoded.rows_per_source is not None:
         encoded = dataclasses.replace(encoded, rows_per_source=None)
     mask = model.model.memory_mask(model_kwargs.get("attention_mask"))

@@ -15,9 +15,10 @@ from ..decoding.guard import has_hooks_for_all, has_own_hooks
 from ..machine import has_fast_int8
 from ..model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from ..model.inputs_rnn_s2s import boolean_mask, check_ids
-from .format import ENCODER, Layout
+from .format import ENCODER, TABLE_ROWS, Layout
 from .sessions import Graphs
 from .stepper import RuntimeStepper, ShortOutput
+from .token_table import TABLE
 from .unchanged import KnownWeights
 
 logger = logging.get_logger(__name__)
@@ -35,6 +36,8 @@ class Runtime:
     def __init__(self, graphs: Graphs, layout: Layout, model: nn.Module) -> None:
         self.graphs, self.layout = graphs, layout
         self._known = KnownWeights(model)
+        self._vocabulary: int = model.config.target_vocab_size  # type: ignore[union-attr, assignment]
+        self._table: Tensor | None = None
 
     @property
     def folder(self) -> Path:
@@ -80,7 +83,6 @@ class Runtime:
     def stepper(
         self,
         encoded: RuntimeEncoderOutput,
-        vocabulary: int,
         tokens: Tensor | None = None,
         candidates: int = 1,
     ) -> RuntimeStepper:
@@ -88,7 +90,6 @@ class Runtime:
 
         Args:
             encoded: the sources.
-            vocabulary: number of tokens in the target vocabulary.
             tokens: of a shortlist, `(shortlist,)`; None for all.
             candidates: how many continuations of a sentence are wanted, at most.
         """
@@ -98,7 +99,22 @@ class Runtime:
             numbers, scale, bias = (None if name is None else self.graphs.weight(name) for name in self.layout.output)
             assert numbers is not None and bias is not None  # noqa: PT018 - every output layer has them
             shortlist = ShortOutput(tokens, numbers, scale, bias, candidates)
-        return RuntimeStepper(self.graphs, encoded.of_runtime, vocabulary, shortlist)
+        return RuntimeStepper(self.graphs, {**encoded.of_runtime, **self.table()}, self._vocabulary, shortlist)
+
+    def table(self) -> dict[str, np.ndarray]:
+        """The table of tokens that the graphs of a step read, by its name; nothing if they read none.
+
+        It is computed when it is first needed.
+        """
+        if TABLE_ROWS not in self.layout.graphs:
+            return {}
+        if self._table is None:
+            self._table = torch.from_numpy(self.graphs.table(self._vocabulary))
+        return {TABLE: self._table.numpy()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.table()  # so that other processes share it
+        return self.__dict__
 
     def __deepcopy__(self, memory: dict[int, Any]) -> Runtime:
         return self  # it does not change, and knows a copy by its weights

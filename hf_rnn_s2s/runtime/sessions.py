@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from .format import TABLE_ROWS
-from .token_table import TABLE
 
 BLOCK = 2**10  # tokens of the table that are computed together
 
@@ -57,7 +56,6 @@ class Graphs:
     def __init__(self, folder: Path, weights: Path, reads: Mapping[str, Sequence[str]]) -> None:
         self.folder, self.weights, self._reads = folder, weights, reads
         self._tensors: dict[str, np.ndarray] | None = None
-        self._table: np.ndarray | None = None
         self._loaded: dict[tuple[str, int], Graph] = {}
         self._lock = threading.Lock()
 
@@ -72,19 +70,11 @@ class Graphs:
         read = {name: self.weight(name) for name in self._reads[name]}
         return Graph(self.folder / f"{name}.onnx", read, torch.get_num_threads())
 
-    def table(self, vocabulary: int) -> dict[str, np.ndarray]:
-        """The table of tokens that graphs of a step read, as an input, for so many of them; nothing if they read none.
-
-        It is computed when it is first needed.
-        """
-        if TABLE_ROWS not in self._reads:
-            return {}
-        with self._lock:
-            if self._table is None:
-                graph = self._load(TABLE_ROWS)  # once is enough
-                blocks = (np.arange(first, min(first + BLOCK, vocabulary)) for first in range(0, vocabulary, BLOCK))
-                self._table = np.concatenate([graph.run({"ids": ids})[0] for ids in blocks])
-            return {TABLE: self._table}
+    def table(self, vocabulary: int) -> np.ndarray:
+        """Compute the table of tokens that graphs of a step read, `(vocabulary, gates)`."""
+        graph = self._load(TABLE_ROWS)  # once is enough
+        blocks = (np.arange(first, min(first + BLOCK, vocabulary)) for first in range(0, vocabulary, BLOCK))
+        return np.concatenate([graph.run({"ids": ids})[0] for ids in blocks])
 
     def weight(self, name: str) -> np.ndarray:
         """A tensor of the file of weights. All graphs share it."""

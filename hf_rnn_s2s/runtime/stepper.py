@@ -13,8 +13,9 @@ from .examples import OUTPUT
 from .format import BEAMS, GREEDY, OF_SHORTLIST, SCORES
 from .search_loop import LIMIT
 from .sessions import Graph, Graphs
+from .token_table import TABLE
 
-STATE, SOURCES = "state_", ("memory", "keys", "mask")
+STATE, SOURCES = "state_", ("memory", "keys", "mask")  # how the names of a state's tensors begin; what sources have
 
 
 class ShortOutput:
@@ -54,7 +55,7 @@ class RuntimeStepper:
 
     Args:
         graphs: of the exported model.
-        sources: what the encoder's graph returned, and the mask, by name.
+        given: what the encoder's graph returned, the mask, and the table of tokens, if there is one; by name.
         vocabulary: number of tokens in the target vocabulary.
         shortlist: the only tokens that may be written; None for all.
     """
@@ -65,12 +66,12 @@ class RuntimeStepper:
     def __init__(
         self,
         graphs: Graphs,
-        sources: dict[str, np.ndarray],
+        given: dict[str, np.ndarray],
         vocabulary: int,
         shortlist: ShortOutput | None = None,
     ) -> None:
-        self._graphs, self._first, self._shortlist = graphs, sources, shortlist
-        self._table = graphs.table(vocabulary)
+        self._graphs, self._first, self._shortlist = graphs, given, shortlist
+        self._table = {name: value for name, value in given.items() if name == TABLE}
         self.vocabulary_size = vocabulary if shortlist is None else len(shortlist.tokens)
         self._groups = vocabulary // group_size(vocabulary) if shortlist is None else shortlist.groups
         self.restart()

@@ -31,13 +31,12 @@ def verify(model: Any, folder: Path, layout: Layout) -> None:
     runtime = Runtime(Graphs(folder, folder / WEIGHTS, layout.graphs), layout, model)
     parts = (model.model.decoder, model.output_head, model.lm_head, model.get_encoder()(ids, attention_mask=mask))
     expected = _steps(Stepper(*parts, None, None, len(ids)), ids)
-    vocabulary = model.config.target_vocab_size
     try:
         encoded = runtime.encode(ids, mask, model.config)
-        found = _steps(runtime.stepper(encoded, vocabulary), ids)
+        found = _steps(runtime.stepper(encoded), ids)
         distances = []
-        for shortlist in (None, torch.arange(vocabulary)):  # which is the same, by other graphs
-            stepper = runtime.stepper(encoded, vocabulary, shortlist, 2 * BEAMS)
+        for shortlist in (None, torch.arange(model.config.target_vocab_size)):  # which is the same, by other graphs
+            stepper = runtime.stepper(encoded, shortlist, 2 * BEAMS)
             distances += [_scores_of_best(stepper, ids), _scores_of_continuations(stepper, ids)]
     except Exception as error:  # whatever ONNX Runtime raises; it has no class of its own for all
         raise ValueError(

@@ -87,7 +87,7 @@ def test_500_random_searches_are_those_of_the_model(model: Model, load: Load, ru
         encoded = model.get_encoder()(**given)
         steppers = (
             Stepper(model.model.decoder, model.output_head, model.lm_head, encoded, None, None, rows * beams),
-            exported.runtime.stepper(exported.runtime.encode(*given.values(), model.config), 40),
+            exported.runtime.stepper(exported.runtime.encode(*given.values(), model.config)),
         )
         (expected, scores), (found, others) = (
             beam_search(one, prompts, LogitsProcessorList(), criteria, config, drop_finished=True, repeatable=True)
@@ -173,8 +173,8 @@ def test_a_row_does_not_depend_on_its_batch(precision: str, load: Load) -> None:
         assert together[row, : len(alone)].tolist() == alone.tolist()
         assert together[row, len(alone) :].eq(0).all()
     token = torch.ones(16, 1, dtype=torch.long)
-    scores = exported.runtime.stepper(exported.runtime.encode(ids, None, exported.config), 40).step(token)
-    one = exported.runtime.stepper(exported.runtime.encode(ids[5:6], None, exported.config), 40).step(token[:1])
+    scores = exported.runtime.stepper(exported.runtime.encode(ids, None, exported.config)).step(token)
+    one = exported.runtime.stepper(exported.runtime.encode(ids[5:6], None, exported.config)).step(token[:1])
     torch.testing.assert_close(one[0], scores[5], rtol=0, atol=0 if precision == "int8" else 1e-6)
 
 
@@ -225,7 +225,7 @@ def test_presets(name: str, precision: str, tmp_path: Path, runs: list[int]) -> 
     ids, mask = given["input_ids"], given.get("attention_mask", torch.ones_like(given["input_ids"]))
     ids, mask = torch.cat([ids, ids[:, :3]], dim=1), torch.cat([mask, mask[:, :3]], dim=1)  # of another length
     parts = (model.model.decoder, model.output_head, model.lm_head, model.get_encoder()(ids, attention_mask=mask))
-    ours = runtime.stepper(runtime.encode(ids, mask, model.config), model.config.target_vocab_size)
+    ours = runtime.stepper(runtime.encode(ids, mask, model.config))
     theirs = Stepper(*parts, None, None, 9)
     token = torch.full((len(ids), 1), 4)
     for turn in range(4):

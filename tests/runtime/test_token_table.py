@@ -1,8 +1,10 @@
 """With a table of tokens and without one, the steps of a decoder are the same."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from hf_rnn_s2s.runtime.format import ENCODER, SCORES, TABLE_ROWS, WEIGHTS
 from hf_rnn_s2s.runtime.graphs import StepGraph, tensors_of
 from hf_rnn_s2s.runtime.runtime import Runtime
 from hf_rnn_s2s.runtime.sessions import Graphs
-from hf_rnn_s2s.runtime.token_table import TableGraph, has_table
+from hf_rnn_s2s.runtime.token_table import TABLE, TableGraph, has_table
 
 from ..presets.small import TOKENS, build
 
@@ -60,7 +62,13 @@ def test_int8_and_the_size_at_which_there_is_none(tmp_path: Path, monkeypatch: p
         layout = write_graphs(model, folder, "int8", (ENCODER, SCORES))
         assert (TABLE_ROWS in layout.graphs) == (limit == size)
         runtime = Runtime(Graphs(folder, folder / WEIGHTS, layout.graphs), layout, model)
-        stepper = runtime.stepper(runtime.encode(TOKENS, None, model.config), model.config.target_vocab_size)
+        stepper = runtime.stepper(runtime.encode(TOKENS, None, model.config))
+        sent = pickle.dumps(runtime)
+        with monkeypatch.context() as patch:
+            patch.setattr(Graphs, "table", None)  # another process gets the table, and does not compute it
+            there = pickle.loads(sent).table()
+        assert there.keys() == runtime.table().keys() == ({TABLE} if limit == size else set())
+        assert all(np.array_equal(one, runtime.table()[name]) for name, one in there.items())
         tokens = torch.arange(1, 1 + len(TOKENS)).unsqueeze(1)
         scores.append(torch.stack([stepper.step(one) for one in (tokens, tokens + 2, tokens + 1)]))
     torch.testing.assert_close(*scores, rtol=0, atol=0.03)
