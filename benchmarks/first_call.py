@@ -5,7 +5,8 @@ The first translation of a fresh process, from its start to its end: imports, lo
 
 What a command that translates a line costs, or a server that starts when it is asked. The contenders of
 `benchmarks.translating` learn first, if they have not; each is saved the way its users save it, and read by the
-shortest program that they would write. Every program runs once before it is timed, so that its files are in the cache.
+shortest program that they would write. Every program runs once before it is timed, so that its files are in the cache;
+not so with `--quick`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from benchmarks.contenders import installed
 from benchmarks.options import parse, parser, streams
 from benchmarks.race import Worker, race
-from benchmarks.report import report
+from benchmarks.report import report, rounded
 from benchmarks.streams import Streams
 from benchmarks.translating import learn
 
@@ -43,8 +44,8 @@ def main() -> None:
 
     def measure(worker: Worker) -> float:
         start = time.perf_counter()
-        command = [sys.executable, "-W", "ignore", "-c", *programs[worker.name], text, str(BEAMS)]
-        texts[worker.name] = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        command = [sys.executable, "-W", "ignore", "-c", *programs[worker.name], text, str(BEAMS), str(chosen.threads)]
+        texts[worker.name] = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         return time.perf_counter() - start
 
     for worker in [] if chosen.quick else workers:
@@ -52,10 +53,12 @@ def main() -> None:
     results = race(workers, 1 if chosen.quick else chosen.rounds, measure)
     for worker in workers:
         worker.end()
-    for name, translation in texts.items():
-        size = sum(file.stat().st_size for file in Path(programs[name][1]).iterdir()) / 1e6
-        print(f"{name}, {size:.1f} MB: {translation:.80}")
-    report("first_call", "seconds until a fresh process has translated a sentence", results, more_is_better=False)
+    megabytes = {}
+    for name, (_, folder) in programs.items():
+        megabytes[name] = rounded(sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6)
+        print(f"{name}, {megabytes[name]} MB: {texts[name]:.80}")
+    unit = "seconds until a fresh process has translated a sentence"
+    report("first_call", unit, results, more_is_better=False, megabytes=megabytes, translations=texts)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from .decoding.limits import check_generation_file
 from .decoding.repeated_calls import RepeatedCalls, is_plain_source
 from .decoding.scoring import Scores, score_targets
 from .decoding.sharing import SharedModel
+from .decoding.shortlist import shortlist_on_hub
 from .model import modeling_rnn_s2s
 from .model.cache_rnn_s2s import RnnS2SCache
 from .model.configuration_rnn_s2s import RnnS2SConfig
@@ -80,6 +81,7 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
 
     model_class = RnnS2SModel
     runtime: Any = None  # of a model that was loaded from an export: a `Runtime`
+    shortlist_file: Path | None = None  # of a model from the Hub that has a shortlist: the file that was downloaded
 
     def __init__(self, config: RnnS2SConfig) -> None:
         super().__init__(config)
@@ -94,13 +96,18 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
         """
         name = pretrained_model_name_or_path
         load = super().from_pretrained
-        if name is not None:
-            places = {place: kwargs[place] for place in PLACES if place in kwargs}
-            layout = layout_of(name, config, places)
-            if layout is not None:
-                rest = {key: value for key, value in kwargs.items() if key not in places}
-                return load_exported(load, name, layout, config, places, rest)
-        return load(name, *args, config=config, **kwargs)
+        if name is None:
+            return load(name, *args, config=config, **kwargs)
+        places = {place: kwargs[place] for place in PLACES if place in kwargs}
+        layout = layout_of(name, config, places)
+        if layout is None:
+            loaded = load(name, *args, config=config, **kwargs)
+        else:
+            rest = {key: value for key, value in kwargs.items() if key not in places}
+            loaded = load_exported(load, name, layout, config, places, rest)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.shortlist_file = shortlist_on_hub(name, places)
+        return loaded
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """Generate as `GenerationMixin.generate` does.

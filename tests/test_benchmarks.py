@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import pipeline
 
 from benchmarks import revisions
 from benchmarks.contenders import CONTENDERS, contender_class, installed, racers
@@ -96,11 +97,15 @@ def test_training(small: list[str]) -> None:
     assert all(share > 0 for share in line["floor_share"].values())
 
 
-def test_first_call(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_call(small: list[str], corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.first_call.Worker", WorkerHere)
     (line,) = run("first_call", *small, "--contenders", "ours-float32")
     assert line["benchmark"] == "first_call"
-    assert line["contenders"]["ours-float32"] > 0.1  # an interpreter begins, and imports torch
+    assert line["contenders"]["ours-float32"] > 0
+    text = (corpus / "test_2016_flickr.en").read_text(encoding="utf-8").splitlines()[0]
+    translator: Any = pipeline("translation", model=corpus / "work" / "saved" / "ours-float32", device="cpu")
+    expected = translator(text, num_beams=5)[0]["translation_text"].strip()
+    assert line["translations"] == {"ours-float32": expected}
 
 
 def test_translating(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

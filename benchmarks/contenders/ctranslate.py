@@ -18,12 +18,12 @@ PROGRAM = """
 import sys
 import ctranslate2
 from tokenizers import Tokenizer
-folder, text, beams = sys.argv[1:]
-tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-translator = ctranslate2.Translator(folder, device="cpu", inter_threads=1, intra_threads=1)
+folder, text, beams, threads = sys.argv[1:]
+tokenizer, of_target = (Tokenizer.from_file(f"{folder}/{name}.json") for name in ("tokenizer", "target_tokenizer"))
+translator = ctranslate2.Translator(folder, device="cpu", inter_threads=1, intra_threads=int(threads))
 source = [str(token) for token in tokenizer.encode(text).ids]
 (result,) = translator.translate_batch([source], beam_size=int(beams), use_vmap=%s)
-print(tokenizer.decode([int(token) for token in result.hypotheses[0]], skip_special_tokens=True))
+print(of_target.decode([int(token) for token in result.hypotheses[0]], skip_special_tokens=True))
 """
 
 
@@ -65,7 +65,9 @@ class CTranslate(FastestSetting, Marian):
         if self._folder is None:
             self._folder = self._converted()
         shutil.copytree(self._folder.name, folder, dirs_exist_ok=True)
-        self.streams.tokenizer.backend_tokenizer.save(f"{folder}/tokenizer.json")
+        tokenizer = self.streams.tokenizer
+        tokenizer.backend_tokenizer.save(f"{folder}/tokenizer.json")
+        tokenizer.target_tokenizer.backend_tokenizer.save(f"{folder}/target_tokenizer.json")
         return [PROGRAM % self.has_map, folder]
 
     def _translator(self, setting: Setting) -> Any:

@@ -37,11 +37,13 @@ from .base import (
     Setting,
 )
 
-# The first translation of a fresh process: folder, text and beams are its arguments
+# The first translation of a fresh process: folder, text, beams and threads are its arguments
 PROGRAM = """
 import sys
+import torch
 import hf_rnn_s2s
 from transformers import pipeline
+torch.set_num_threads(int(sys.argv[4]))
 translator = pipeline("translation", model=sys.argv[1], device="cpu")
 print(translator(sys.argv[2], num_beams=int(sys.argv[3]))[0]["translation_text"])
 """
@@ -166,8 +168,10 @@ class Ours(FastestSetting):
         for note in notes:
             if note.moves is None:
                 stepper.step(torch.full((note.rows, 1), START))
-            else:
+            elif note.moves:
                 stepper.reorder(*note.moves)
+            else:
+                stepper.restart()
         return time.perf_counter() - start
 
     def _pipeline(self) -> RnnTranslationPipeline:
@@ -186,7 +190,7 @@ class Ours(FastestSetting):
 
 
 class _Note(NamedTuple):
-    """What a search did with its stepper: a step with so many rows, or moves between rows."""
+    """What a search did with its stepper: a step with so many rows, moves between rows, or none: it began anew."""
 
     began: float
     rows: int
@@ -196,7 +200,7 @@ class _Note(NamedTuple):
 @contextmanager
 def _noted(notes: list[_Note]) -> Iterator[None]:
     """Notes what a search does."""
-    step, reorder = Stepper.step, Stepper.reorder
+    step, reorder, restart = Stepper.step, Stepper.reorder, Stepper.restart
 
     def noted_step(self: Stepper, token_ids: torch.Tensor) -> torch.Tensor:
         notes.append(_Note(time.perf_counter(), len(token_ids), None))
@@ -206,11 +210,16 @@ def _noted(notes: list[_Note]) -> Iterator[None]:
         notes.append(_Note(time.perf_counter(), len(moves[0]), moves))
         reorder(self, *moves)
 
+    def noted_restart(self: Stepper) -> None:
+        notes.append(_Note(time.perf_counter(), 0, ()))
+        restart(self)
+
     Stepper.step, Stepper.reorder = noted_step, noted_moves  # type: ignore[method-assign, assignment]
+    Stepper.restart = noted_restart  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Stepper.step, Stepper.reorder = step, reorder  # type: ignore[method-assign]
+        Stepper.step, Stepper.reorder, Stepper.restart = step, reorder, restart  # type: ignore[method-assign]
 
 
 THE_CONTENDER = Ours

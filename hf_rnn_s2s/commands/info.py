@@ -42,7 +42,7 @@ def describe(
     Raises:
         UsageError: if there is no model, or it cannot be loaded at all.
     """
-    loaded = load_model(name, None, device, "auto", trust_remote_code, with_shortlist=False)  # that is looked at last
+    loaded = load_model(name, None, device, "auto", trust_remote_code, with_shortlist=False)  # find_problems reads it
     described, problems = description(loaded), list(find_problems(loaded, trust_remote_code))
     if as_json:
         print(json.dumps({**described, "problems": problems}, ensure_ascii=False, indent=2, default=str))

@@ -119,7 +119,7 @@ def load_model(
             device=device,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
-            **({} if with_shortlist else {"shortlist": False}),
+            **({} if with_shortlist or not isinstance(config, RnnS2SConfig) else {"shortlist": False}),
         )
     except LOADING_ERRORS as error:
         raise UsageError(f"The model {name} cannot be loaded: {one_line(error)}") from error

@@ -171,6 +171,9 @@ class BatchedPipeline(DocumentPipeline):
 
     def _to_send(self) -> BatchedPipeline:
         """This pipeline for another process, without what it has found out or counted in this one."""
+        runtime = getattr(self.model, "runtime", None)
+        if runtime is not None and runtime.serves(self.model):
+            runtime.table()  # so that the processes share it
         other = copy.copy(self)
         for name in ("_workers", "_token_texts", "_model_settings"):
             vars(other).pop(name, None)

@@ -206,9 +206,9 @@ def with_fast_search(
         del options["shortlist"]
     if "shortlist" in options or "ensemble" in options:
         source = arguments.get(model.main_input_name) if inputs is None else inputs
-        is_short = "shortlist" in options
-        if source is None or (is_short and source.is_floating_point()):
-            name = "shortlist goes by the tokens" if is_short else "ensemble: every model reads the tokens"
+        has_shortlist = "shortlist" in options
+        if source is None or (has_shortlist and source.is_floating_point()):
+            name = "shortlist goes by the tokens" if has_shortlist else "ensemble: every model reads the tokens"
             raise ValueError(f"{name} of the source: pass {model.main_input_name} beside it.")
         options["source_ids"] = source
     _check_options(model, options, setting)

@@ -101,7 +101,8 @@ class RnnText2TextGenerationPipeline(BatchedPipeline):
                 tokens is forbidden, too.
             shortlist: which target tokens to look at: a `Shortlist`, a folder or a name on the Hub that has one, True
                 for the one beside the model, or False for all. By default the one beside the model is used, if there
-                is one, where it can be. It may change a result.
+                is one, where it can be. It may change a result, and one text's may depend on its batch. Only pipelines
+                of this package use it by themselves: `generate()` does not, nor a pipeline without the package.
 
         Raises:
             TypeError: for an input that is not text.
@@ -128,8 +129,8 @@ class RnnText2TextGenerationPipeline(BatchedPipeline):
     ) -> None:
         """Save as the base class does, with the shortlist.
 
-        That is the one that was given when the pipeline was built, else the one in the folder that the model was
-        loaded from.
+        That is the one that was given or found when the pipeline was built, else the one in the folder that the model
+        was loaded from.
 
         Args:
             save_directory: the folder.

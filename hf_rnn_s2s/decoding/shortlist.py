@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from torch import Tensor
 from transformers.utils import cached_file, logging
 
+from ..model.configuration_rnn_s2s import RnnS2SConfig
 from .sharing import SHORTLIST as FILE_NAME
 
 logger = logging.get_logger(__name__)
@@ -133,6 +132,11 @@ class Shortlist:
         content = json.dumps({"always": self.always, "candidates": self.candidates}, separators=(",", ":"))
         (folder / FILE_NAME).write_text(content, encoding="utf-8")
 
+    def fits(self, config: RnnS2SConfig) -> bool:
+        """Whether a model with this configuration has no source tokens beyond these, and all of the target tokens."""
+        largest = max(itertools.chain(self.always, *self.candidates))
+        return len(self.candidates) >= config.vocab_size and largest < config.target_vocab_size
+
     def tokens_for(self, source_ids: Tensor, needed: Sequence[int] = ()) -> Tensor:
         """The target tokens for all sources of a batch together, `(shortlist,)`, in ascending order.
 
@@ -178,7 +182,7 @@ def load_shortlist(shortlist: Any, model: Any) -> Shortlist | None:
                 "shortlist=True takes the shortlist beside the model, but this model was not loaded from anywhere. "
                 "Pass a Shortlist, or the name of a folder that has one."
             )
-        return Shortlist.from_pretrained(model.name_or_path, revision=getattr(model.config, "_commit_hash", None))
+        return Shortlist.from_pretrained(getattr(model, "shortlist_file", None) or model.name_or_path)
     if isinstance(shortlist, (str, os.PathLike)):
         return Shortlist.from_pretrained(shortlist)
     if not hasattr(shortlist, "tokens_for"):
@@ -195,23 +199,40 @@ def is_optional(shortlist: Any) -> bool:
 
 
 def shortlist_beside(model: Any) -> Shortlist | None:
-    """The shortlist that lies beside a model where that was loaded from, as an optional one; None if there is none.
+    """The shortlist that lies beside a model where that was loaded from, as an optional one.
+
+    None if there is none, or, with a warning, if it is for another vocabulary.
 
     Raises:
         ValueError: if the file is not a shortlist.
     """
-    name: str = model.name_or_path  # empty, if it was not loaded
-    path = Path(name) / FILE_NAME
-    if not Path(name).is_dir() and _may_be_on_hub(name):
-        try:
-            path = Path(hf_hub_download(name, FILE_NAME, revision=getattr(model.config, "_commit_hash", None)))
-        except (EntryNotFoundError, HfHubHTTPError) as error:  # also where the Hub cannot be asked
-            logger.info(f"No {FILE_NAME} is used, since there is none to be had of {name}: {error}")
-    if not name or not path.is_file():
+    file = getattr(model, "shortlist_file", None)
+    if file is None and model.name_or_path:  # empty for a model that was not loaded from anywhere
+        file = Path(model.name_or_path) / FILE_NAME
+    if file is None or not Path(file).is_file():
         return None
-    found = Shortlist.from_pretrained(path)
+    found = Shortlist.from_pretrained(file)
+    if not found.fits(model.config):
+        logger.warning(f"{file} is not used: it was made for another vocabulary. Make it anew, or remove it.")
+        return None
     found.is_optional = True
     return found
+
+
+def shortlist_on_hub(name: Any, places: dict[str, Any]) -> Path | None:
+    """The file of the shortlist of a model on the Hub, which is downloaded; None if there is none.
+
+    Args:
+        name: of the model; of a folder there is nothing to download.
+        places: what `from_pretrained` was given to find files, such as `revision` and `token`.
+    """
+    if os.path.isdir(name):
+        return None
+    try:
+        return Path(str(cached_file(str(name), FILE_NAME, **places)))
+    except OSError as error:  # also where the Hub cannot be asked
+        logger.info(f"There is no {FILE_NAME} to be had of {name}: {error}")
+        return None
 
 
 def _find_file(name: str | os.PathLike, **kwargs: Any) -> Path:
@@ -225,7 +246,8 @@ def _find_file(name: str | os.PathLike, **kwargs: Any) -> Path:
             f"There is no {FILE_NAME} in the folder {path}. Make one with Shortlist.from_pairs(...), and put it there "
             "with its save_pretrained, or leave shortlist out."
         )
-    if not _may_be_on_hub(path):
+    # A name on the Hub is `name` or `owner/name`.
+    if path.is_absolute() or not 0 < len(path.parts) < 3 or path.parts[0] in ("..", "~"):
         raise FileNotFoundError(f"There is no folder {path} to read a shortlist from.")
     try:
         return Path(str(cached_file(str(name), FILE_NAME, **kwargs)))
@@ -234,12 +256,6 @@ def _find_file(name: str | os.PathLike, **kwargs: Any) -> Path:
             f"There is no folder {path} to read a shortlist from, and of a repository with that name on the Hub there "
             f"is no {FILE_NAME} to be had: {error}"
         ) from error
-
-
-def _may_be_on_hub(name: str | os.PathLike) -> bool:
-    """Whether this could be a name on the Hub, which is `name` or `owner/name`."""
-    path = Path(name)
-    return not path.is_absolute() and 0 < len(path.parts) < 3 and path.parts[0] not in ("..", "~")
 
 
 def _check_pairs(

@@ -22,7 +22,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..decoding.sharing import add_shortlist
+from ..decoding.shortlist import FILE_NAME as SHORTLIST
+from ..decoding.shortlist import shortlist_beside
 from ..model.remote_code_rnn_s2s import ANY_OTHER_PIPELINE, PIPELINES
 from ..version import __version__
 from .card import write_card
@@ -50,8 +51,8 @@ from .format import (
     Place,
     places_in,
 )
-from .graphs import BeamGraph, EncoderGraph, GreedyGraph, StepGraph, Storage
-from .layers import OPSET, GraphRecurrentLayer, Stored, matrices_of
+from .graphs import BeamGraph, EncoderGraph, GreedyGraph, StepGraph
+from .layers import OPSET, GraphRecurrentLayer, Storage, Stored, matrices_of
 from .recurrence import BODY, Body, is_recurrence, put_in_loops
 from .requirements import require_exportable, require_exporter, require_runtime
 from .runtime import Runtime
@@ -112,8 +113,10 @@ def export_model(
             file.replace(folder / file.name)
     save_settings(exported, folder, layout)
     source = Path(model.name_or_path) if model.name_or_path else None
-    if source is not None:
-        add_shortlist(source, folder)
+    shortlist = shortlist_beside(model)
+    (folder / SHORTLIST).unlink(missing_ok=True)  # of the export before
+    if shortlist is not None:
+        shortlist.save_pretrained(folder)
     write_card(source, folder, layout, pipeline_of(model.config))
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)

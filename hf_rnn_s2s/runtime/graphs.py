@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -17,10 +17,8 @@ from ..model.head_rnn_s2s import VocabularyHead
 from ..model.state_rnn_s2s import DecoderState, Sources
 from .bounds import is_layer_bounded, is_projection_bounded, is_readout_bounded
 from .choice import GROUP, best_continuations, group_size
-from .layers import GraphLinear, GraphRecurrentLayer, Stored, with_graph_layers
+from .layers import GraphLinear, GraphRecurrentLayer, Storage, with_graph_layers
 from .token_table import LayerAfterTable, has_table
-
-Storage = Callable[[Tensor], Stored]
 
 
 class EncoderGraph(nn.Module):
@@ -206,8 +204,8 @@ class BeamGraph(StepGraph):
 
         Returns:
             Whether the search goes on, since no continuation ends; the tokens, parents and offsets of the next step;
-            the tensors of the new state; and the best continuations: log-probabilities, beams and
-            tokens, each `(sentences, count)`.
+            the tensors of the new state; and the best continuations: log-probabilities, beams and tokens, each
+            `(sentences, count)`.
         """
         logits, after = self._step(tokens, Step(parents, state, sources, table), output)
         group = group_size(self.vocabulary) if output is None else GROUP

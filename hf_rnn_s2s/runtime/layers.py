@@ -47,6 +47,9 @@ class Stored(nn.Module):
         return numbers.float() * cast(Tensor, self.scale).unsqueeze(1) if self.is_int8 else numbers
 
 
+Storage = Callable[[Tensor], Stored]  # what gives a parameter as it is stored
+
+
 class Product(nn.Module):
     """As `nn.Linear`, with one or more matrices side by side.
 
@@ -117,7 +120,7 @@ class GraphLinear(nn.Module):
 
     matrices = (("weight",),)
 
-    def __init__(self, linear: nn.Linear, stored: Callable[[Tensor], Stored], is_bounded: bool = False) -> None:
+    def __init__(self, linear: nn.Linear, stored: Storage, is_bounded: bool = False) -> None:
         super().__init__()
         self.product = Product(stored(linear.weight), is_bounded=is_bounded)
         self.bias = None if linear.bias is None else stored(linear.bias)
@@ -132,7 +135,7 @@ class GraphEmbedding(nn.Module):
 
     matrices = (("weight",),)
 
-    def __init__(self, embedding: nn.Embedding, stored: Callable[[Tensor], Stored]) -> None:
+    def __init__(self, embedding: nn.Embedding, stored: Storage) -> None:
         super().__init__()
         self.weight = stored(embedding.weight)
 
@@ -161,7 +164,7 @@ class GraphRecurrentLayer(nn.Module):
     attributes: dict[str, int] = {}
     matrices: tuple[tuple[str, ...], ...]
 
-    def __init__(self, layer: RecurrentLayer, stored: Callable[[Tensor], Stored]) -> None:
+    def __init__(self, layer: RecurrentLayer, stored: Storage) -> None:
         super().__init__()
         self.number = 0  # among those of a graph, if it has a loop; see `recurrence`
         self.hidden_size, self.state_names = layer.hidden_size, layer.state_names
@@ -215,7 +218,7 @@ class GraphRecurrentLayer(nn.Module):
         return None
 
     def take_bounded_inputs(self) -> None:
-        """From now on inputs are numbers from -1 to 1, see `Product`; what it makes no difference to ignores it."""
+        """From now on inputs are numbers from -1 to 1, see `Product`. Layers that do not use this do nothing."""
 
     def transition(self, projected: Tensor, state: LayerState) -> LayerState:
         """One step, from what `project` returned for it, `(batch, gates)`."""
@@ -236,13 +239,13 @@ class GraphLSTM(GraphRecurrentLayer):
     matrices = (("weight_ih", "weight_hh"),)
     operator = "LSTM"
 
-    def __init__(self, layer: LSTMLayer, stored: Callable[[Tensor], Stored]) -> None:
+    def __init__(self, layer: LSTMLayer, stored: Storage) -> None:
         super().__init__(layer, stored)
         self.of_inputs, self.of_state = Product(self.weight_ih), Product(self.weight_hh, is_bounded=True)
         self.of_both = Product(self.weight_ih, self.weight_hh)
 
     def project(self, inputs: Tensor) -> Tensor:
-        """As in `GraphRecurrentLayer`, without the bias: that is added to the product of the state for nothing."""
+        """As in `GraphRecurrentLayer`, without the bias, which costs nothing in the product of the state."""
         return self.of_inputs(inputs)
 
     def take_bounded_inputs(self) -> None:
@@ -277,7 +280,7 @@ class GraphGRU(GraphRecurrentLayer):
     operator = "GRU"
     attributes = {"linear_before_reset": 1}  # the form of torch
 
-    def __init__(self, layer: GRULayer, stored: Callable[[Tensor], Stored]) -> None:
+    def __init__(self, layer: GRULayer, stored: Storage) -> None:
         super().__init__(layer, stored)
         self.of_inputs, self.of_state = Product(self.weight_ih), Product(self.weight_hh, is_bounded=True)
 
@@ -312,7 +315,7 @@ class GraphCell(GraphRecurrentLayer):
 
     matrices = ()
 
-    def __init__(self, layer: RecurrentLayer, stored: Callable[[Tensor], Stored]) -> None:
+    def __init__(self, layer: RecurrentLayer, stored: Storage) -> None:
         super().__init__(layer, stored)
         self.gates += 1  # in the loop, behind the gates, whether there is a token
         self._cell = [layer]  # in a list, so that its parameters are not taken for those of this module
@@ -349,7 +352,7 @@ LAYERS: dict[type[nn.Module], Callable[..., nn.Module]] = {
 }
 
 
-def with_graph_layers(module: nn.Module, stored: Callable[[Tensor], Stored]) -> nn.Module:
+def with_graph_layers(module: nn.Module, stored: Storage) -> nn.Module:
     """A module like this one, with the layers of a graph in place of its own."""
 
     def replacement(layer: nn.Module) -> nn.Module:

@@ -112,10 +112,6 @@ class Runtime:
             self._table = torch.from_numpy(self.graphs.table(self._vocabulary))
         return {TABLE: self._table.numpy()}
 
-    def __getstate__(self) -> dict[str, Any]:
-        self.table()  # so that other processes share it
-        return self.__dict__
-
     def __deepcopy__(self, memory: dict[int, Any]) -> Runtime:
         return self  # it does not change, and knows a copy by its weights
 

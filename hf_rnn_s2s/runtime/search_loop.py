@@ -17,7 +17,8 @@ def put_in_loop(program: Any) -> None:
 
     The step returns whether the loop goes on; those of its inputs whose names begin as in `CARRIED`, for the next step
     and in their order; and what is kept of each step. The inputs of the loop are those of the first step, and `limit`.
-    It returns what was kept, each with a new first dimension, and the tensors of the state.
+    It returns what was kept, each with a new first dimension, and the tensors of the state. What is the same in all
+    steps is computed once, before the loop.
 
     Args:
         program: what `torch.onnx.export` returned.
@@ -74,14 +75,18 @@ def put_in_loop(program: Any) -> None:
 def _taken_out(step: Any) -> list[Any]:
     """Take the operators out of a step that compute the same in all steps, and return them in their order.
 
-    But not those that only lay numbers out in another order: a product reads them as they lie.
+    But not those that only lay numbers out in another order, since a product reads them as they lie; and not those
+    with a graph of their own, which may read anything.
     """
+    import onnx_ir
+
     changing = {id(one) for one in step.inputs}
     results = {id(one) for one in step.outputs}
     same = []
     for node in list(step):
-        is_result = any(id(output) in results for output in node.outputs)
-        if is_result or node.op_type == "Transpose" or any(id(one) in changing for one in node.inputs):
+        stays = node.op_type == "Transpose" or any(id(output) in results for output in node.outputs)
+        has_graph = any(attribute.type == onnx_ir.AttributeType.GRAPH for attribute in node.attributes.values())
+        if stays or has_graph or any(id(one) in changing for one in node.inputs):
             changing.update(id(output) for output in node.outputs)
         else:
             same.append(node)

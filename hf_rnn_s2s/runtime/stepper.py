@@ -15,7 +15,8 @@ from .search_loop import LIMIT
 from .sessions import Graph, Graphs
 from .token_table import TABLE
 
-STATE, SOURCES = "state_", ("memory", "keys", "mask")  # how the names of a state's tensors begin; what sources have
+STATE = "state_"  # how the names of a state's tensors begin
+SOURCES = ("memory", "keys", "mask")
 
 
 class ShortOutput:

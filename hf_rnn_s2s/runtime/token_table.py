@@ -6,44 +6,44 @@ all tokens are a table, and a step looks up a row of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..decoding.guard import may_use_weights
 from ..model.cells_rnn_s2s import GRULayer, LSTMLayer
-from ..model.decoder_rnn_s2s import RnnS2SDecoder
 from ..model.readout_rnn_s2s import ConcatFusion
 from ..model.state_rnn_s2s import LayerState
-from .bounds import is_joined_bounded, is_readout_bounded
-from .layers import GraphRecurrentLayer, Product, Stored, with_graph_layers
+from .bounds import has_own_parts, is_beside_token_bounded
+from .layers import GraphRecurrentLayer, Product, Storage, Stored, with_graph_layers
 
 TABLE = "token_table"  # the input of a graph
 LARGEST_TABLE = 2**26  # bytes
 
 
-def type_of_table(layer: Any, stored: Callable[[Tensor], Stored]) -> torch.dtype:
-    """Numbers of half precision stand beside integers of 8 bits; a sum with them is in float32."""
+def type_of_table(layer: Any, stored: Storage) -> torch.dtype:
+    """The type of the numbers in the table: half precision beside 8 bit integers; sums with them are in float32."""
     return torch.float16 if stored(layer.weight_ih).is_int8 else torch.float32
 
 
-def has_table(model: Any, stored: Callable[[Tensor], Stored]) -> bool:
+def has_table(model: Any, stored: Storage) -> bool:
     """Whether the graphs of a step look up the tokens in a table; if not, they multiply."""
     decoder = model.model.decoder
     layer = decoder.layers[0]
-    if type(layer) not in (LSTMLayer, GRULayer) or type(decoder.embed_tokens) is not nn.Embedding:
+    is_known = may_use_weights(layer, LSTMLayer, GRULayer) and may_use_weights(decoder.embed_tokens, nn.Embedding)
+    if not (is_known and has_own_parts(model)):
         return False
     # What stands beside the embedding has its own columns of the weights; what is mixed with it has not.
     is_separate = "0" not in decoder.fusions or type(decoder.fusions["0"]) is ConcatFusion
-    is_read_elsewhere = decoder.readout.reads_token or type(decoder).read_at_once is not RnnS2SDecoder.read_at_once
+    is_read_elsewhere = decoder.readout.reads_token or model.output_head.needs_states
     numbers = model.config.target_vocab_size * layer.gate_count * layer.hidden_size
     fits = numbers * type_of_table(layer, stored).itemsize <= LARGEST_TABLE
     return fits and is_separate and not is_read_elsewhere
 
 
-def empty_table(model: Any, stored: Callable[[Tensor], Stored]) -> Tensor:
+def empty_table(model: Any, stored: Storage) -> Tensor:
     """A table of zeros, `(vocabulary, gates)`."""
     layer = model.model.decoder.layers[0]
     size = model.config.target_vocab_size, layer.gate_count * layer.hidden_size
@@ -53,7 +53,7 @@ def empty_table(model: Any, stored: Callable[[Tensor], Stored]) -> Tensor:
 class TableGraph(nn.Module):
     """Rows of the table."""
 
-    def __init__(self, model: Any, stored: Callable[[Tensor], Stored]) -> None:
+    def __init__(self, model: Any, stored: Storage) -> None:
         super().__init__()
         decoder = model.model.decoder
         self.embedding = with_graph_layers(decoder.embed_tokens, stored)
@@ -74,15 +74,14 @@ class LayerAfterTable(nn.Module):
         stored: gives a parameter as it is stored.
     """
 
-    def __init__(self, model: Any, stored: Callable[[Tensor], Stored]) -> None:
+    def __init__(self, model: Any, stored: Storage) -> None:
         super().__init__()
         decoder = model.model.decoder
         self.layer = cast(GraphRecurrentLayer, with_graph_layers(decoder.layers[0], stored))
         self.others: Columns | None = None
         if decoder.input_sizes()[0] > decoder.config.embedding_size:  # what was fed back, a context
-            is_bounded = is_joined_bounded(model, "0") and (not decoder.input_feeding or is_readout_bounded(model))
             columns = slice(decoder.config.embedding_size, None)
-            self.others = Columns(self.layer.weight_ih, columns, is_bounded)
+            self.others = Columns(self.layer.weight_ih, columns, is_beside_token_bounded(model))
 
     def forward(self, inputs: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Take one step, from `(rows, 1, gates + others)`."""

@@ -84,7 +84,9 @@ def _scores_of_continuations(stepper: Any, sources: Tensor) -> Tensor:
     distances = []
     for values, beams, best in zip(*steps, strict=True):
         scores = stepper.step(tokens).log_softmax(1).view(*offsets.shape, -1) + offsets.unsqueeze(2)
-        distances.append((scores.flatten(1).topk(2 * BEAMS).values - values).abs().max())
+        chosen = scores.flatten(1).gather(1, beams * scores.shape[2] + best)
+        highest = scores.flatten(1).topk(2 * BEAMS).values
+        distances += [(chosen - values).abs().max(), (highest - values).abs().max()]
         rows = torch.arange(0, offsets.numel(), offsets.shape[1]).unsqueeze(1) + beams[:, :BEAMS]
         stepper.reorder(rows.flatten())
         tokens, offsets = best[:, :BEAMS].reshape(-1, 1), values[:, :BEAMS]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
+from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, Shortlist
 from hf_rnn_s2s.commands.info import architecture
@@ -67,6 +68,14 @@ def test_what_is_wrong_with_a_folder(run: Run, folder: Path) -> None:
     assert "README.md shows training_curves.png, which is not there" in problems
     assert "shortlist" in problems
     assert run(["info", "-m", folder]).out.count("\n- ") == len(problems.splitlines())
+
+
+def test_a_model_of_another_package_has_no_problem(
+    run: Run, tiny_marian: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    tiny_marian.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    assert report(run, tmp_path)["problems"] == []
 
 
 def test_what_lies_beside_a_model(run: Run, folder: Path) -> None:

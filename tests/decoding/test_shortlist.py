@@ -1,5 +1,6 @@
 """Which target tokens a shortlist names, and what a search does with them."""
 
+import copy
 import json
 import logging
 import random
@@ -258,6 +259,30 @@ def test_the_one_beside_the_model_is_left_out_without_a_word_where_it_cannot_be_
     assert "shortlist" not in caplog.text
     expected = translator("the dog", shortlist=False, **call)
     assert [one["translation_text"] for one in found] == [one["translation_text"] for one in expected]
+
+
+def test_one_of_another_vocabulary_is_left_out_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    size = len(Shortlist.from_pretrained(folder).candidates)
+    for candidates in ([[77]] * (size - 1), [[900]] * size):
+        Shortlist(candidates).save_pretrained(folder)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "hf_rnn_s2s"):
+            translator = pipeline("translation", model=str(folder), device="cpu", max_new_tokens=4)
+        assert "shortlist.json is not used: it was made for another vocabulary" in caplog.text
+        assert translator("the dog") == translator("the dog", shortlist=False)
+
+
+@pytest.mark.parametrize("name", [None, "", "my model", "a--b/x", "./m", "lab/model"])
+def test_a_model_whose_folder_is_gone_has_none(
+    name: str | None, tiny_model: RnnS2SForConditionalGeneration, tiny_tokenizer: Any, hub: HubServer
+) -> None:
+    """Nobody is asked for a file of that name: it was a folder of this machine."""
+    requests = len(hub.log)
+    model = copy.copy(tiny_model)
+    model.name_or_path = name
+    translator = RnnTranslationPipeline(model=model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=4)
+    assert "shortlist" not in translator._forward_params
+    assert len(hub.log) == requests
 
 
 def test_what_lies_beside_the_model_and_is_no_shortlist_is_said(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """With a table of tokens and without one, the steps of a decoder are the same."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from hf_rnn_s2s.decoding.saved_objects import SavedObject, load_saved
 from hf_rnn_s2s.runtime import token_table
 from hf_rnn_s2s.runtime.export import write_graphs
 from hf_rnn_s2s.runtime.format import ENCODER, SCORES, TABLE_ROWS, WEIGHTS
@@ -26,6 +26,11 @@ WIRINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def storage(parameter: torch.Tensor) -> token_table.Stored:
+    """A parameter as it is."""
+    return token_table.Stored({"weight": parameter}, "weight")
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_float32(wiring: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,9 +42,6 @@ def test_float32(wiring: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state = model.model.decoder.first_state(encoded, prepared)
     rows, tokens = torch.tensor([1, 0, 0, 1, 2, 2]), torch.tensor([3, 4, 5, 6, 2, 0])
     before = [torch.rand(len(rows), *part.shape[1:]) for part in tensors_of(state)]
-
-    def storage(parameter: torch.Tensor) -> token_table.Stored:
-        return token_table.Stored({"weight": parameter}, "weight")
 
     found = []
     for limit in (2**20, 0):
@@ -63,10 +65,11 @@ def test_int8_and_the_size_at_which_there_is_none(tmp_path: Path, monkeypatch: p
         assert (TABLE_ROWS in layout.graphs) == (limit == size)
         runtime = Runtime(Graphs(folder, folder / WEIGHTS, layout.graphs), layout, model)
         stepper = runtime.stepper(runtime.encode(TOKENS, None, model.config))
-        sent = pickle.dumps(runtime)
+        runtime.table()
+        saved = SavedObject(runtime)
         with monkeypatch.context() as patch:
-            patch.setattr(Graphs, "table", None)  # another process gets the table, and does not compute it
-            there = pickle.loads(sent).table()
+            patch.setattr(Graphs, "table", None)  # another process maps the table, and does not compute it
+            there = load_saved(saved.path).table()
         assert there.keys() == runtime.table().keys() == ({TABLE} if limit == size else set())
         assert all(np.array_equal(one, runtime.table()[name]) for name, one in there.items())
         tokens = torch.arange(1, 1 + len(TOKENS)).unsqueeze(1)
@@ -74,10 +77,30 @@ def test_int8_and_the_size_at_which_there_is_none(tmp_path: Path, monkeypatch: p
     torch.testing.assert_close(*scores, rtol=0, atol=0.03)
 
 
-@pytest.mark.parametrize("name", ["bahdanau2015", "nematus-conditional-gru", "pretrained-encoder", "rnmt-plus2018"])
-def test_none_where_something_else_reads_the_embedding_or_no_product_is_the_sum(name: str) -> None:
-    """Readouts that read the token, and cells that normalise or reset in between."""
-    model = build(name)
-    stored: Any = lambda parameter: token_table.Stored({"weight": parameter}, "weight")  # noqa: E731
-    normalises = model.config.cell_type in ("layer_norm_lstm", "reset_first_gru")
-    assert has_table(model, stored) == (not model.model.decoder.readout.reads_token and not normalises)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("luong2015", True),
+        ("gnmt2016", True),
+        ("bahdanau2015", False),  # its readout reads the token
+        ("nematus-conditional-gru", False),
+        ("rnmt-plus2018", False),  # its cells normalise
+        ("pointer-generator2017", False),  # its head reads the token
+    ],
+)
+def test_which_models_have_one(name: str, expected: bool) -> None:
+    assert has_table(build(name), storage) == expected
+
+
+@pytest.mark.parametrize("part", ["decoder.layers.0", "decoder.embed_tokens"])
+def test_none_where_a_layer_has_a_hook(part: str) -> None:
+    model = build("luong2015")
+    assert has_table(model, storage)
+    model.model.get_submodule(part).register_forward_hook(lambda *given: None)
+    assert not has_table(model, storage)
+
+
+def test_none_of_a_decoder_that_somebody_registered() -> None:
+    model = build("luong2015")
+    model.model.decoder.__class__ = type("OwnDecoder", (type(model.model.decoder),), {"__module__": __name__})
+    assert not has_table(model, storage)
