@@ -104,8 +104,8 @@ def test_first_call(small: list[str], corpus: Path, monkeypatch: pytest.MonkeyPa
     assert line["contenders"]["ours-float32"] > 0
     text = (corpus / "test_2016_flickr.en").read_text(encoding="utf-8").splitlines()[0]
     translator: Any = pipeline("translation", model=corpus / "work" / "saved" / "ours-float32", device="cpu")
-    expected = translator(text, num_beams=5)[0]["translation_text"].strip()
-    assert line["translations"] == {"ours-float32": expected}
+    expected = translator(text, num_beams=5)[0]["translation_text"]
+    assert line["translations"]["ours-float32"].split() == expected.split()  # what is printed may have other line ends
 
 
 def test_translating(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
