@@ -206,9 +206,8 @@ def with_fast_search(
         del options["shortlist"]
     if "shortlist" in options or "ensemble" in options:
         source = arguments.get(model.main_input_name) if inputs is None else inputs
-        has_shortlist = "shortlist" in options
-        if source is None or (has_shortlist and source.is_floating_point()):
-            name = "shortlist goes by the tokens" if has_shortlist else "ensemble: every model reads the tokens"
+        name = "shortlist goes by the tokens" if "shortlist" in options else "ensemble: every model reads the tokens"
+        if source is None or ("shortlist" in options and source.is_floating_point()):
             raise ValueError(f"{name} of the source: pass {model.main_input_name} beside it.")
         options["source_ids"] = source
     _check_options(model, options, setting)

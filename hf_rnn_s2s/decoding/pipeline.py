@@ -55,7 +55,8 @@ class RnnText2TextGenerationPipeline(BatchedPipeline):
         super().__init__(*args, **kwargs)
         if "shortlist" not in kwargs and isinstance(self.model.config, RnnS2SConfig):
             beside = shortlist_beside(self.model)
-            self._forward_params |= {} if beside is None else {"shortlist": beside}
+            if beside is not None:
+                self._forward_params["shortlist"] = beside
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Write a text for one text or many, as the base class does, with more arguments and more checks.
