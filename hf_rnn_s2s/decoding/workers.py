@@ -17,8 +17,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for_jobs
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from .saved_objects import SavedObject, load_saved, picklable
 
 logger = logging.get_logger(__name__)
 
+PATIENCE = 10.0  # seconds until a pool is asked whether it is still there
 AHEAD = 3  # jobs for each process that are handed over before the first of them is done
 PRELOADED = ("hf_rnn_s2s", "transformers.pipelines")
 IMPORTED_IN = os.getpid()  # another process than this one was forked from it
@@ -48,12 +50,30 @@ class WorkerDied(RuntimeError):
         self.places = places
 
 
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes can be ended, also those that begin while it notices that another one has ended.
+
+    Args:
+        count: how many processes.
+        context: how they are started.
+        settings: what `_begin` is told.
+    """
+
+    def __init__(self, count: int, context: Any, *settings: Any) -> None:
+        end, self._held_open = context.Pipe(duplex=False)
+        super().__init__(count, context, _begin, (end, *settings))
+
+    def end_processes(self) -> None:
+        """End all of them, whatever they do."""
+        self._held_open.close()
+
+
 class _Pending(NamedTuple):
     """A job that was handed over."""
 
     content: bytes
     future: Future[bytes]
-    pool: ProcessPoolExecutor
+    pool: _Pool
 
 
 class Workers:
@@ -81,7 +101,7 @@ class Workers:
             )
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: _Pool | None = None
         self._saved: SavedObject | None = None  # the last one that was shared
 
     def _require_own(self) -> None:
@@ -126,10 +146,11 @@ class Workers:
                 if not pending:
                     return
                 try:
-                    result = pending[0].future.result()
+                    result = _result(pending[0])
                 except BrokenProcessPool as error:
-                    lost = [place for place, one in enumerate(pending) if _is_lost(one)]
-                    self._drop(pending[0].pool)
+                    broken = pending[0].pool
+                    self._drop(broken)
+                    lost = [place for place, one in enumerate(pending) if one.pool is broken and _is_lost(one)]
                     if done_at_death == done + len(pending) - len(lost):
                         raise WorkerDied(lost[: self.count]) from error
                     done_at_death = done + len(pending) - len(lost)
@@ -153,17 +174,18 @@ class Workers:
             pool = self._running()
             return _Pending(content, pool.submit(_work, compute, shared.path, content), pool)
 
-    def _drop(self, pool: ProcessPoolExecutor) -> None:
+    def _drop(self, pool: _Pool) -> None:
         """Use a pool no more, in which a process has ended."""
+        pool.end_processes()
         with self._lock:
             if self._pool is pool:
                 self._pool = None
 
-    def _running(self) -> ProcessPoolExecutor:
+    def _running(self) -> _Pool:
         with self._lock:
             if self._pool is None:
                 settings = logging.get_verbosity(), torch.get_float32_matmul_precision()
-                self._pool = ProcessPoolExecutor(self.count, _context(), _begin, settings)
+                self._pool = _Pool(self.count, _context(), *settings)
                 weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
             return self._pool
 
@@ -171,9 +193,29 @@ class Workers:
         return type(self), (self.count,)
 
 
+def _result(pending: _Pending) -> bytes:
+    """The result of a job.
+
+    A pool may never finish a job, where a process ends while it takes the job, or while others are cancelled: before
+    Python 3.13 it does not look out for that. It takes no further jobs then.
+
+    Raises:
+        BrokenProcessPool: if a process ended before the job was done.
+        Exception: whatever the job raises.
+    """
+    while not wait_for_jobs([pending.future], PATIENCE).done:
+        pending.pool.submit(_nothing)  # refused by a pool in which a process has ended
+    return pending.future.result()
+
+
+def _nothing() -> None:
+    """A job that shows that there is somebody to do it."""
+
+
 def _is_lost(pending: _Pending) -> bool:
-    """Whether a job was not done since a process ended. All jobs of its pool have come to an end then."""
-    return isinstance(pending.future.exception(), BrokenProcessPool)
+    """Whether a job was not done since a process of its pool ended. The others have come to an end then."""
+    is_done = wait_for_jobs([pending.future], PATIENCE).done
+    return not is_done or isinstance(pending.future.exception(), BrokenProcessPool)
 
 
 def _up_to(count: int, source: Iterator[Any]) -> Iterator[Any]:
@@ -194,20 +236,20 @@ def _context() -> Any:
     return context
 
 
-def _begin(verbosity: int, matmul_precision: str) -> None:
+def _begin(end: Connection, verbosity: int, matmul_precision: str) -> None:
     """Prepare a new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(matmul_precision)
     logging.set_verbosity(verbosity)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """End this process when the one is gone that it works for, however that ended."""
+def _end_with_parent(end: Connection) -> None:
+    """End this process when the pool is, or when the process is gone that it works for, however that ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker has one
-    wait([parent.sentinel])
+    wait([parent.sentinel, end])
     os._exit(1)
 
 

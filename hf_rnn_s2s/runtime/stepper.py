@@ -48,7 +48,8 @@ class ShortOutput:
         biases[:count] = bias[ids]
         numbers_of_tokens = np.zeros(width, np.int64)
         numbers_of_tokens[:count] = ids
-        self.inputs = dict(zip(OUTPUT, (of_tokens, scales, biases, numbers_of_tokens), strict=True))
+        tensors: list[np.ndarray] = [of_tokens, scales, biases, numbers_of_tokens]
+        self.inputs = dict(zip(OUTPUT, tensors, strict=True))
 
 
 class RuntimeStepper:

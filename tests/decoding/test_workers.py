@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,13 @@ def product(shared: Any, job: int) -> int:
     return int(shared["factor"]) * job
 
 
-def slow_first(shared: Any, job: int) -> tuple[int, int]:
-    if job == 0:
-        time.sleep(0.3)
+def in_turn(shared: Any, job: int) -> tuple[int, int]:
+    """Job 0 waits until another process has begun with job 1."""
+    if shared is not None and job == 1:
+        Path(shared).touch()
+    deadline = time.monotonic() + 60
+    while shared is not None and job == 0 and not Path(shared).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     return job, os.getpid()
 
 
@@ -89,7 +94,7 @@ def is_alive(process: int) -> bool:
     """Whether a process is there, and no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before the file is opened, and after
         return False
 
 
@@ -100,7 +105,7 @@ def wait_for_end(processes: list[int]) -> None:
         time.sleep(0.02)
 
 
-def test_results_are_in_order_and_few_jobs_are_read_ahead(workers: Workers) -> None:
+def test_results_are_in_order_and_few_jobs_are_read_ahead(workers: Workers, tmp_path: Path) -> None:
     taken: list[int] = []
 
     def jobs() -> Iterator[int]:
@@ -108,7 +113,7 @@ def test_results_are_in_order_and_few_jobs_are_read_ahead(workers: Workers) -> N
             taken.append(number)
             yield number
 
-    results = workers.run(slow_first, workers.share(None), jobs())
+    results = workers.run(in_turn, workers.share(str(tmp_path / "begun")), jobs())
     first, other = next(results), next(results)
     assert [first[0], other[0]] == [0, 1]
     assert first[1] != other[1]  # while one process did the first job, the other one did the second
@@ -202,6 +207,26 @@ def test_an_iterator_that_is_left_early_leaves_the_processes_usable(workers: Wor
     assert list(workers.run(product, workers.share({"factor": 2}), [4])) == [8]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_process_that_dies_while_jobs_are_cancelled_loses_none_of_the_next(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of Python 3.11 stops then, and finishes nothing."""
+    monkeypatch.setattr("hf_rnn_s2s.decoding.workers.PATIENCE", 1.0)
+    abandoned = [workers.run(process_of, workers.share(None), [0.0, *[0.5] * 20]) for _ in range(2)]
+    processes = [next(one) for one in abandoned]
+    for one in abandoned:
+        one.close()
+    later = workers.run(product, workers.share({"factor": 3}), range(5))
+    threading.Timer(0.2, os.kill, (processes[0], signal.SIGKILL)).start()
+    assert list(later) == [0, 3, 6, 9, 12]
+
+
+def process_of(shared: Any, seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def test_a_changed_object_is_sent_anew_and_an_equal_one_is_not(workers: Workers) -> None:
     value: dict[str, Any] = {"factor": torch.tensor([2]), "other": nn.Parameter(torch.ones(3))}
     shared = workers.share(value)
@@ -255,7 +280,7 @@ def test_a_daemon_process_is_told_that_it_may_start_none(monkeypatch: pytest.Mon
 
 def test_processes_end_with_the_object(workers: Workers) -> None:
     mine = Workers(1)
-    [(_, process)] = mine.run(slow_first, mine.share(None), [1])
+    [(_, process)] = mine.run(in_turn, mine.share(None), [1])
     copied = pickle.loads(pickle.dumps(mine))
     assert copied.count == 1
     assert copied._pool is None
@@ -266,16 +291,17 @@ def test_processes_end_with_the_object(workers: Workers) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no such signal")
-def test_processes_end_with_one_that_is_killed() -> None:
+def test_processes_end_with_one_that_is_killed(tmp_path: Path) -> None:
     script = """
-import os, signal
+import os, signal, sys
 from hf_rnn_s2s.decoding.workers import Workers
-from tests.decoding.test_workers import slow_first
+from tests.decoding.test_workers import in_turn
 workers = Workers(2)
-print(*{process for _, process in workers.run(slow_first, workers.share(None), range(4))}, flush=True)
+print(*{process for _, process in workers.run(in_turn, workers.share(sys.argv[1]), range(4))}, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-c", script, str(tmp_path / "begun")]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     processes = [int(one) for one in ended.stdout.split()]
     assert ended.returncode == -signal.SIGKILL
     assert len(processes) == 2

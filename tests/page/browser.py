@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from hf_rnn_s2s.visible_tokens import visible
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WIDE: dict[str, Any] = {"viewport": {"width": 1200, "height": 900}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+LONGEST_WAIT = 300_000  # milliseconds; what has not come then will never come
 # A microphone that beeps, and nobody to ask whether it may be used
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
@@ -84,6 +87,12 @@ class Visit:
             assert not said, said
             self.page.wait_for_timeout(50)  # milliseconds, in which the page's events are heard of
 
+    def wait_for_map(self, source_tokens: Sequence[str]) -> None:
+        """Let the page go on until the first heat map is that of these tokens, which comes after the translation."""
+        heads = self.page.locator(".heat-map").first.locator("thead th")
+        pieces = [visible(token) for token in source_tokens]
+        self.wait_until(lambda: heads.evaluate_all("all => all.map(one => one.dataset.piece)") == pieces)
+
     def messages(self) -> list[str]:
         """The messages that pop up."""
         return self.page.locator(".toast-body").all_inner_texts()
@@ -109,7 +118,7 @@ class Visit:
 def visited(browser: Browser, address: str, screen: dict[str, Any]) -> Iterator[Visit]:
     """A visit that ends with nothing on the console, and nothing asked of another machine."""
     context = browser.new_context(**screen, permissions=["microphone"])
-    context.set_default_timeout(0)
+    context.set_default_timeout(LONGEST_WAIT)
     visit = Visit(context.new_page())
     visit.page.goto(address)
     visit.page.locator("button.primary").wait_for()

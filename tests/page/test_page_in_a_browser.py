@@ -104,7 +104,7 @@ def test_beam_size_and_length_penalty_are_those_of_the_sliders(
 
 def test_the_heads_can_be_looked_at(browser: Browser, address: str, model: PageModel) -> None:
     first, second = write(model, TEXT, 3, 1.0), write(model, "the dog runs", 3, 1.0)
-    assert first.alignment is not None
+    assert first.alignment is not None and second.alignment is not None  # noqa: PT018 - both for the types
     with visited(browser, address, WIDE) as visit:
         visit.translate(TEXT)
         choice = visit.page.get_by_label("View")
@@ -114,6 +114,7 @@ def test_the_heads_can_be_looked_at(browser: Browser, address: str, model: PageM
         visit.cell(3, 2).hover()
         assert visit.pointed() == facts(first, 3, 2, "layer 1, head 2")
         visit.translate("the dog runs")  # the choice stays
+        visit.wait_for_map(second.alignment.source_tokens)
         visit.cell(1, 3).hover()
         assert visit.pointed() == facts(second, 1, 3, "layer 1, head 2")
         visit.page.get_by_label("View").select_option("mean of the heads")
