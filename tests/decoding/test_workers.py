@@ -222,6 +222,15 @@ def test_a_process_that_dies_while_jobs_are_cancelled_loses_none_of_the_next(
     assert list(later) == [0, 3, 6, 9, 12]
 
 
+def test_a_pool_that_is_given_up_leaves_no_process() -> None:
+    mine = Workers(2)
+    processes = list(mine.run(process_of, mine.share(None), [0.1] * 4))
+    assert mine._pool is not None
+    mine._drop(mine._pool)
+    wait_for_end(processes)
+    assert list(mine.run(product, mine.share({"factor": 3}), range(5))) == [0, 3, 6, 9, 12]
+
+
 def process_of(shared: Any, seconds: float) -> int:
     time.sleep(seconds)
     return os.getpid()
