@@ -106,7 +106,8 @@ class RnnS2SForConditionalGeneration(RnnS2SPreTrainedModel, modeling_rnn_s2s.Rnn
             rest = {key: value for key, value in kwargs.items() if key not in places}
             loaded = load_exported(load, name, layout, config, places, rest)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.shortlist_file = shortlist_on_hub(name, places)
+        if model.main_input_name == "input_ids":
+            model.shortlist_file = shortlist_on_hub(name, places)
         return loaded
 
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:

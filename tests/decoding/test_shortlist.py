@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, pipelines
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration, RnnTranslationPipeline, Shortlist
 from hf_rnn_s2s.decoding import shortlist as shortlist_module
 
-from ..hub_server import HubServer
+from ..hub_server import Commit, HubServer, Repository
+from ..page.saved import save_listener
 from ..random_models import END, model_that_ends, sources
 
 pipeline: Any = pipelines.pipeline  # its type hints know the tasks of transformers only
@@ -283,6 +284,14 @@ def test_a_model_whose_folder_is_gone_has_none(
     translator = RnnTranslationPipeline(model=model, tokenizer=tiny_tokenizer, device="cpu", max_new_tokens=4)
     assert "shortlist" not in translator._forward_params
     assert len(hub.log) == requests
+
+
+def test_a_model_that_listens_asks_for_none(tmp_path: Path, hub: HubServer) -> None:
+    files = {path.name: path.read_bytes() for path in save_listener(tmp_path / "listener").iterdir()}
+    hub.repositories["lab/listener"] = Repository("lab/listener", [Commit({}), Commit(files)])
+    RnnS2SForConditionalGeneration.from_pretrained("lab/listener")
+    assert any("config.json" in line for line in hub.log)
+    assert not any("shortlist" in line for line in hub.log)
 
 
 def test_what_lies_beside_the_model_and_is_no_shortlist_is_said(folder: Path) -> None:
