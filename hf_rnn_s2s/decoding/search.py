@@ -256,15 +256,31 @@ class _BeamSearch:
 
     def _step(self) -> bool:
         """Add one token to every beam, or some in one go; True when the search is over."""
-        scores, parents, tokens = self._after_plain_steps(*self._best_candidates())
+        steps = self._best_candidates()
+        # Of the step before the last one: at the first one there may be one beam.
+        beams = self._config.num_beams if len(steps[0]) > 1 else len(self._next_ids) // len(self._scores)
+        chosen = None
+        for scores, parents, tokens in zip(*self._after_plain_steps(*steps), strict=True):
+            chosen = self._add(scores, parents, tokens)
+            if chosen is None:
+                return True
+        assert chosen is not None  # there is one step at least
+        self._advance(*chosen, beams)
+        return False
+
+    def _add(self, scores: Tensor, parents: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Add one token to every beam, of the candidates of a step, `(sentences, candidates)`.
+
+        Returns the beams that go on and their new tokens, `(sentences, num_beams)`, and which sentences are finished;
+        None when the search is over.
+        """
         self._length += 1
         self._candidate_scores.append(scores[:, : self._config.num_beams + 1])
         finished = self._finished_candidates(parents, tokens)
         is_last = False
         if finished is not None:
             self._add_finished(scores, parents, tokens, finished)
-            scores = scores + finished * NEGATIVE_SCORE
-            indices = self._best_indices(scores)
+            indices, scores = self._unfinished(scores, finished)
             scores, parents, tokens = (one.gather(1, indices) for one in (scores, parents, tokens))
             is_last = bool(finished.all())
         # The candidates are in order: where none is finished, the first ones are the best unfinished ones.
@@ -276,21 +292,23 @@ class _BeamSearch:
         done = self._finished_sentences() if self._any_full or self._exact else None
         if is_last or (done is not None and bool(done.all())):
             self._drop(torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
-            return True
-        self._advance(parents, tokens, done)
-        return False
+            return None
+        return parents, tokens, done
 
     def _after_plain_steps(self, *steps: Tensor) -> tuple[Tensor, ...]:
-        """The candidates of the last one of `(steps, sentences, candidates)`; at the others no sentence ended."""
+        """The candidates of `(steps, sentences, candidates)` from the first step on at which one ends, or the last."""
         count = len(steps[0]) - 1
-        if count:
-            beams = self._config.num_beams
-            self._length += count
-            self._candidate_scores.append(steps[0][:-1, :, : beams + 1].flatten(0, 1))
-            self._next_ids = steps[2][-2, :, :beams].reshape(-1, 1)
-            for parents, tokens in zip(steps[1][:-1], steps[2][:-1], strict=True):
-                self._history.append(parents[:, :beams], tokens[:, :beams])
-        return tuple(one[-1] for one in steps)
+        if count == 0 or self._any_full:
+            return steps
+        if self._end_ids is not None:
+            ends = torch.isin(steps[2][:-1], self._end_ids).flatten(1).any(1).tolist()
+            count = [*ends, True].index(True)
+        beams = self._config.num_beams
+        self._length += count
+        self._candidate_scores.append(steps[0][:count, :, : beams + 1].flatten(0, 1))
+        for parents, tokens in zip(steps[1][:count], steps[2][:count], strict=True):
+            self._history.append(parents[:, :beams], tokens[:, :beams])
+        return tuple(one[count:] for one in steps)
 
     def results(self) -> tuple[Tensor, Tensor]:
         """The best hypotheses of all sentences, `(sentences * returned, length)`, and their scores."""
@@ -310,16 +328,18 @@ class _BeamSearch:
     def _best_candidates(self) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, parent beams and tokens of the best candidates, the best first, of one or some steps.
 
-        Each is `(steps, sentences, candidates)`. It is one step where something is to be looked at after each.
+        Each is `(steps, sentences, candidates)`. It is one step where something is to be looked at after each, such as
+        whether sentences with all of their hypotheses are finished.
         """
         sentences = len(self._scores)
         beams = len(self._next_ids) // sentences
         offsets, count = self._scores[:, :beams], self._candidate_count
         if not (self._exact or self._processor):
-            is_plain = self._plain_criteria and not self._any_full
-            steps = self._config.max_length - self._prompts.shape[1] - self._length if is_plain else 1
-            ends = self._prompts.new_empty(0) if self._end_ids is None else self._end_ids
-            wanted = Wanted(count, self._config.num_beams, max(1, steps), ends)
+            steps = self._config.max_length - self._prompts.shape[1] - self._length if self._plain_criteria else 1
+            ends = self._prompts.new_empty(0) if self._end_ids is None else self._end_ids.unique()
+            most_full = most_finished(sentences) if self._drop_finished else sentences - 1
+            finished = self._hypotheses[:, :, 3].sum(1)
+            wanted = Wanted(count, self._config.num_beams, max(1, steps), ends, finished, most_full)
             found = self._stepper.best_continuations(self._next_ids, offsets, wanted)
             self._is_precise = self._stepper.is_precise
             return found
@@ -383,6 +403,21 @@ class _BeamSearch:
         self._selected_scores.append(values)
         return indices[:, :beams]
 
+    def _unfinished(self, scores: Tensor, finished: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the best unfinished candidates, `(sentences, num_beams)`, and the scores that say so.
+
+        The candidates stand in order, and so do those that are chosen, as in the graphs of a runtime: these go on with
+        them before they are looked at here.
+        """
+        scores = scores + finished * NEGATIVE_SCORE
+        if self._exact:
+            return self._best_indices(scores), scores
+        count = finished.shape[1]
+        places = finished * count + torch.arange(count, device=finished.device)
+        indices = places.topk(self._config.num_beams + 1, largest=False).indices
+        self._selected_scores.append(scores.gather(1, indices))
+        return indices[:, : self._config.num_beams], scores
+
     def _full(self) -> Tensor:
         """Which sentences have `num_beams` finished hypotheses, `(sentences,)`."""
         return self._hypotheses[:, :, 3].bool().all(1)
@@ -400,10 +435,12 @@ class _BeamSearch:
             done, full = done.all(), full.all()
         return done | full if config.early_stopping is True else done
 
-    def _advance(self, parents: Tensor, tokens: Tensor, done: Tensor | None) -> None:
-        """Reorder the decoder's rows for the next step, after dropping finished sentences if that may be done."""
+    def _advance(self, parents: Tensor, tokens: Tensor, done: Tensor | None, beams: int) -> None:
+        """Reorder the decoder's rows for the next step, after dropping finished sentences if that may be done.
+
+        The first three arguments are what `_add` returned for the last step, which read so many beams of a sentence.
+        """
         sentences = len(parents)
-        beams = len(self._next_ids) // sentences  # of the step before: at the first one there may be one
         rows = parents
         if sentences > 1:
             rows = torch.arange(0, sentences * beams, beams, device=parents.device).unsqueeze(1) + parents

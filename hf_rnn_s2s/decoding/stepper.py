@@ -39,14 +39,18 @@ class Wanted(NamedTuple):
     Attributes:
         candidates: how many continuations of each sentence it is to be given.
         beams: how many of them go on.
-        steps: how many steps may be taken, at most, if no continuation ends before.
-        end_ids: tokens that end a sentence, `(ends,)`.
+        steps: how many steps may be taken, at most. Those go on that do not end, the best first.
+        end_ids: tokens that end a hypothesis, `(ends,)`, each once.
+        finished: how many hypotheses of each sentence are finished, `(sentences,)`. With as many as beams it is full.
+        most_full: no further step is taken when more sentences than that are full.
     """
 
     candidates: int
     beams: int
     steps: int
     end_ids: Tensor
+    finished: Tensor
+    most_full: int
 
 
 class Stepper:
@@ -137,7 +141,7 @@ class Stepper:
 
         `offsets` `(sentences, beams)` are added to the log-probabilities. Returns their log-probabilities with the
         offsets, the best first, their beams and the ids of their tokens, each `(steps, sentences, candidates)`. This
-        stepper takes one step; others may take more, as `wanted` says, each from the best beams of the one before.
+        stepper takes one step; others may take more, as `wanted` says, each from what goes on of the one before.
         """
         logits = self.step(token_ids)
         self.is_precise = logits.dtype.itemsize >= 4

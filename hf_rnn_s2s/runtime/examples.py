@@ -141,7 +141,8 @@ def step_example(model: Any, with_beams: bool, beside: Beside) -> tuple[DecoderS
     after = [f"next_{name}" for name in states]
     output_names = ["scores", *after]
     if with_beams:
-        output_names = ["goes_on", "next_tokens", "next_parents", "next_offsets", *after, "values", "beams", "best"]
+        following = [f"next_{name}" for name in ("tokens", "parents", "offsets", "finished")]
+        output_names = ["goes_on", *following, *after, "values", "beams", "best"]
     return _state(model, FIRST), Example(inputs, _free(inputs, other), input_names, output_names)
 
 
@@ -150,9 +151,11 @@ def _step_inputs(model: Any, sizes: Sizes, with_beams: bool) -> dict[str, Any]:
     prepared = model.model.decoder.prepare(_encoded(model, sizes), _mask(sizes))
     beams = {
         "offsets": torch.zeros(sizes.sources, sizes.rows),
-        "candidates": torch.zeros(sizes.candidates),
+        "finished": torch.zeros(sizes.sources, dtype=torch.long),
+        "candidates": torch.arange(sizes.candidates),
         "kept": torch.zeros(sizes.beams),
         "end_ids": _end_ids(sizes),
+        "most_full": torch.tensor(0),
     }
     return {
         "tokens": torch.ones(rows, dtype=torch.long),

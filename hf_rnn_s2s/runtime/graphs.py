@@ -172,6 +172,9 @@ class GreedyGraph(StepGraph):
 class BeamGraph(StepGraph):
     """A step that goes on with the best continuations of each sentence; `search_loop` makes a loop of it.
 
+    Which hypotheses are the best in the end is not decided here. The loop stops where some sentences have all of
+    theirs, and may be finished.
+
     With the tensors of an `Output` as in `GreedyGraph`; the number of its tokens is a multiple of `GROUP`.
     """
 
@@ -180,9 +183,11 @@ class BeamGraph(StepGraph):
         tokens: Tensor,
         parents: Tensor,
         offsets: Tensor,
+        finished: Tensor,
         candidates: Tensor,
         kept: Tensor,
         end_ids: Tensor,
+        most_full: Tensor,
         state: list[Tensor],
         sources: list[Tensor],
         output: list[Tensor] | None = None,
@@ -194,29 +199,35 @@ class BeamGraph(StepGraph):
             tokens: that were written last.
             parents: as in `Step`.
             offsets: the log-probabilities of the beams, `(sentences, beams)`.
-            candidates: `(count,)`; only the number of them counts, which is how many continuations are wanted.
+            finished: how many hypotheses of each sentence are finished, `(sentences,)`.
+            candidates: the numbers from 0 on of the continuations that are wanted, `(count,)`.
             kept: `(beams,)`; only the number of them counts, which is how many go on.
-            end_ids: tokens that end a sentence, `(ends,)`.
+            end_ids: tokens that end a hypothesis, `(ends,)`, each once.
+            most_full: how many sentences may have as many finished hypotheses as beams before the search is to stop.
             state: as in `Step`.
             sources: as in `Step`.
             output: of a shortlist.
             table: as in `Step`.
 
         Returns:
-            Whether the search goes on, since no continuation ends; the tokens, parents and offsets of the next step;
-            the tensors of the new state; and the best continuations: log-probabilities, beams and tokens, each
-            `(sentences, count)`.
+            Whether the search goes on; the tokens, parents and offsets of the next step, of the best continuations
+            that do not end, and how many hypotheses are finished then; the tensors of the new state; and the best
+            continuations: log-probabilities, beams and tokens, each `(sentences, count)`.
         """
         logits, after = self._step(tokens, Step(parents, state, sources, table), output)
         group = group_size(self.vocabulary) if output is None else GROUP
         values, rows, best = best_continuations(logits, offsets, candidates.shape[0], group)
         if output is not None:
             best = Output(*output).ids[best]
-        goes_on = (best.unsqueeze(2) == end_ids).sum() == 0
+        ends = (best.unsqueeze(2) == end_ids).sum(2)
         count = kept.shape[0]
-        following = best[:, :count].flatten(), rows[:, :count].flatten(), values[:, :count]
+        now = finished + ends[:, :count].sum(1)
+        goes_on = (now >= count).sum() <= most_full
+        # Those that do not end, in their order; all numbers are different, so that no other order is possible
+        first = (ends * candidates.shape[0] + candidates).topk(count, dim=1, largest=False).indices
+        following = best.gather(1, first).flatten(), rows.gather(1, first).flatten(), values.gather(1, first)
         beams = rows - torch.arange(offsets.shape[0]).unsqueeze(1) * offsets.shape[1]
-        return goes_on, *following, *after, values, beams, best.clone()
+        return goes_on, *following, now, *after, values, beams, best.clone()
 
 
 def _decoder_of_step(model: Any, stored: Storage) -> RnnS2SDecoder:

@@ -116,7 +116,7 @@ class RuntimeStepper:
     def best_continuations(self, token_ids: Tensor, offsets: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
         """Read tokens `(rows, time)`, and return the best continuations of each sentence.
 
-        As in `Stepper`, but of as many steps as may be taken before a continuation ends.
+        As in `Stepper`, but of as many steps as may be taken before so many sentences are full.
         """
         if wanted.candidates > self._groups:
             logits = self.step(token_ids).view(*offsets.shape, -1)
@@ -126,9 +126,11 @@ class RuntimeStepper:
         more = {
             LIMIT: np.asarray(wanted.steps),
             "offsets": offsets.contiguous().numpy(),
-            "candidates": np.empty(wanted.candidates, np.float32),
+            "finished": wanted.finished.numpy(),
+            "candidates": np.arange(wanted.candidates),
             "kept": np.empty(wanted.beams, np.float32),
             "end_ids": wanted.end_ids.numpy(),
+            "most_full": np.asarray(wanted.most_full),
         }
         values, beams, best = map(torch.from_numpy, self._step(self._graph(BEAMS), token_ids[:, -1], more))
         return values, beams, best

@@ -77,7 +77,8 @@ def _scores_of_best(stepper: Any, sources: Tensor) -> Tensor:
 def _scores_of_continuations(stepper: Any, sources: Tensor) -> Tensor:
     """How far the scores of beam search are from those of its steps, one after another, at most."""
     tokens, offsets = torch.ones(len(sources), 1, dtype=torch.long), torch.zeros(len(sources), 1)
-    wanted = Wanted(2 * BEAMS, BEAMS, STEPS, torch.empty(0, dtype=torch.long))
+    no_ids, finished = torch.empty(0, dtype=torch.long), torch.zeros(len(sources), dtype=torch.long)
+    wanted = Wanted(2 * BEAMS, BEAMS, STEPS, no_ids, finished, 0)
     stepper.restart()
     steps = stepper.best_continuations(tokens, offsets, wanted)
     stepper.restart()
