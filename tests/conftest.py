@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # With this, a process that was forked from one that has tokenized may wait for threads that it does not have. What
 # would hang on the machines of some people hangs everywhere then.
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
+# Where tests run in the background of a shell, Ctrl-C is ignored, and so it would be in the processes that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import huggingface_hub.constants
 import pytest

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 7860
 ANY_PORT = 0
+A_MOMENT = 1.0  # seconds
 MOST_BYTES = {"text": 4 * 2**20, "recordings": 64 * 2**20}  # of a request
 
 
@@ -53,7 +54,9 @@ def show(page: gr.Blocks, host: str = LOOPBACK, port: int | None = None) -> None
     address = launch(page, host, port)
     print(f"The page is at {address} (Ctrl+C ends it).", flush=True)
     try:
-        threading.Event().wait()
+        never = threading.Event()
+        while not never.wait(A_MOMENT):  # where another thread gets the signal, it counts when this one wakes up
+            pass
     except KeyboardInterrupt:
         print()
     finally:
