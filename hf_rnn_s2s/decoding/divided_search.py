@@ -27,9 +27,9 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from .constraints import Constraints, Progress
+from .endings import is_from_config, padding_id
 from .normalization import LengthPenalty
 from .phrases import Phrase
-from .search import is_from_config, padding_id
 from .stepper import Stepper
 
 

@@ -27,6 +27,7 @@ from ..model.inputs_rnn_s2s import check_ids
 from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
 from .divided_options import are_grouped, check_groups, read_phrases
 from .divided_search import divided_beam_search
+from .endings import candidate_count
 from .ensemble import EnsembleStepper, check_ensemble
 from .guard import changes_forward
 from .normalization import GnmtPenalties
@@ -42,7 +43,7 @@ from .phrases import (
     require_room,
 )
 from .repeated_calls import Prepared, Remember, can_be_repeated, prompts_of
-from .search import beam_search, candidate_count, greedy_search
+from .search import beam_search, greedy_search
 from .shortlist import Shortlist, is_optional, load_shortlist
 from .step_graphs import GraphStepper, StepGraphs
 from .stepper import Stepper

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-from transformers.generation import MaxLengthCriteria
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+from .endings import are_last, candidate_count, end_ids_of, is_from_config, padding_id
 from .finished_rows import FinishedRows, most_finished, rows_to_drop
 from .history import History
 from .normalization import LengthPenalty
@@ -58,7 +58,7 @@ def greedy_search(
     """
     pad_token_id: Any = config._pad_token_tensor
     pad_token_id = pad_token_id.to(input_ids.device)
-    end_ids = _end_ids(config, input_ids.device)
+    end_ids = end_ids_of(config, input_ids.device)
     no_ids = input_ids.new_empty(0)
     plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
     finished_rows = FinishedRows(len(input_ids), pad_token_id)
@@ -76,7 +76,7 @@ def greedy_search(
             written = stepper.best_tokens(next_ids, finished, until)
         sequences, next_ids = torch.cat([sequences, written], dim=1), written[:, -1:]
         if plain_criteria:
-            finished = finished | _are_last(written, sequences.shape[1], end_ids, config).any(1)
+            finished = finished | are_last(written, sequences.shape[1], end_ids, config).any(1)
         else:
             finished = finished | stopping_criteria(sequences, None)
         count = int(finished.sum())
@@ -175,7 +175,7 @@ class _BeamSearch:
         self._config, self._drop_finished, self._exact, self._prompts = config, drop_finished, exact, input_ids
         self._normalization = LengthPenalty(config.length_penalty) if normalization is None else normalization
         sentences, beams, device = len(input_ids), config.num_beams, input_ids.device
-        self._end_ids = _end_ids(config, device)
+        self._end_ids = end_ids_of(config, device)
         self._candidate_count = candidate_count(config)
         if stepper.vocabulary_size * beams < self._candidate_count:
             raise ValueError(
@@ -359,7 +359,7 @@ class _BeamSearch:
         if not self._plain_criteria and self._sequences is not None:
             sequences = _extended(self._sequences, parents, tokens)
             return self._criteria(sequences.flatten(0, 1), None).view(tokens.shape)
-        finished = _are_last(tokens, self._prompts.shape[1] + self._length, self._end_ids, self._config)
+        finished = are_last(tokens, self._prompts.shape[1] + self._length, self._end_ids, self._config)
         return finished if self._exact or finished.any() else None
 
     def _add_finished(self, scores: Tensor, parents: Tensor, tokens: Tensor, finished: Tensor) -> None:
@@ -468,43 +468,7 @@ class _BeamSearch:
         self._sequences = None if self._sequences is None else self._sequences[remaining]
 
 
-def candidate_count(config: Any) -> int:
-    """How many continuations of a sentence a step compares: enough for every beam, however many of them end."""
-    end_ids = config._eos_token_tensor
-    return max(2, 1 + (0 if end_ids is None else len(end_ids))) * int(config.num_beams)
-
-
-def is_from_config(criterion: object, config: GenerationConfig) -> bool:
-    """Whether a criterion is one that `generate()` makes of the configuration, and not one of the caller's own."""
-    if type(criterion) is MaxLengthCriteria:
-        return bool(criterion.max_length == config.max_length)
-    end_ids = config._eos_token_tensor
-    if type(criterion) is EosTokenCriteria and end_ids is not None:
-        return torch.equal(criterion.eos_token_id.to(end_ids.device), end_ids)
-    return False
-
-
-def _end_ids(config: GenerationConfig, device: torch.device) -> Tensor | None:
-    end_ids: Any = config._eos_token_tensor
-    return None if end_ids is None else end_ids.to(device)
-
-
-def _are_last(tokens: Tensor, length: int, end_ids: Tensor | None, config: GenerationConfig) -> Tensor:
-    """Which of these tokens end their sequences, of that length, as far as the configuration says."""
-    if length >= config.max_length:
-        return torch.ones_like(tokens, dtype=torch.bool)
-    return torch.zeros_like(tokens, dtype=torch.bool) if end_ids is None else torch.isin(tokens, end_ids)
-
-
 def _extended(sequences: Tensor, beams: Tensor, tokens: Tensor) -> Tensor:
     """The sequences `(sentences, beams, length)` of some beams, each with one more token `(sentences, chosen)`."""
     indices = beams.unsqueeze(2).expand(-1, -1, sequences.shape[2])
     return torch.cat([sequences.gather(1, indices), tokens.unsqueeze(2)], dim=2)
-
-
-def padding_id(config: GenerationConfig) -> int:
-    """The id that transformers' beam search pads sequences with; a padding id of 0 counts as none there."""
-    pad_id, end_ids = config._pad_token_tensor, config._eos_token_tensor
-    if end_ids is None:
-        return -1
-    return int(pad_id or end_ids[0])
