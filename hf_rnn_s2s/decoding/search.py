@@ -371,10 +371,13 @@ class _BeamSearch:
         added[:, self._config.num_beams :] = False
         if not (self._exact or added.any()):
             return
-        scores = self._normalization.normalized(scores, self._length) + self._uncovered(parents)
-        if self._config.early_stopping is True:
-            scores = scores + self._full().unsqueeze(1) * NEGATIVE_SCORE
-        scores = scores + ~self._improvable.unsqueeze(1) * NEGATIVE_SCORE
+        scores = self._normalization.normalized(scores, self._length)
+        if self._normalization.needs_coverage:
+            scores = scores + self._uncovered(parents)
+        if self._any_full or self._exact:  # otherwise every sentence takes more
+            if self._config.early_stopping is True:
+                scores = scores + self._full().unsqueeze(1) * NEGATIVE_SCORE
+            scores = scores + ~self._improvable.unsqueeze(1) * NEGATIVE_SCORE
         scores = torch.cat([self._hypothesis_scores, scores + ~added * NEGATIVE_SCORE], dim=1)
         lengths = torch.full_like(tokens, self._length)
         candidates = torch.stack([lengths, parents, tokens, added.long()], dim=2)
@@ -387,7 +390,7 @@ class _BeamSearch:
 
     def _uncovered(self, parents: Tensor) -> Tensor | float:
         """What is added to the scores of candidates with these parent beams for what they cover of the source."""
-        covered = self._stepper.covered if self._normalization.needs_coverage else None
+        covered = self._stepper.covered
         if covered is None:
             return 0.0
         of_beams = self._normalization.uncovered(covered)

@@ -19,7 +19,7 @@ from .format import ENCODER, TABLE_ROWS, Layout
 from .sessions import Graphs
 from .stepper import RuntimeStepper, ShortOutput
 from .token_table import TABLE
-from .unchanged import KnownWeights
+from .unchanged import KnownWeights, modules_of
 
 logger = logging.get_logger(__name__)
 
@@ -60,9 +60,10 @@ class Runtime:
             return f"they are for the CPU, and the model is on {model.device}."
         if self.layout.precision == "int8" and not has_fast_int8():
             return "this processor has no instructions for products of 8 bit integers."
-        if has_hooks_for_all() or any(map(has_own_hooks, model.modules())):
+        modules = modules_of(model)
+        if has_hooks_for_all() or any(map(has_own_hooks, modules)):
             return "there are hooks, or another forward pass, on layers of the model."
-        changed = self._known.changed(model)
+        changed = self._known.changed(model, modules)
         if changed is not None:
             return f"{changed} has changed since the model was loaded. To have graphs of it, export it again."
         return None

@@ -8,6 +8,7 @@ by way of `.data` in a sample of its numbers; only if one of these differs, all 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -30,9 +31,14 @@ class KnownWeights:
         self._snapshots: dict[str, _Snapshot] = {}  # of when a parameter was last found unchanged
         self._form: _Form | None = None  # of the model then
 
-    def changed(self, model: nn.Module) -> str | None:
-        """The name of a parameter or a module that is not what it was when the digests were made; None for none."""
-        form = _Form.of(model)
+    def changed(self, model: nn.Module, modules: Sequence[nn.Module] | None = None) -> str | None:
+        """The name of a parameter or a module that is not what it was when the digests were made; None for none.
+
+        Args:
+            model: the model.
+            modules: what `modules_of` returns for it, where that is known.
+        """
+        form = _Form.of(modules_of(model) if modules is None else modules)
         if form == self._form and all(one.matches(one.parameter) for one in self._snapshots.values()):
             return None
         kinds = {path: type(module) for path, module in model.named_modules()}
@@ -63,15 +69,9 @@ class _Form(NamedTuple):
     parameters: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: nn.Module) -> _Form:
-        """The form of a model as it is now."""
-        modules, parameters, rest = [], [], [model]
-        while rest:
-            module = rest.pop()
-            modules.append(module)
-            parameters += [id(one) for one in module._parameters.values()]
-            rest += [child for child in module._modules.values() if child is not None]
-        return cls(tuple(modules), tuple(parameters))
+    def of(cls, modules: Sequence[nn.Module]) -> _Form:
+        """The form of a model that has these modules."""
+        return cls(tuple(modules), tuple(id(one) for module in modules for one in module._parameters.values()))
 
 
 class _Snapshot(NamedTuple):
@@ -98,6 +98,14 @@ class _Snapshot(NamedTuple):
             and parameter.data_ptr() == self.address
             and self.sample.tobytes() == self.content
         )
+
+
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """All modules of a model, in less time than `modules()` takes; those in several places several times."""
+    modules = [model]
+    for module in modules:  # which grows meanwhile
+        modules += [child for child in module._modules.values() if child is not None]
+    return modules
 
 
 def _parameters(model: nn.Module) -> Any:
