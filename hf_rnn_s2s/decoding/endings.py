@@ -27,9 +27,9 @@ def is_from_config(criterion: object, config: GenerationConfig) -> bool:
 
 
 def end_ids_of(config: GenerationConfig, device: torch.device) -> Tensor | None:
-    """The tokens that end a hypothesis, `(ends,)`; None if there are none."""
+    """The tokens that end a hypothesis, `(ends,)`, each once; None if there are none."""
     end_ids: Any = config._eos_token_tensor
-    return None if end_ids is None else end_ids.to(device)
+    return None if end_ids is None else end_ids.unique().to(device)
 
 
 def are_last(tokens: Tensor, length: int, end_ids: Tensor | None, config: GenerationConfig) -> Tensor:

@@ -336,7 +336,7 @@ class _BeamSearch:
         offsets, count = self._scores[:, :beams], self._candidate_count
         if not (self._exact or self._processor):
             steps = self._config.max_length - self._prompts.shape[1] - self._length if self._plain_criteria else 1
-            ends = self._prompts.new_empty(0) if self._end_ids is None else self._end_ids.unique()
+            ends = self._prompts.new_empty(0) if self._end_ids is None else self._end_ids
             most_full = most_finished(sentences) if self._drop_finished else sentences - 1
             finished = self._hypotheses[:, :, 3].sum(1)
             wanted = Wanted(count, self._config.num_beams, max(1, steps), ends, finished, most_full)

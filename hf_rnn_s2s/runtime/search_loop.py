@@ -1,7 +1,7 @@
 """Many steps of a search as one graph: the step that chooses the best tokens becomes the body of a loop.
 
 So greedy search of a sentence takes two calls of the runtime, one for the encoder and one for all tokens. Beam search
-comes back where something ends. What Python does between two steps is left out.
+comes back where sentences may be finished. What Python does between two steps is left out.
 """
 
 from __future__ import annotations
