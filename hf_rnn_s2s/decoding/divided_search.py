@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from .constraints import Constraints, Progress
-from .endings import is_from_config, padding_id
+from .endings import is_from_config, list_of_end_ids, padding_id
 from .normalization import LengthPenalty
 from .phrases import Phrase
 from .stepper import Stepper
@@ -184,8 +184,7 @@ class _DividedSearch:
         self._groups: int = config.num_beam_groups or 1
         self._size = beams // self._groups
         self._penalty = float(config.diversity_penalty or 0.0) if self._groups > 1 else 0.0
-        ends = config._eos_token_tensor
-        self._end_ids = [] if ends is None else ends.tolist()
+        self._end_ids = list_of_end_ids(config)
         self._plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
         self._length, self._prompt = 0, input_ids.shape[1]
         self._limit: int = config.max_length - self._prompt

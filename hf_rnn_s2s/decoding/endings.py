@@ -32,6 +32,12 @@ def end_ids_of(config: GenerationConfig, device: torch.device) -> Tensor | None:
     return None if end_ids is None else end_ids.unique().to(device)
 
 
+def list_of_end_ids(config: GenerationConfig) -> list[int]:
+    """The same as numbers, none where there are none."""
+    end_ids = end_ids_of(config, torch.device("cpu"))
+    return [] if end_ids is None else end_ids.tolist()
+
+
 def are_last(tokens: Tensor, length: int, end_ids: Tensor | None, config: GenerationConfig) -> Tensor:
     """Which of these tokens end their sequences, of that length, as far as the configuration says."""
     if length >= config.max_length:

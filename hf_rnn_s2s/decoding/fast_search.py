@@ -27,7 +27,7 @@ from ..model.inputs_rnn_s2s import check_ids
 from ..model.modeling_rnn_s2s import RnnS2SForConditionalGeneration
 from .divided_options import are_grouped, check_groups, read_phrases
 from .divided_search import divided_beam_search
-from .endings import candidate_count
+from .endings import candidate_count, list_of_end_ids
 from .ensemble import EnsembleStepper, check_ensemble
 from .guard import changes_forward
 from .normalization import GnmtPenalties
@@ -393,7 +393,7 @@ def search(
             normalization=normalization,
         )
     if forbid_phrases is not None:
-        end_ids = _end_ids(generation_config)
+        end_ids = list_of_end_ids(generation_config)
         require_none_written(sequences, forbid_phrases, input_ids.shape[1], end_ids, sentences)
     return sequences
 
@@ -427,16 +427,11 @@ def _tokens(
     """The tokens of a shortlist for these sources; None for all, also where an optional one has too few."""
     if source_ids is None:
         return None
-    tokens = shortlist.tokens_for(source_ids, _end_ids(config))
+    tokens = shortlist.tokens_for(source_ids, list_of_end_ids(config))
     if is_optional(shortlist) and len(tokens) < candidate_count(config):
         return None
     check_ids(tokens, model.config.target_vocab_size, "shortlist")
     return tokens.to(device)
-
-
-def _end_ids(config: GenerationConfig) -> list[int]:
-    ends: Any = config._eos_token_tensor
-    return [] if ends is None else ends.tolist()
 
 
 def _phrases_to_write(forced: PhrasesOfRows[Phrase] | None, config: Any, prompts: Tensor) -> list[list[Phrase]] | None:

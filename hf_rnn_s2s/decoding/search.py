@@ -328,8 +328,7 @@ class _BeamSearch:
     def _best_candidates(self) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, parent beams and tokens of the best candidates, the best first, of one or some steps.
 
-        Each is `(steps, sentences, candidates)`. It is one step where something is to be looked at after each, such as
-        whether sentences with all of their hypotheses are finished.
+        Each is `(steps, sentences, candidates)`. It is one step where a processor or a criterion looks at each.
         """
         sentences = len(self._scores)
         beams = len(self._next_ids) // sentences

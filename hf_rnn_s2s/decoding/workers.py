@@ -150,7 +150,7 @@ class Workers:
                 except BrokenProcessPool as error:
                     broken = pending[0].pool
                     self._drop(broken)
-                    lost = [place for place, one in enumerate(pending) if one.pool is broken and _is_lost(one)]
+                    lost = _lost(pending, broken)
                     if done_at_death == done + len(pending) - len(lost):
                         raise WorkerDied(lost[: self.count]) from error
                     done_at_death = done + len(pending) - len(lost)
@@ -212,10 +212,18 @@ def _nothing() -> None:
     """A job that shows that there is somebody to do it."""
 
 
-def _is_lost(pending: _Pending) -> bool:
-    """Whether a job was not done since a process of its pool ended. The others have come to an end then."""
-    is_done = wait_for_jobs([pending.future], PATIENCE).done
-    return not is_done or isinstance(pending.future.exception(), BrokenProcessPool)
+def _lost(pending: Iterable[_Pending], broken: _Pool) -> list[int]:
+    """The places of the jobs that were not done since a process of this pool ended.
+
+    All of its jobs come to an end then, but for those that it has forgotten.
+    """
+    places = {place: one.future for place, one in enumerate(pending) if one.pool is broken}
+    done = wait_for_jobs(places.values(), PATIENCE).done
+    return [
+        place
+        for place, future in places.items()
+        if future not in done or isinstance(future.exception(), BrokenProcessPool)
+    ]
 
 
 def _up_to(count: int, source: Iterator[Any]) -> Iterator[Any]:

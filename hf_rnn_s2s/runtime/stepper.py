@@ -116,7 +116,7 @@ class RuntimeStepper:
     def best_continuations(self, token_ids: Tensor, offsets: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
         """Read tokens `(rows, time)`, and return the best continuations of each sentence.
 
-        As in `Stepper`, but of as many steps as may be taken before so many sentences are full.
+        As in `Stepper`, but of as many steps as may be taken until more sentences are full than `wanted` allows.
         """
         if wanted.candidates > self._groups:
             logits = self.step(token_ids).view(*offsets.shape, -1)

@@ -28,11 +28,11 @@ def product(shared: Any, job: int) -> int:
 
 
 def in_turn(shared: Any, job: int) -> tuple[int, int]:
-    """Job 0 waits until another process has begun with job 1."""
-    if shared is not None and job == 1:
+    """Job 0 waits until another process has begun with job 1, which leaves the file that is shared."""
+    if job == 1:
         Path(shared).touch()
     deadline = time.monotonic() + 60
-    while shared is not None and job == 0 and not Path(shared).exists() and time.monotonic() < deadline:
+    while job == 0 and not Path(shared).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     return job, os.getpid()
 
@@ -289,7 +289,7 @@ def test_a_daemon_process_is_told_that_it_may_start_none(monkeypatch: pytest.Mon
 
 def test_processes_end_with_the_object(workers: Workers) -> None:
     mine = Workers(1)
-    [(_, process)] = mine.run(in_turn, mine.share(None), [1])
+    [process] = mine.run(process_of, mine.share(None), [0.0])
     copied = pickle.loads(pickle.dumps(mine))
     assert copied.count == 1
     assert copied._pool is None
