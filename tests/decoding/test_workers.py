@@ -19,7 +19,6 @@ import pytest
 import torch
 from torch import nn
 
-from hf_rnn_s2s.decoding.saved_objects import SavedObject, load_saved
 from hf_rnn_s2s.decoding.workers import AHEAD, WorkerDied, Workers
 
 
@@ -259,19 +258,6 @@ def test_weights_are_mapped_and_not_copied(workers: Workers) -> None:
         assert total == float(model.one.weight.detach().sum())
         assert str(shared.path) in maps
         assert is_one
-
-
-def test_a_saved_object_keeps_what_pickle_keeps() -> None:
-    model = Tied().to(torch.bfloat16).train()
-    model.one.weight.requires_grad = False
-    saved = SavedObject({"model": model, "rest": [1, "two", {3}]})
-    copied = load_saved(saved.path)
-    assert copied["rest"] == [1, "two", {3}]
-    assert copied["model"].training
-    assert copied["model"].one.weight is copied["model"].other.weight
-    assert not copied["model"].one.weight.requires_grad
-    for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, copied["model"].get_parameter(name))
 
 
 def test_what_cannot_be_sent_is_named(workers: Workers) -> None:
