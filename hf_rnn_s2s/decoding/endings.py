@@ -29,7 +29,9 @@ def is_from_config(criterion: object, config: GenerationConfig) -> bool:
 def end_ids_of(config: GenerationConfig, device: torch.device) -> Tensor | None:
     """The tokens that end a hypothesis, `(ends,)`, each once; None if there are none."""
     end_ids: Any = config._eos_token_tensor
-    return None if end_ids is None else end_ids.unique().to(device)
+    if end_ids is None or len(end_ids) == 1:  # as a rule there is one, and to look for others takes time
+        return None if end_ids is None else end_ids.to(device)
+    return end_ids.unique().to(device)
 
 
 def list_of_end_ids(config: GenerationConfig) -> list[int]:

@@ -48,10 +48,17 @@ class FinishedRows:
         self._parts.append((self._remaining[dropped], sequences))
         self._remaining = self._remaining[~dropped]
 
-    def sequences(self) -> Tensor:
-        """All sequences, padded to the longest one, `(rows, length)`, in the order of the rows."""
-        longest = max(sequences.shape[1] for _, sequences in self._parts)
+    def with_rest(self, sequences: Tensor) -> Tensor:
+        """All sequences, padded to the longest one, `(rows, length)`, in the order of the rows.
+
+        Args:
+            sequences: those of the rows that remain, `(remaining, length)`.
+        """
+        if not self._parts:
+            return sequences
+        parts = [*self._parts, (self._remaining, sequences)]
+        longest = max(sequences.shape[1] for _, sequences in parts)
         padded = self._pad_token_id.expand(self._rows, longest).contiguous()
-        for rows, sequences in self._parts:
+        for rows, sequences in parts:
             padded[rows, : sequences.shape[1]] = sequences
         return padded

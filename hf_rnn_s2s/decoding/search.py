@@ -81,8 +81,7 @@ def greedy_search(
             finished = finished | stopping_criteria(sequences, None)
         count = int(finished.sum())
         if count == len(finished):
-            finished_rows.add(finished, sequences)
-            return finished_rows.sequences()
+            return finished_rows.with_rest(sequences)
         dropped = rows_to_drop(finished, count) if drop_finished else None
         if dropped is not None:
             finished_rows.add(dropped, sequences[dropped])

@@ -298,13 +298,14 @@ class RnnS2SDecoder(RnnS2SPart):
         """
         count, (rows, time) = sources.memory.shape[0], queries.shape[:2]
         # The rows of a source become positions of one target, so that they share one copy of the memory.
-        joined = queries.reshape(count, -1, queries.shape[-1])
+        joined = queries if rows == count else queries.reshape(count, -1, queries.shape[-1])
         context, weights, remembered = cast(Attention, self.attention)(joined, sources, remembered)
         if weights.dim() == 3:  # of one head
             weights = weights.reshape(rows, 1, time, -1)
         else:
             weights = weights.unflatten(2, (-1, time)).transpose(1, 2).flatten(0, 1)
-        return context if self.is_hard else context.reshape(rows, time, -1), weights, remembered
+        is_in_form = self.is_hard or rows == count
+        return context if is_in_form else context.reshape(rows, time, -1), weights, remembered
 
     def prepare_keys(self, memory: Tensor) -> Tensor | None:
         """Compute the attention's keys `(batch, source, key)` of the memory; None without attention."""

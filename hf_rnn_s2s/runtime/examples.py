@@ -24,7 +24,6 @@ class Sizes(NamedTuple):
     rows: int
     length: int
     steps: int
-    ends: int
     beams: int
     candidates: int
     shortlist: int
@@ -32,7 +31,7 @@ class Sizes(NamedTuple):
 
 OUTPUT = ("output_numbers", "output_scale", "output_bias", "output_ids")  # inputs of a graph with a shortlist
 # All sizes are different, within an example and between the two, so that none is taken for another.
-FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 8, 6, 7, 104), Sizes(3, 7, 5, 11, 4, 10, 8, 9, 136)
+FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 6, 7, 104), Sizes(3, 7, 5, 11, 4, 8, 9, 136)
 
 
 class Example(NamedTuple):
@@ -123,7 +122,7 @@ def _greedy_inputs(model: Any, sizes: Sizes) -> dict[str, Any]:
     return {
         "tokens": of_step["tokens"],
         "finished": torch.zeros(sizes.sources, dtype=torch.bool),
-        "end_ids": _end_ids(sizes),
+        "ends": torch.zeros(model.config.target_vocab_size, dtype=torch.bool),
         "padding": torch.tensor(0),
         "most_finished": torch.tensor(0),
         "state": of_step["state"],
@@ -154,7 +153,7 @@ def _step_inputs(model: Any, sizes: Sizes, with_beams: bool) -> dict[str, Any]:
         "finished": torch.zeros(sizes.sources, dtype=torch.long),
         "candidates": torch.arange(sizes.candidates),
         "kept": torch.zeros(sizes.beams),
-        "end_ids": _end_ids(sizes),
+        "ends": torch.zeros(model.config.target_vocab_size, dtype=torch.bool),
         "most_full": torch.tensor(0),
     }
     return {
@@ -164,10 +163,6 @@ def _step_inputs(model: Any, sizes: Sizes, with_beams: bool) -> dict[str, Any]:
         "state": tensors_of(_state(model, sizes)),
         "sources": [part for part in prepared[:2] if part is not None] + [_mask(sizes)],
     }
-
-
-def _end_ids(sizes: Sizes) -> Tensor:
-    return torch.zeros(sizes.ends, dtype=torch.long)
 
 
 def _output(model: Any, sizes: Sizes, dtype: torch.dtype) -> list[Tensor]:

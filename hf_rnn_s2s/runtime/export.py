@@ -27,6 +27,7 @@ from ..decoding.shortlist import shortlist_beside
 from ..model.remote_code_rnn_s2s import ANY_OTHER_PIPELINE, PIPELINES
 from ..version import __version__
 from .card import write_card
+from .detours import remove_detours
 from .examples import (
     Beside,
     Example,
@@ -244,6 +245,7 @@ def _traced(graph: nn.Module, example: Example) -> Any:
     )
     # What can be computed of the weights is left to the runtime, or it would be written beside them.
     optimize_ir(program.model, output_size_limit=LARGEST_FOLDED, should_fold=_is_small)
+    remove_detours(program.model.graph)
     return program
 
 

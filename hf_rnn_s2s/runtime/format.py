@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FORMAT = 4  # goes up when folders of before can no longer be read
+FORMAT = 5  # goes up when folders of before can no longer be read
 FIELD = "runtime"  # of the configuration, where it says that a folder holds graphs
 WEIGHTS = "model.safetensors"
 # Names of the graphs, each a file with the ending .onnx

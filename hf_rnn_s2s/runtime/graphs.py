@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..decoding.stepper import read_with
 from ..model.decoder_rnn_s2s import RnnS2SDecoder
@@ -116,7 +117,7 @@ class StepGraph(nn.Module):
 
     def _embedded(self, tokens: Tensor, table: Tensor | None) -> Tensor:
         """What the decoder reads of tokens `(rows,)`: rows of the table, or embeddings."""
-        return self.decoder.embed_tokens(tokens) if table is None else table.index_select(0, tokens).float()
+        return self.decoder.embed_tokens(tokens) if table is None else functional.embedding(tokens, table).float()
 
     def _of_shortlist(self, layer: Output, inputs: Tensor) -> Tensor:
         """What the output layer returns for the tokens of a shortlist alone."""
@@ -135,7 +136,7 @@ class GreedyGraph(StepGraph):
         self,
         tokens: Tensor,
         finished: Tensor,
-        end_ids: Tensor,
+        ends: Tensor,
         padding: Tensor,
         most_finished: Tensor,
         state: list[Tensor],
@@ -148,7 +149,7 @@ class GreedyGraph(StepGraph):
         Args:
             tokens: that were written last.
             finished: which rows are, `(rows,)`. They get padding.
-            end_ids: tokens that finish a row, `(ends,)`.
+            ends: whether each token finishes a row, `(vocabulary,)`.
             padding: the token of rows that are finished, `()`.
             most_finished: how many rows may be finished before the search is to stop, `()`.
             state: as in `Step`.
@@ -162,9 +163,10 @@ class GreedyGraph(StepGraph):
         """
         logits, after = self._step(tokens, Step(None, state, sources, table), output)
         best = logits.argmax(1)
-        written = torch.where(finished, padding, best if output is None else Output(*output).ids[best])
-        # Not `any`, which is true of no ids at all where the graph takes a maximum for it
-        now = finished | ((written.unsqueeze(1) == end_ids).sum(1) > 0)
+        if output is not None:
+            best = Output(*output).ids.gather(0, best)
+        written = torch.where(finished, padding, best)
+        now = finished | ends.gather(0, best)
         goes_on = now.sum() <= most_finished
         return goes_on, written, now, *after, written.clone()
 
@@ -186,7 +188,7 @@ class BeamGraph(StepGraph):
         finished: Tensor,
         candidates: Tensor,
         kept: Tensor,
-        end_ids: Tensor,
+        ends: Tensor,
         most_full: Tensor,
         state: list[Tensor],
         sources: list[Tensor],
@@ -202,7 +204,7 @@ class BeamGraph(StepGraph):
             finished: how many hypotheses of each sentence are finished, `(sentences,)`.
             candidates: the numbers from 0 on of the continuations that are wanted, `(count,)`.
             kept: `(beams,)`; only the number of them counts, which is how many go on.
-            end_ids: tokens that end a hypothesis, `(ends,)`, each once.
+            ends: whether each token ends a hypothesis, `(vocabulary,)`.
             most_full: how many sentences may have as many finished hypotheses as beams before the search is to stop.
             state: as in `Step`.
             sources: as in `Step`.
@@ -219,12 +221,12 @@ class BeamGraph(StepGraph):
         values, rows, best = best_continuations(logits, offsets, candidates.shape[0], group)
         if output is not None:
             best = Output(*output).ids[best]
-        ends = (best.unsqueeze(2) == end_ids).sum(2)
+        is_end = functional.embedding(best, ends.unsqueeze(1)).squeeze(2).long()
         count = kept.shape[0]
-        now = finished + ends[:, :count].sum(1)
+        now = finished + is_end[:, :count].sum(1)
         goes_on = (now >= count).sum() <= most_full
         # Those that do not end, in their order; all numbers are different, so that no other order is possible
-        first = (ends * candidates.shape[0] + candidates).topk(count, dim=1, largest=False).indices
+        first = (is_end * candidates.shape[0] + candidates).topk(count, dim=1, largest=False).indices
         following = best.gather(1, first).flatten(), rows.gather(1, first).flatten(), values.gather(1, first)
         beams = rows - torch.arange(offsets.shape[0]).unsqueeze(1) * offsets.shape[1]
         return goes_on, *following, now, *after, values, beams, best.clone()

@@ -184,9 +184,10 @@ class GraphRecurrentLayer(nn.Module):
 
     def _run(self, inputs: Tensor, padding: Tensor | None) -> tuple[Tensor, LayerState]:
         if self.weight_ih.is_int8:
-            projected = self.project(inputs)
+            projected = self.project(inputs.transpose(0, 1))  # in this order, since the gates are more numbers
             if padding is not None:
-                projected = projected + padding.unsqueeze(-1) * cast(Tensor, self.padding_column).squeeze(1)
+                column = cast(Tensor, self.padding_column).squeeze(1)
+                projected = projected + padding.t().unsqueeze(-1) * column
             return recurrence(self.number, projected, len(self.state_names), self.hidden_size)
         weight = self.weight_ih.values()
         if padding is not None:
@@ -322,7 +323,7 @@ class GraphCell(GraphRecurrentLayer):
 
     def _run(self, inputs: Tensor, padding: Tensor | None) -> tuple[Tensor, LayerState]:
         is_token = inputs.new_ones(inputs.shape[:2]) if padding is None else (~padding).to(inputs.dtype)
-        projected = torch.cat([self.project(inputs), is_token.unsqueeze(-1)], dim=-1)
+        projected = torch.cat([self.project(inputs), is_token.unsqueeze(-1)], dim=-1).transpose(0, 1)
         return recurrence(self.number, projected, len(self.state_names), self.hidden_size)
 
     def project(self, inputs: Tensor) -> Tensor:

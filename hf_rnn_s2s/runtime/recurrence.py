@@ -35,15 +35,15 @@ class Body(nn.Module):
 
 
 def recurrence(number: int, projected: Tensor, parts: int, size: int) -> tuple[Tensor, LayerState]:
-    """A loop over `(batch, time, gates)` from a state of zeros, whose body is that of the layer with this number.
+    """A loop over `(time, batch, gates)` from a state of zeros, whose body is that of the layer with this number.
 
     Returns the outputs `(batch, time, size)` and the state after the last step.
     """
-    batch, time, _ = projected.shape
+    time, batch, _ = projected.shape
     zeros = projected.new_zeros(batch, size)
     *state, outputs = torch.onnx.ops.symbolic_multi_out(
         OPERATOR,
-        (*(zeros for _ in range(parts)), projected.transpose(0, 1)),
+        (*(zeros for _ in range(parts)), projected),
         {BODY: number},
         dtypes=(torch.float32,) * (parts + 1),
         shapes=(*((batch, size) for _ in range(parts)), (time, batch, size)),

@@ -72,7 +72,7 @@ class RuntimeStepper:
         vocabulary: int,
         shortlist: ShortOutput | None = None,
     ) -> None:
-        self._graphs, self._first, self._shortlist = graphs, given, shortlist
+        self._graphs, self._first, self._shortlist, self._vocabulary = graphs, given, shortlist, vocabulary
         self._table = {name: value for name, value in given.items() if name == TABLE}
         self.vocabulary_size = vocabulary if shortlist is None else len(shortlist.tokens)
         self._groups = vocabulary // group_size(vocabulary) if shortlist is None else shortlist.groups
@@ -106,7 +106,7 @@ class RuntimeStepper:
             LIMIT: np.asarray(until.steps),
             "tokens": token_ids[:, -1].numpy(),
             "finished": finished.numpy(),
-            "end_ids": until.end_ids.numpy(),
+            "ends": self._ends(until.end_ids),
             "padding": until.padding.numpy(),
             "most_finished": np.asarray(until.most_finished),
         }
@@ -129,7 +129,7 @@ class RuntimeStepper:
             "finished": wanted.finished.numpy(),
             "candidates": np.arange(wanted.candidates),
             "kept": np.empty(wanted.beams, np.float32),
-            "end_ids": wanted.end_ids.numpy(),
+            "ends": self._ends(wanted.end_ids),
             "most_full": np.asarray(wanted.most_full),
         }
         values, beams, best = map(torch.from_numpy, self._step(self._graph(BEAMS), token_ids[:, -1], more))
@@ -145,6 +145,13 @@ class RuntimeStepper:
         if sources is not None:
             kept = sources.numpy()
             self._sources = {name: value[kept] for name, value in self._sources.items()}
+
+    def _ends(self, end_ids: Tensor) -> np.ndarray:
+        """Which tokens of the vocabulary are among these, `(vocabulary,)`."""
+        ids = end_ids.numpy()
+        ends = np.zeros(self._vocabulary, np.bool_)
+        ends[ids[(ids >= 0) & (ids < self._vocabulary)]] = True  # others are never written
+        return ends
 
     def _read_prompt(self, token_ids: Tensor) -> None:
         """Read all tokens `(rows, time)` but the last one."""
