@@ -26,12 +26,13 @@ class Sizes(NamedTuple):
     steps: int
     beams: int
     candidates: int
+    tokens: int
     shortlist: int
 
 
 OUTPUT = ("output_numbers", "output_scale", "output_bias", "output_ids")  # inputs of a graph with a shortlist
 # All sizes are different, within an example and between the two, so that none is taken for another.
-FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 6, 7, 104), Sizes(3, 7, 5, 11, 4, 8, 9, 136)
+FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 6, 7, 9, 104), Sizes(3, 7, 5, 11, 4, 8, 9, 13, 136)
 
 
 class Example(NamedTuple):
@@ -52,13 +53,18 @@ class Example(NamedTuple):
 
 def encoder_example(model: Any) -> Example:
     """For an `EncoderGraph`."""
-    inputs, other = (encoder_inputs(model, sizes) for sizes in (FIRST, SECOND))
+    inputs, other = (_encoder_inputs(sizes) for sizes in (FIRST, SECOND))
     return Example(inputs, _free(inputs, other), list(inputs), names_of_encoded(model))
 
 
-def encoder_inputs(model: Any, sizes: Sizes) -> dict[str, Tensor]:
-    """Inputs of an `EncoderGraph` of these sizes."""
-    return {"input_ids": _ids(model, sizes), "mask": _mask(sizes)}
+def _encoder_inputs(sizes: Sizes) -> dict[str, Tensor]:
+    tokens, places = (torch.zeros(*shape, dtype=torch.long) for shape in ((sizes.tokens,), _mask(sizes).shape))
+    return {"tokens": tokens, "places": places, "mask": _mask(sizes)}
+
+
+def sources_of(model: Any, sizes: Sizes) -> tuple[Tensor, Tensor]:
+    """Ids and a mask `(sources, source)` of these sizes."""
+    return _ids(model, sizes), _mask(sizes)
 
 
 def names_of_encoded(model: Any) -> list[str]:
@@ -188,7 +194,7 @@ def _encoded(model: Any, sizes: Sizes) -> Any:
 
 
 def _ids(model: Any, sizes: Sizes) -> Tensor:
-    return torch.full((sizes.sources, sizes.length), model.config.decoder_start_token_id)
+    return (torch.arange(sizes.sources * sizes.length) % model.config.vocab_size).view(sizes.sources, sizes.length)
 
 
 def _mask(sizes: Sizes) -> Tensor:

@@ -19,22 +19,33 @@ from ..model.state_rnn_s2s import DecoderState, Sources
 from .bounds import is_layer_bounded, is_projection_bounded, is_readout_bounded
 from .choice import GROUP, best_continuations, group_size
 from .layers import GraphLinear, GraphRecurrentLayer, Storage, with_graph_layers
+from .source_tokens import looking_up, looks_up
 from .token_table import LayerAfterTable, has_table
 
 
 class EncoderGraph(nn.Module):
-    """A source becomes a memory, the keys of the attention, and the decoder's first state."""
+    """Sources become a memory, the keys of the attention, and the decoder's first state."""
 
     def __init__(self, model: Any, stored: Storage) -> None:
         super().__init__()
         self.encoder = cast(TokenEncoder, with_graph_layers(model.get_encoder(), stored))
         self.decoder = cast(RnnS2SDecoder, with_graph_layers(model.model.decoder, stored))
+        self.kind, self.looks_up = type(self.encoder), looks_up(self.encoder)
 
-    def forward(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Take ids and a mask `(sources, source)`; return the tensors of `Sources`, and those of the first state."""
+    def forward(self, tokens: Tensor, places: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors of `Sources`, and those of the first state.
+
+        Args:
+            tokens: all that there are in the sources, `(tokens,)`.
+            places: of each position's token among them, `(sources, source)`.
+            mask: True at tokens, `(sources, source)`.
+        """
         encoder: Any = self.encoder
-        embedded = encoder.embed_tokens(input_ids)
-        encoded = encoder.read(embedded, mask, input_ids, False)
+        if self.looks_up:
+            encoded = looking_up(self.kind, encoder, tokens).read(places.unsqueeze(-1), mask, None, False)
+        else:
+            embedded = functional.embedding(places, encoder.embed_tokens(tokens))
+            encoded = encoder.read(embedded, mask, None, False)
         encoded = dataclasses.replace(encoded, attention_mask=mask)
         memory = encoded.last_hidden_state
         sources = Sources(memory, self.decoder.prepare_keys(memory), mask)

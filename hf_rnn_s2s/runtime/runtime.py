@@ -17,6 +17,7 @@ from ..model.encoder_rnn_s2s import RnnS2SEncoderOutput
 from ..model.inputs_rnn_s2s import boolean_mask, check_ids
 from .format import ENCODER, TABLE_ROWS, Layout
 from .sessions import Graphs
+from .source_tokens import distinct
 from .stepper import RuntimeStepper, ShortOutput
 from .token_table import TABLE
 from .unchanged import KnownWeights, modules_of
@@ -75,7 +76,8 @@ class Runtime:
             attention_mask = input_ids.ne(config.pad_token_id)
         mask = boolean_mask(attention_mask, input_ids.shape, "attention_mask", "source").contiguous()
         graph = self.graphs[ENCODER]
-        inputs = {"input_ids": input_ids.long().contiguous().numpy(), "mask": mask.numpy()}
+        tokens, places = distinct(input_ids.long().contiguous().numpy())
+        inputs = {"tokens": tokens, "places": places, "mask": mask.numpy()}
         sources = dict(zip(self.layout.encoded, graph.run(inputs), strict=True))
         sources["mask"] = inputs["mask"]
         memory = torch.from_numpy(sources["memory"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..decoding.stepper import Stepper, Until, Wanted
-from .examples import SECOND, encoder_inputs
+from .examples import SECOND, sources_of
 from .format import WEIGHTS, Layout
 from .runtime import Runtime
 from .sessions import Graphs
@@ -26,8 +26,7 @@ def verify(model: Any, folder: Path, layout: Layout) -> None:
     Raises:
         ValueError: if they differ, as where a graph is for one length of the source only.
     """
-    inputs = encoder_inputs(model, SECOND)
-    ids, mask = inputs["input_ids"], inputs["mask"]
+    ids, mask = sources_of(model, SECOND)
     runtime = Runtime(Graphs(folder, folder / WEIGHTS, layout.graphs), layout, model)
     parts = (model.model.decoder, model.output_head, model.lm_head, model.get_encoder()(ids, attention_mask=mask))
     expected = _steps(Stepper(*parts, None, None, len(ids)), ids)
