@@ -31,6 +31,8 @@ from .top_tokens import best_continuations, best_of_all, best_tokens
 NEGATIVE_SCORE = -1.0e9
 # Ordinary scores lie between -SCORE_LIMIT and SCORE_LIMIT, far above NEGATIVE_SCORE.
 SCORE_LIMIT = 1.0e8
+# Of so few sentences a step costs less than to see which of them are finished: that is done after every second one.
+FEW, STEPS_OF_FEW = 16, 2
 
 
 def greedy_search(
@@ -336,6 +338,8 @@ class _BeamSearch:
             steps = self._config.max_length - self._prompts.shape[1] - self._length if self._plain_criteria else 1
             ends = self._prompts.new_empty(0) if self._end_ids is None else self._end_ids
             most_full = most_finished(sentences) if self._drop_finished else sentences - 1
+            if self._any_full and sentences <= FEW:
+                steps, most_full = min(steps, STEPS_OF_FEW), sentences
             finished = self._hypotheses[:, :, 3].sum(1)
             wanted = Wanted(count, self._config.num_beams, max(1, steps), ends, finished, most_full)
             found = self._stepper.best_continuations(self._next_ids, offsets, wanted)
@@ -365,10 +369,14 @@ class _BeamSearch:
 
         Other candidates are compared with `NEGATIVE_SCORE` added, which with ordinary scores is as if they were not.
         """
-        added = finished.clone()
-        added[:, self._config.num_beams :] = False
-        if not (self._exact or added.any()):
-            return
+        if self._exact:
+            added = finished.clone()
+            added[:, self._config.num_beams :] = False
+        else:  # the others do not count
+            beams = slice(self._config.num_beams)
+            scores, parents, tokens, added = (one[:, beams] for one in (scores, parents, tokens, finished))
+            if not added.any():
+                return
         scores = self._normalization.normalized(scores, self._length)
         if self._normalization.needs_coverage:
             scores = scores + self._uncovered(parents)
