@@ -372,7 +372,7 @@ class _BeamSearch:
         if self._exact:
             added = finished.clone()
             added[:, self._config.num_beams :] = False
-        else:  # the others do not count
+        else:  # of the others none is added, and an exact search alone looks at them
             beams = slice(self._config.num_beams)
             scores, parents, tokens, added = (one[:, beams] for one in (scores, parents, tokens, finished))
             if not added.any():

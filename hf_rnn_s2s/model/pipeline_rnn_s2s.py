@@ -292,13 +292,12 @@ def lengths_of_sequences(sequences: Tensor, settings: dict[str, Any]) -> Tensor:
     prompt = 1 if given is None else given.shape[1]
     # With numpy, which takes a third of torch's time for the few numbers of one sentence.
     ids = sequences.cpu().numpy()
-    is_end, is_token = np.zeros(ids.shape, dtype=bool), np.ones(ids.shape, dtype=bool)
+    is_end = np.zeros(ids.shape, dtype=bool)
     for end_id in end_ids:
         is_end |= ids == int(end_id)
     is_end[..., :prompt] = False
-    if pad_id is not None:
-        is_token = ids != int(pad_id)
-        is_token[..., :prompt] = True
+    is_token = np.ones(ids.shape, dtype=bool) if pad_id is None else ids != int(pad_id)
+    is_token[..., :prompt] = True
     # A row stops at its first end token, or where it was stopped, and padding follows either way.
     padding = is_token[..., ::-1].argmax(-1)
     lengths = np.where(is_end.any(-1), is_end.argmax(-1) + 1, ids.shape[-1] - padding)
