@@ -5,7 +5,6 @@ import os
 import re
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import Pipeline
@@ -290,18 +289,21 @@ def lengths_of_sequences(sequences: Tensor, settings: dict[str, Any]) -> Tensor:
         pad_id = end_ids[0]  # as generate() does
     given = settings.get("decoder_input_ids")
     prompt = 1 if given is None else given.shape[1]
-    # With numpy, which takes a third of torch's time for the few numbers of one sentence.
-    ids = sequences.cpu().numpy()
-    is_end = np.zeros(ids.shape, dtype=bool)
-    for end_id in end_ids:
-        is_end |= ids == int(end_id)
-    is_end[..., :prompt] = False
-    is_token = np.ones(ids.shape, dtype=bool) if pad_id is None else ids != int(pad_id)
-    is_token[..., :prompt] = True
-    # A row stops at its first end token, or where it was stopped, and padding follows either way.
-    padding = is_token[..., ::-1].argmax(-1)
-    lengths = np.where(is_end.any(-1), is_end.argmax(-1) + 1, ids.shape[-1] - padding)
-    return torch.from_numpy(lengths).to(sequences.device)
+    # In plain numbers, which take less time than a dozen operations on small tensors.
+    ends = {int(end_id) for end_id in end_ids}
+    lengths = [[_length(row, prompt, ends, pad_id) for row in rows] for rows in sequences.tolist()]
+    return torch.tensor(lengths, device=sequences.device)
+
+
+def _length(row: list[int], prompt: int, ends: set[int], pad_id: int | None) -> int:
+    """The length of one sequence: up to its first end token, or where it was stopped. Padding follows either way."""
+    for place in range(prompt, len(row)):
+        if row[place] in ends:
+            return place + 1
+    length = len(row)
+    while length > prompt and row[length - 1] == pad_id:
+        length -= 1
+    return length
 
 
 def attention_of_sequences(generated: Any) -> Tensor:
