@@ -1,7 +1,7 @@
 """Inputs that graphs are exported with, and which of their sizes may differ from call to call.
 
-Which ones those are is not written down for every attention and readout: inputs are made twice, with all sizes
-different, and what differs is free.
+Which ones those are is not written down for every attention and readout: inputs are made twice, with other sizes the
+second time, and what differs is free.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
 
 
 OUTPUT = ("output_numbers", "output_scale", "output_bias", "output_ids")  # inputs of a graph with a shortlist
-# All sizes are different, within an example and between the two, so that none is taken for another.
+# No two dimensions of an example are the same, so that none is taken for another; the second has other ones.
 FIRST, SECOND = Sizes(2, 4, 3, 5, 2, 6, 7, 9, 104), Sizes(3, 7, 5, 11, 4, 8, 9, 13, 136)
 
 

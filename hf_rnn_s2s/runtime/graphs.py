@@ -19,7 +19,7 @@ from ..model.state_rnn_s2s import DecoderState, Sources
 from .bounds import is_layer_bounded, is_projection_bounded, is_readout_bounded
 from .choice import GROUP, best_continuations, group_size
 from .layers import GraphLinear, GraphRecurrentLayer, Storage, with_graph_layers
-from .source_tokens import looking_up, looks_up
+from .source_tokens import can_look_up, reader_of_places
 from .token_table import LayerAfterTable, has_table
 
 
@@ -30,7 +30,8 @@ class EncoderGraph(nn.Module):
         super().__init__()
         self.encoder = cast(TokenEncoder, with_graph_layers(model.get_encoder(), stored))
         self.decoder = cast(RnnS2SDecoder, with_graph_layers(model.model.decoder, stored))
-        self.kind, self.looks_up = type(self.encoder), looks_up(self.encoder)
+        # While torch exports the encoder, it says that it is of another class
+        self.encoder_class, self.has_lookup = type(self.encoder), can_look_up(self.encoder)
 
     def forward(self, tokens: Tensor, places: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors of `Sources`, and those of the first state.
@@ -41,8 +42,9 @@ class EncoderGraph(nn.Module):
             mask: True at tokens, `(sources, source)`.
         """
         encoder: Any = self.encoder
-        if self.looks_up:
-            encoded = looking_up(self.kind, encoder, tokens).read(places.unsqueeze(-1), mask, None, False)
+        if self.has_lookup:
+            reader = reader_of_places(self.encoder_class, encoder, tokens)
+            encoded = reader.read(places.unsqueeze(-1), mask, None, False)
         else:
             embedded = functional.embedding(places, encoder.embed_tokens(tokens))
             encoded = encoder.read(embedded, mask, None, False)

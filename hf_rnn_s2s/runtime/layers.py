@@ -188,7 +188,7 @@ class GraphRecurrentLayer(nn.Module):
             if padding is not None:
                 column = cast(Tensor, self.padding_column).squeeze(1)
                 projected = projected + padding.t().unsqueeze(-1) * column
-            return recurrence(self.number, projected, len(self.state_names), self.hidden_size)
+            return self.loop(projected)
         weight = self.weight_ih.values()
         if padding is not None:
             inputs = torch.cat([inputs, padding.unsqueeze(-1).to(inputs.dtype)], dim=-1)
@@ -206,12 +206,16 @@ class GraphRecurrentLayer(nn.Module):
         )
         return outputs.squeeze(1).transpose(0, 1), tuple(part.squeeze(0) for part in state)
 
+    def loop(self, projected: Tensor) -> tuple[Tensor, LayerState]:
+        """All steps from a state of zeros, from what `project` returned for them, `(time, batch, gates)`."""
+        return recurrence(self.number, projected, len(self.state_names), self.hidden_size)
+
     def vector(self, name: str) -> Tensor:
         """One of the parameters `(gates,)`."""
         return cast(Stored, self.vectors[name]).values()
 
     def project(self, inputs: Tensor) -> Tensor:
-        """The part of the gates that depends on the inputs alone, `(batch, time, gates)`."""
+        """The part of the gates that depends on the inputs alone, `(..., gates)`, of inputs `(..., input)`."""
         raise NotImplementedError
 
     def input_bias(self) -> Tensor | None:
@@ -323,8 +327,7 @@ class GraphCell(GraphRecurrentLayer):
 
     def _run(self, inputs: Tensor, padding: Tensor | None) -> tuple[Tensor, LayerState]:
         is_token = inputs.new_ones(inputs.shape[:2]) if padding is None else (~padding).to(inputs.dtype)
-        projected = torch.cat([self.project(inputs), is_token.unsqueeze(-1)], dim=-1).transpose(0, 1)
-        return recurrence(self.number, projected, len(self.state_names), self.hidden_size)
+        return self.loop(torch.cat([self.project(inputs.transpose(0, 1)), is_token.t().unsqueeze(-1)], dim=-1))
 
     def project(self, inputs: Tensor) -> Tensor:
         """As in `GraphRecurrentLayer`."""

@@ -20,7 +20,6 @@ from ..model.encoder_rnn_s2s import (
 )
 from ..model.state_rnn_s2s import LayerState
 from .layers import GraphEmbedding, GraphGRU, GraphLSTM, GraphRecurrentLayer
-from .recurrence import recurrence
 
 # Encoders whose embeddings are read by these layers, and by nothing else
 KNOWN = (RnnS2SEncoder, UnidirectionalEncoder, BidirectionalStackEncoder, SelfAttentiveEncoder)
@@ -38,7 +37,7 @@ def distinct(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tokens, places.reshape(ids.shape)
 
 
-def looks_up(encoder: Any) -> bool:
+def can_look_up(encoder: Any) -> bool:
     """Whether the first layers of an encoder, in its form for a graph, can look up what they make of tokens."""
     layers = [getattr(encoder, name) for name in BOTTOM if hasattr(encoder, name)]
     return (
@@ -48,17 +47,17 @@ def looks_up(encoder: Any) -> bool:
     )
 
 
-def looking_up(kind: type[nn.Module], encoder: Any, tokens: Tensor) -> Any:
+def reader_of_places(encoder_class: type[nn.Module], encoder: Any, tokens: Tensor) -> Any:
     """An encoder that reads places among these tokens `(tokens,)`, `(batch, time, 1)`, and no embeddings.
 
     Args:
-        kind: the class of the encoder. While torch exports it, it says that it is of another one.
+        encoder_class: what the encoder is.
         encoder: in its form for a graph.
         tokens: what may be read.
     """
     embedded = encoder.embed_tokens(tokens)
     parts = {name: getattr(encoder, name) for name in encoder._modules}
-    reader: Any = object.__new__(kind)
+    reader: Any = object.__new__(encoder_class)
     vars(reader).update(vars(encoder))
     reader._modules = parts | {name: _LookingUp(parts[name], embedded) for name in BOTTOM if name in parts}
     return reader
@@ -84,4 +83,4 @@ class _LookingUp(nn.Module):
         if padding is not None:
             rows = rows * ~padding
         projected = functional.embedding(rows.t(), self._rows)
-        return recurrence(self._layer.number, projected, len(self._layer.state_names), self._layer.hidden_size)
+        return self._layer.loop(projected)

@@ -14,7 +14,7 @@ from hf_rnn_s2s.runtime.format import ENCODER, WEIGHTS
 from hf_rnn_s2s.runtime.layers import with_graph_layers
 from hf_rnn_s2s.runtime.runtime import Runtime
 from hf_rnn_s2s.runtime.sessions import Graphs
-from hf_rnn_s2s.runtime.source_tokens import distinct, looks_up
+from hf_rnn_s2s.runtime.source_tokens import can_look_up, distinct
 
 from ..presets.small import build
 from ..random_models import model_that_ends
@@ -45,10 +45,10 @@ def test_sources_are_encoded_as_without_looking_up(
 ) -> None:
     model = model_that_ends(**values).requires_grad_(False)
     runtimes, found = [], []
-    look = graphs.looks_up
+    look = graphs.can_look_up
     for name in ("looks", "does not"):
         if runtimes:
-            monkeypatch.setattr(graphs, "looks_up", lambda encoder: found.append(look(encoder)) or False)
+            monkeypatch.setattr(graphs, "can_look_up", lambda encoder: found.append(look(encoder)) or False)
         folder = tmp_path / name
         folder.mkdir()
         layout = write_graphs(model, folder, "int8", (ENCODER,))
@@ -69,7 +69,7 @@ def test_sources_are_encoded_as_without_looking_up(
 
 
 def test_no_embedding_is_looked_up_of_an_encoder_without_recurrent_layers() -> None:
-    assert not looks_up(with_graph_layers(build("hybrid").get_encoder(), storage))
+    assert not can_look_up(with_graph_layers(build("hybrid").get_encoder(), storage))
 
 
 def test_tokens_and_places_say_what_the_ids_were() -> None:
