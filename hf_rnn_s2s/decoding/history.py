@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-# Row of each sentence, and for each row the parent and the token of each beam
-_Step = tuple[list[int], list[list[int]], list[list[int]]]
+import numpy as np
 
 
 class History:
@@ -17,36 +12,56 @@ class History:
 
     Args:
         sentences: their number. Some may be dropped; those that remain keep their order.
-        device: where the tensors are.
     """
 
-    def __init__(self, sentences: int, device: torch.device) -> None:
-        self._runs = [_Run(torch.arange(sentences, device=device), [], [])]
+    def __init__(self, sentences: int) -> None:
+        self._runs = [_Run(np.arange(sentences), [], [])]
 
-    def append(self, parents: Tensor, tokens: Tensor) -> None:
+    def append(self, parents: np.ndarray, tokens: np.ndarray) -> None:
         """Add one step; both arguments are `(remaining sentences, beams)`."""
         self._runs[-1].parents.append(parents)
         self._runs[-1].tokens.append(tokens)
 
-    def keep(self, remaining: Tensor) -> None:
+    def keep(self, remaining: np.ndarray) -> None:
         """Drop all sentences but those with the numbers `(remaining sentences,)`."""
-        positions = torch.full_like(self._runs[0].positions, -1)
-        positions[remaining] = torch.arange(len(remaining), device=remaining.device)
+        positions = np.full_like(self._runs[0].positions, -1)
+        positions[remaining] = np.arange(len(remaining))
         self._runs.append(_Run(positions, [], []))
 
-    def tokens(self, hypotheses: Iterable[tuple[int, int, int, int]]) -> list[list[int]]:
+    def tokens(self, hypotheses: np.ndarray) -> list[list[int]]:
         """Follow the parents of hypotheses back to the first step.
 
         Args:
-            hypotheses: for each one its sentence, its length in tokens, the beam of all tokens but the last one, and
-                the last token.
+            hypotheses: `(hypotheses, 4)`. For each one its sentence, its length in tokens, the beam of all tokens but
+                the last one, and the last token.
 
         Returns:
             The tokens of each hypothesis.
         """
-        # Following plain numbers takes less time than many small tensor operations, and needs few copies from a GPU.
-        steps = [step for run in self._runs for step in run.steps()]
-        return [_follow(steps, *hypothesis) for hypothesis in hypotheses]
+        longest_first = np.argsort(-hypotheses[:, 1], kind="stable")
+        written = np.zeros((len(hypotheses), hypotheses[:, 1].max(initial=0)), np.int64)
+        written[longest_first] = self._written(*hypotheses[longest_first].T)
+        return [row[:length] for row, length in zip(written.tolist(), hypotheses[:, 1].tolist(), strict=True)]
+
+    def _written(self, sentences: np.ndarray, lengths: np.ndarray, beams: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """The same of hypotheses in the order of their lengths, the longest first, filled up with zeros."""
+        written = np.zeros((len(lengths), lengths.max(initial=0)), np.int64)
+        ends = np.flatnonzero(lengths)
+        written[ends, lengths[ends] - 1] = last[ends]
+        # How many hypotheses have a token behind each place
+        counts = np.searchsorted(-lengths, -np.arange(1, written.shape[1])).tolist()
+        place = sum(len(run.tokens) for run in self._runs)
+        beams = beams.copy()
+        for run in reversed(self._runs):
+            for parents, tokens in zip(reversed(run.parents), reversed(run.tokens), strict=True):
+                place -= 1
+                if place >= len(counts):
+                    continue
+                count = counts[place]
+                found = run.positions[sentences[:count]] * tokens.shape[1] + beams[:count]
+                written[:count, place] = tokens.take(found)
+                beams[:count] = parents.take(found)
+        return written
 
 
 class _Run(NamedTuple):
@@ -58,25 +73,6 @@ class _Run(NamedTuple):
         tokens: for each step `(remaining sentences, beams)`.
     """
 
-    positions: Tensor
-    parents: list[Tensor]
-    tokens: list[Tensor]
-
-    def steps(self) -> list[_Step]:
-        """The same for each step, as numbers."""
-        if not self.tokens:
-            return []
-        positions = self.positions.tolist()
-        parents, tokens = (torch.stack(steps).tolist() for steps in (self.parents, self.tokens))
-        return [(positions, *step) for step in zip(parents, tokens, strict=True)]
-
-
-def _follow(steps: list[_Step], sentence: int, length: int, beam: int, last: int) -> list[int]:
-    if length == 0:
-        return []
-    backwards = [last]
-    for rows, parents, tokens in reversed(steps[: length - 1]):
-        row = rows[sentence]
-        backwards.append(tokens[row][beam])
-        beam = parents[row][beam]
-    return backwards[::-1]
+    positions: np.ndarray
+    parents: list[np.ndarray]
+    tokens: list[np.ndarray]

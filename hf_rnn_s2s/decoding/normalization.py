@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 from torch import Tensor
 
+Scores = TypeVar("Scores", Tensor, np.ndarray)
 # The least that a position counts as covered: an attention may give exact zeros.
 LEAST_COVERAGE = 1e-10
 
@@ -23,7 +27,7 @@ class LengthPenalty:
     def __init__(self, penalty: float) -> None:
         self.penalty = penalty
 
-    def normalized(self, scores: Tensor, length: int) -> Tensor:
+    def normalized(self, scores: Scores, length: int) -> Scores:
         """The scores `(sentences, candidates)` of hypotheses of so many tokens, without what they cover."""
         return scores / (length**self.penalty)
 
@@ -52,7 +56,7 @@ class GnmtPenalties(LengthPenalty):
         self.beta = beta
         self.needs_coverage = beta != 0
 
-    def normalized(self, scores: Tensor, length: int) -> Tensor:
+    def normalized(self, scores: Scores, length: int) -> Scores:
         """As in `LengthPenalty`."""
         return scores / ((5 + length) / 6) ** self.penalty
 

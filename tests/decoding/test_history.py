@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 from hf_rnn_s2s.decoding.history import History
 
@@ -10,8 +10,8 @@ SENTENCES, BEAMS, STEPS = 5, 3, 12
 
 
 def test_hypotheses_are_those_of_whole_sequences_kept_at_every_step() -> None:
-    torch.manual_seed(0)
-    history = History(SENTENCES, torch.device("cpu"))
+    draw = np.random.default_rng(0)
+    history = History(SENTENCES)
     remaining = list(range(SENTENCES))
     sequences = {sentence: [[] for _ in range(BEAMS)] for sentence in remaining}
     hypotheses, expected = [], []
@@ -20,7 +20,7 @@ def test_hypotheses_are_those_of_whole_sequences_kept_at_every_step() -> None:
             for beam, tokens in enumerate(sequences[sentence]):
                 hypotheses.append((sentence, step + 1, beam, 100 + step))
                 expected.append([*tokens, 100 + step])
-        parents, tokens = torch.randint(BEAMS, (len(remaining), BEAMS)), torch.randint(50, (len(remaining), BEAMS))
+        parents, tokens = (draw.integers(below, size=(len(remaining), BEAMS)) for below in (BEAMS, 50))
         history.append(parents, tokens)
         for row, sentence in enumerate(remaining):
             before = sequences[sentence]
@@ -30,13 +30,13 @@ def test_hypotheses_are_those_of_whole_sequences_kept_at_every_step() -> None:
             ]
         if step in (3, 4, 8):
             del remaining[step % 2]
-            history.keep(torch.tensor(remaining))
-    history.keep(torch.tensor([], dtype=torch.long))  # at the end all are dropped
+            history.keep(np.array(remaining))
+    history.keep(np.array([], dtype=np.int64))  # at the end all are dropped
     assert len(expected) > 100
-    assert history.tokens(hypotheses) == expected
+    assert history.tokens(np.array(hypotheses)) == expected
 
 
 def test_a_hypothesis_without_tokens_is_empty() -> None:
-    history = History(1, torch.device("cpu"))
-    history.append(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.long))
-    assert history.tokens([(0, 0, 0, 0), (0, 1, 0, 7), (0, 2, 1, 7)]) == [[], [7], [1, 7]]
+    history = History(1)
+    history.append(np.zeros((1, 2), np.int64), np.ones((1, 2), np.int64))
+    assert history.tokens(np.array([(0, 0, 0, 0), (0, 1, 0, 7), (0, 2, 1, 7)])) == [[], [7], [1, 7]]
