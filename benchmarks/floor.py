@@ -25,7 +25,7 @@ from benchmarks.options import parse, parser
 from benchmarks.report import report, rounded
 from hf_rnn_s2s import RnnS2SConfig, RnnS2SForConditionalGeneration
 from hf_rnn_s2s.decoding.packing import has_kernels, linear, packed
-from hf_rnn_s2s.machine import has_fast_bfloat16, keep_freed_memory
+from hf_rnn_s2s.machine import clip_gradients, has_fast_bfloat16, keep_freed_memory
 from hf_rnn_s2s.model.cells_rnn_s2s import LSTMLayer
 
 CPU = torch.device("cpu")
@@ -193,7 +193,7 @@ def _difference_in_seconds(longer: Callable[[], object], shorter: Callable[[], o
 
 
 def training_step_seconds(config: RnnS2SConfig, rows: int, source: int, target: int, precision: str) -> float:
-    """Of a real one: forward, backward, clipping, update."""
+    """Of a real one as the Trainer takes it: forward, backward, clipping, update."""
     torch.manual_seed(0)
     model = RnnS2SForConditionalGeneration(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
@@ -204,7 +204,7 @@ def training_step_seconds(config: RnnS2SConfig, rows: int, source: int, target: 
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             loss = model(input_ids=input_ids, labels=labels, return_logits=False).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        clip_gradients(model, 1.0)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -181,8 +181,10 @@ class _Blocks:
         self.labels, self.counted = labels, counted
         self.label_smoothing = label_smoothing
         self.sum_dtype = torch.promote_types(hidden.dtype, torch.float32)
-        # torch has two libraries for float32 products on CPUs; the default one is slow on some processors.
-        self.has_kernels = hidden.dtype == torch.float32 and has_kernels(hidden)
+        # torch has two libraries for float32 products on CPUs; the default one is slow on some processors. In bfloat16
+        # there is one, whose kernel adds the bias meanwhile.
+        self.has_kernels = has_kernels(hidden)
+        self.has_other_products = self.has_kernels and hidden.dtype == torch.float32
         self.needs_grad, self.any_needs_grad = needs_grad, any(needs_grad)
         self.grad_hidden = torch.empty_like(hidden) if needs_grad[0] else None
         self.grad_weight: Tensor | None = None
@@ -212,13 +214,17 @@ class _Blocks:
 
     def _block_loss(self, rows: slice, products: Tensor, logits: Tensor, grad_logits: Tensor) -> Tensor:
         """Compute the loss of some rows, and write its gradient with respect to their logits to `grad_logits`."""
+        hidden = self.hidden[rows]
         if self.has_kernels:
-            logits = linear(self.hidden[rows], self.weight, self.bias)
+            products = linear(hidden, self.weight, self.bias)
+        elif self.bias is None:
+            torch.mm(hidden, self.weight.t(), out=products)
         else:
-            torch.mm(self.hidden[rows], self.weight.t(), out=products)
+            torch.addmm(self.bias, hidden, self.weight.t(), out=products)
+        if products.dtype == logits.dtype:
+            logits = products
+        else:
             logits.copy_(products)
-            if self.bias is not None:
-                logits += self.bias
         labels = self.labels[rows].unsqueeze(1)
         labels = labels.masked_fill(labels == IGNORED_LABEL, 0)
         confidence = 1 - self.label_smoothing
@@ -246,12 +252,14 @@ class _Blocks:
         """Add what the gradients of the logits of some rows give to the gradients of hidden states and weight."""
         hidden = self.hidden[rows]
         if self.grad_hidden is not None:
-            if self.has_kernels:
+            if self.has_other_products:
                 self.grad_hidden[rows] = linear(grad_logits, self.weight.t())
             else:
                 torch.mm(grad_logits, self.weight, out=self.grad_hidden[rows])
         if self.needs_grad[1]:
-            grad_weight = linear(hidden.t(), grad_logits.t()).t() if self.has_kernels else grad_logits.t() @ hidden
+            grad_weight = (
+                linear(hidden.t(), grad_logits.t()).t() if self.has_other_products else grad_logits.t() @ hidden
+            )
             self.grad_weight = _accumulate(self.grad_weight, grad_weight.to(self.sum_dtype))
 
 
