@@ -105,10 +105,10 @@ class BeamSearch:
         best = np.concatenate([best.described for _, best in self._results])[order, :returned, :3].reshape(-1, 3)
         scores = np.concatenate([best.scores for _, best in self._results])[order, :returned].flatten()
         numbers = np.arange(len(sentences)).repeat(returned)
-        written = self._history.tokens(np.column_stack([numbers, best]))
+        written = self._history.tokens(np.concatenate([numbers[:, np.newaxis], best], axis=1))
         longest, fill = max(map(len, written)), padding_id(self._config)
         padded = [tokens + [fill] * (longest - len(tokens)) for tokens in written]
-        prompts = self._prompts.repeat_interleave(returned, dim=0)
+        prompts = self._prompts if returned == 1 else self._prompts.repeat_interleave(returned, dim=0)
         return torch.cat([prompts, prompts.new_tensor(padded)], dim=1), self._tensor(scores)
 
     def _step(self) -> bool:
@@ -183,7 +183,8 @@ class BeamSearch:
         if self._sequences is not None:
             self._sequences = _extended(self._sequences, self._tensor(parents), self._tensor(tokens))
         done = self._finished_sentences()
-        if finished.all() or (done is not None and done.all()):
+        is_last = len(sentences) > 0 and finished.all()
+        if is_last or (done is not None and done.all()):
             self._drop(np.ones(len(tokens), np.bool_))
             return None
         return parents, tokens, done
@@ -194,15 +195,15 @@ class BeamSearch:
             sequences = _extended(self._sequences, self._tensor(parents), self._tensor(tokens))
             return _array(self._criteria(sequences.flatten(0, 1), None)).reshape(tokens.shape)
         if self._prompts.shape[1] + self._length >= self._config.max_length:
-            return np.ones_like(tokens, np.bool_)
-        finished = np.zeros_like(tokens, np.bool_)
+            return np.ones(tokens.shape, np.bool_)
+        finished = np.zeros(tokens.shape, np.bool_)
         for end_id in self._ends:
             finished |= tokens == end_id
         return finished
 
     def _sentences_to_look_at(self, finished: np.ndarray) -> np.ndarray:
         """The numbers of the sentences in which the finished candidates make a difference, `(sentences,)`."""
-        return np.flatnonzero(finished.any(1))
+        return finished.any(1).nonzero()[0]
 
     def _add_finished(
         self, sentences: np.ndarray, scores: np.ndarray, parents: np.ndarray, tokens: np.ndarray, finished: np.ndarray
