@@ -42,19 +42,32 @@ def best_continuations(logits: Tensor, offsets: Tensor, count: int, group: int) 
     best = (highest + of_rows).view(sentences, -1).topk(count).indices
     best = best + torch.arange(sentences).unsqueeze(1) * (offsets.shape[1] * in_row)  # counted through all rows
     # Whole groups move in one copy each; torch.gather would move single numbers.
-    flat = best.flatten()
-    found = groups.flatten(0, 1).index_select(0, flat) + of_rows.index_select(0, _quotient(flat, in_row))
+    found = gathered(groups.flatten(0, 1), best) + gathered(of_rows, quotient(best, in_row))
     values, places = found.view(sentences, -1).topk(count)
-    chosen = _quotient(places, group)
-    best = best.gather(1, chosen)
-    rows = _quotient(best, in_row)
-    return values, rows, (best - rows * in_row) * group + places - chosen * group
+    # Counted through the vocabularies of all rows
+    numbers = best.gather(1, quotient(places, group)) * group + remainder(places, group)
+    return values, quotient(numbers, logits.shape[1]), remainder(numbers, logits.shape[1])
 
 
-def _quotient(numbers: Tensor, divisor: int) -> Tensor:
+def gathered(values: Tensor, indices: Tensor) -> Tensor:
+    """`values[indices]` with whole rows of the values: one operator, where torch's own become several."""
+    shape = (*indices.shape, *values.shape[1:])
+    return torch.onnx.ops.symbolic("Gather", (values, indices), dtype=values.dtype, shape=shape, version=OPSET)
+
+
+def quotient(numbers: Tensor, divisor: int) -> Tensor:
     """Of whole numbers that are not below 0; torch's own division takes care of others, with six operators."""
+    return _of_whole_numbers("Div", numbers, divisor)
+
+
+def remainder(numbers: Tensor, divisor: int) -> Tensor:
+    """What `quotient` leaves."""
+    return _of_whole_numbers("Mod", numbers, divisor)
+
+
+def _of_whole_numbers(operator: str, numbers: Tensor, divisor: int) -> Tensor:
     return torch.onnx.ops.symbolic(
-        "Div",
+        operator,
         (numbers, torch.full((), divisor, dtype=numbers.dtype)),
         dtype=numbers.dtype,
         shape=numbers.shape,

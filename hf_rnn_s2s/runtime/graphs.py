@@ -17,7 +17,7 @@ from ..model.encoder_rnn_s2s import TokenEncoder
 from ..model.head_rnn_s2s import VocabularyHead
 from ..model.state_rnn_s2s import DecoderState, Sources
 from .bounds import is_layer_bounded, is_projection_bounded, is_readout_bounded
-from .choice import GROUP, best_continuations, group_size
+from .choice import GROUP, best_continuations, gathered, group_size, remainder
 from .layers import GraphLinear, GraphRecurrentLayer, Storage, with_graph_layers
 from .source_tokens import can_look_up, reader_of_places
 from .token_table import LayerAfterTable, has_table
@@ -118,7 +118,7 @@ class StepGraph(nn.Module):
 
     def _step(self, tokens: Tensor, step: Step, shortlist: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         parents = step.parents
-        parts = step.state if parents is None else [part.index_select(0, parents) for part in step.state]
+        parts = step.state if parents is None else [gathered(part, parents) for part in step.state]
         before = state_of(self.template, parts)
         memory, *rest = step.sources
         sources = Sources(memory, rest[0] if self.has_keys else None, rest[-1])
@@ -233,16 +233,15 @@ class BeamGraph(StepGraph):
         group = group_size(self.vocabulary) if output is None else GROUP
         values, rows, best = best_continuations(logits, offsets, candidates.shape[0], group)
         if output is not None:
-            best = Output(*output).ids[best]
-        is_end = functional.embedding(best, ends.unsqueeze(1)).squeeze(2).long()
+            best = gathered(Output(*output).ids, best)
+        is_end = gathered(ends, best).long()
         count = kept.shape[0]
         now = finished + is_end[:, :count].sum(1)
         goes_on = (now >= count).sum() <= most_full
         # Those that do not end, in their order; all numbers are different, so that no other order is possible
         first = (is_end * candidates.shape[0] + candidates).topk(count, dim=1, largest=False).indices
         following = best.gather(1, first).flatten(), rows.gather(1, first).flatten(), values.gather(1, first)
-        beams = rows - torch.arange(offsets.shape[0]).unsqueeze(1) * offsets.shape[1]
-        return goes_on, *following, now, *after, values, beams, best.clone()
+        return goes_on, *following, now, *after, values, remainder(rows, offsets.shape[1]), best.clone()
 
 
 def _decoder_of_step(model: Any, stored: Storage) -> RnnS2SDecoder:
