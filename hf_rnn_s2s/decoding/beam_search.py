@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from .endings import candidate_count, end_ids_of, is_from_config, list_of_end_ids, padding_id
+from .endings import candidate_count, end_ids_of, list_of_end_ids, padding_id
 from .finished_rows import most_finished, rows_to_drop
 from .history import History
-from .hypotheses import NEGATIVE_SCORE, Hypotheses, described, taken
-from .normalization import LengthPenalty
-from .stepper import Stepper, Wanted
+from .hypotheses import NEGATIVE_SCORE, Hypotheses, describe, taken
+from .search_inputs import SearchInputs
+from .stepper import Wanted
 from .top_tokens import best_continuations, best_of_all
 
 # Ordinary scores lie between -SCORE_LIMIT and SCORE_LIMIT, far above NEGATIVE_SCORE.
@@ -29,29 +28,15 @@ FEW, STEPS_OF_FEW = 16, 2
 
 
 class BeamSearch:
-    """One beam search; its attributes change with every step.
-
-    All arguments but the last one are those of `beam_search` in `decoding.search`.
-
-    Args:
-        normalization: makes the scores of finished hypotheses; None as transformers makes them.
-    """
+    """One beam search; its attributes change with every step."""
 
     begins_with_one_beam = True  # where that is possible: they are alike
 
-    def __init__(
-        self,
-        stepper: Stepper,
-        input_ids: Tensor,
-        logits_processor: LogitsProcessorList,
-        stopping_criteria: StoppingCriteriaList,
-        config: GenerationConfig,
-        drop_finished: bool = False,
-        normalization: LengthPenalty | None = None,
-    ) -> None:
-        self._stepper, self._processor, self._criteria = stepper, logits_processor, stopping_criteria
-        self._config, self._drop_finished, self._prompts = config, drop_finished, input_ids
-        self._normalization = LengthPenalty(config.length_penalty) if normalization is None else normalization
+    def __init__(self, inputs: SearchInputs) -> None:
+        stepper, input_ids, logits_processor, _, config, *_ = inputs
+        self._stepper, self._processor, self._criteria = stepper, logits_processor, inputs.stopping_criteria
+        self._config, self._drop_finished, self._prompts = config, inputs.drop_finished, input_ids
+        self._normalization, self._plain_criteria = inputs.penalty(), inputs.has_plain_criteria()
         self._device = input_ids.device
         sentences, self._beams = len(input_ids), int(config.num_beams)
         self._end_ids, self._ends = end_ids_of(config, self._device), list_of_end_ids(config)
@@ -73,7 +58,6 @@ class BeamSearch:
             self._next_ids = input_ids.repeat_interleave(self._beams, dim=0)
             stepper.reorder(self._tensor(self._remaining.repeat(self._beams)))
         # Whole sequences are kept at every step only if a processor or a criterion reads them.
-        self._plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
         is_read = bool(logits_processor) or not self._plain_criteria
         self._sequences = input_ids.unsqueeze(1).expand(-1, self._beams, -1) if is_read else None
         # The best `num_beams` scores and the next one, `(sentences, num_beams + 1)`: of the candidates of each step,
@@ -102,10 +86,10 @@ class BeamSearch:
         """The best hypotheses of all sentences, `(sentences * returned, length)`, and their scores."""
         sentences = np.concatenate([sentences for sentences, _ in self._results])
         order, returned = sentences.argsort(), self._config.num_return_sequences
-        best = np.concatenate([best.described for _, best in self._results])[order, :returned, :3].reshape(-1, 3)
+        numbers = np.concatenate([best.described for _, best in self._results])[order, :returned, :3].reshape(-1, 3)
         scores = np.concatenate([best.scores for _, best in self._results])[order, :returned].flatten()
-        numbers = np.arange(len(sentences)).repeat(returned)
-        written = self._history.tokens(np.concatenate([numbers[:, np.newaxis], best], axis=1))
+        of_sentence = np.arange(len(sentences)).repeat(returned)[:, np.newaxis]
+        written = self._history.tokens(np.concatenate([of_sentence, numbers], axis=1))
         longest, fill = max(map(len, written)), padding_id(self._config)
         padded = [tokens + [fill] * (longest - len(tokens)) for tokens in written]
         prompts = self._prompts if returned == 1 else self._prompts.repeat_interleave(returned, dim=0)
@@ -222,7 +206,7 @@ class BeamSearch:
             scores = scores + kept.are_full()[sentences, np.newaxis] * NEGATIVE_SCORE
         scores = scores + ~kept.improvable[sentences, np.newaxis] * NEGATIVE_SCORE
         scores = np.concatenate([kept.scores[sentences], scores + ~added * NEGATIVE_SCORE], axis=1)
-        candidates = described(self._length, parents, tokens, added)
+        candidates = describe(self._length, parents, tokens, added)
         kept.choose(sentences, self._best_indices(scores), scores, candidates)
 
     @np.errstate(all="ignore")  # as with tensors, what is no ordinary number is compared and not warned of

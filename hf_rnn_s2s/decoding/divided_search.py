@@ -27,9 +27,10 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from .constraints import Constraints, Progress
-from .endings import is_from_config, list_of_end_ids, padding_id
+from .endings import list_of_end_ids, padding_id
 from .normalization import LengthPenalty
 from .phrases import Phrase
+from .search_inputs import SearchInputs
 from .stepper import Stepper
 
 
@@ -155,37 +156,33 @@ def divided_beam_search(
     Raises:
         ValueError: if a sentence has fewer translations than are to be returned, since nothing could follow its beams.
     """
-    search = _DividedSearch(
-        stepper, input_ids, logits_processor, stopping_criteria, config, drop_finished, normalization, phrases or ()
+    inputs = SearchInputs(
+        stepper, input_ids, logits_processor, stopping_criteria, config, drop_finished, normalization
     )
+    search = _DividedSearch(inputs, phrases or ())
     while search.step():
         pass
     return search.results()
 
 
 class _DividedSearch:
-    """One such search; its attributes change with every step. The arguments are those of `divided_beam_search`."""
+    """One such search; its attributes change with every step.
 
-    def __init__(
-        self,
-        stepper: Stepper,
-        input_ids: Tensor,
-        logits_processor: LogitsProcessorList,
-        stopping_criteria: StoppingCriteriaList,
-        config: GenerationConfig,
-        drop_finished: bool,
-        normalization: LengthPenalty | None,
-        phrases: Sequence[Sequence[Phrase]],
-    ) -> None:
-        self._stepper, self._processor, self._criteria = stepper, logits_processor, stopping_criteria
-        self._config, self._drop_finished, self._prompts = config, drop_finished, input_ids
-        self._normalization = LengthPenalty(config.length_penalty) if normalization is None else normalization
+    Args:
+        inputs: what is searched for.
+        phrases: as in `divided_beam_search`.
+    """
+
+    def __init__(self, inputs: SearchInputs, phrases: Sequence[Sequence[Phrase]]) -> None:
+        stepper, input_ids, logits_processor, _, config, *_ = inputs
+        self._stepper, self._processor, self._criteria = stepper, logits_processor, inputs.stopping_criteria
+        self._config, self._drop_finished, self._prompts = config, inputs.drop_finished, input_ids
+        self._normalization, self._plain_criteria = inputs.penalty(), inputs.has_plain_criteria()
         beams: int = config.num_beams
         self._groups: int = config.num_beam_groups or 1
         self._size = beams // self._groups
         self._penalty = float(config.diversity_penalty or 0.0) if self._groups > 1 else 0.0
         self._end_ids = list_of_end_ids(config)
-        self._plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
         self._length, self._prompt = 0, input_ids.shape[1]
         self._limit: int = config.max_length - self._prompt
         if config.forced_eos_token_id is not None:

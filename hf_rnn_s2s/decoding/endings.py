@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,6 +25,11 @@ def is_from_config(criterion: object, config: GenerationConfig) -> bool:
     if type(criterion) is EosTokenCriteria and end_ids is not None:
         return torch.equal(criterion.eos_token_id.to(end_ids.device), end_ids)
     return False
+
+
+def are_from_config(criteria: Iterable[object], config: GenerationConfig) -> bool:
+    """Whether all criteria are such, so that it can be looked up there which rows are finished."""
+    return all(is_from_config(one, config) for one in criteria)
 
 
 def end_ids_of(config: GenerationConfig, device: torch.device) -> Tensor | None:

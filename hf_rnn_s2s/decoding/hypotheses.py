@@ -43,13 +43,7 @@ class Hypotheses:
         """What a beam has to be better than, to become each of the hypotheses, `(sentences, kept)`."""
         return np.where(self.described[:, :, 3], self.scores.min(1, keepdims=True), NEGATIVE_SCORE)
 
-    def choose(
-        self,
-        sentences: np.ndarray,
-        best: np.ndarray,
-        scores: np.ndarray,
-        candidates: np.ndarray,
-    ) -> None:
+    def choose(self, sentences: np.ndarray, best: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> None:
         """Keep the best of what there is and of candidates.
 
         Args:
@@ -58,8 +52,8 @@ class Hypotheses:
             scores: of the hypotheses and then of the candidates, `(chosen, kept + candidates)`.
             candidates: described as hypotheses are, `(chosen, candidates, 4)`.
         """
-        described = np.concatenate([self.described[sentences], candidates], axis=1)
-        self.scores[sentences], self.described[sentences] = taken(scores, best), taken(described, best)
+        both = np.concatenate([self.described[sentences], candidates], axis=1)
+        self.scores[sentences], self.described[sentences] = taken(scores, best), taken(both, best)
         self.any_full = bool(self.are_full().any())
 
     def of(self, chosen: np.ndarray) -> Hypotheses:
@@ -68,10 +62,11 @@ class Hypotheses:
         part.scores, part.described, part.improvable = (
             one[chosen] for one in (self.scores, self.described, self.improvable)
         )
+        part.any_full = bool(part.are_full().any())
         return part
 
 
-def described(length: int, parents: np.ndarray, tokens: np.ndarray, finished: np.ndarray) -> np.ndarray:
+def describe(length: int, parents: np.ndarray, tokens: np.ndarray, finished: np.ndarray) -> np.ndarray:
     """Candidates of that length as `Hypotheses` describes them, `(sentences, candidates, 4)`."""
     numbers = np.empty((*tokens.shape, 4), np.int64)
     for place, values in enumerate((length, parents, tokens, finished)):
@@ -80,5 +75,5 @@ def described(length: int, parents: np.ndarray, tokens: np.ndarray, finished: np
 
 
 def taken(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Of each row of values `(rows, columns, ...)` those at indices `(rows, taken)`."""
+    """The values `(rows, columns, ...)` that stand in each row at its indices `(rows, taken)`."""
     return values[np.arange(len(values))[:, np.newaxis], indices]

@@ -20,9 +20,10 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from .beam_search import BeamSearch, ExactBeamSearch
-from .endings import are_last, end_ids_of, is_from_config
+from .endings import are_from_config, are_last, end_ids_of
 from .finished_rows import FinishedRows, most_finished, rows_to_drop
 from .normalization import LengthPenalty
+from .search_inputs import SearchInputs
 from .stepper import Stepper, Until
 from .top_tokens import best_tokens
 
@@ -54,7 +55,7 @@ def greedy_search(
     pad_token_id = pad_token_id.to(input_ids.device)
     end_ids = end_ids_of(config, input_ids.device)
     no_ids = input_ids.new_empty(0)
-    plain_criteria = all(is_from_config(one, config) for one in stopping_criteria)
+    plain_criteria = are_from_config(stopping_criteria, config)
     finished_rows = FinishedRows(len(input_ids), pad_token_id)
     sequences = next_ids = input_ids
     finished = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
@@ -124,17 +125,15 @@ def beam_search(
     Raises:
         ValueError: if the vocabulary is too small for the number of candidates of a sentence.
     """
-    arguments = stepper, input_ids, logits_processor, stopping_criteria, config
-    if normalization is not None:
-        search = BeamSearch(*arguments, drop_finished=drop_finished, normalization=normalization)
+    inputs = SearchInputs(
+        stepper, input_ids, logits_processor, stopping_criteria, config, drop_finished, normalization
+    )
+    if normalization is not None or repeatable:
+        search = BeamSearch(inputs)
         search.run()
-        return search.results()
-    if repeatable:
-        search = BeamSearch(*arguments, drop_finished=drop_finished)
-        search.run()
-        if search.is_certain():
+        if normalization is not None or search.is_certain():
             return search.results()
         stepper.restart()
-    search = ExactBeamSearch(*arguments)
+    search = ExactBeamSearch(inputs._replace(drop_finished=False))
     search.run()
     return search.results()

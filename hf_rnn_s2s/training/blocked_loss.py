@@ -182,9 +182,9 @@ class _Blocks:
         self.label_smoothing = label_smoothing
         self.sum_dtype = torch.promote_types(hidden.dtype, torch.float32)
         # torch has two libraries for float32 products on CPUs; the default one is slow on some processors. In bfloat16
-        # there is one, whose kernel adds the bias meanwhile.
+        # it takes the same kernels by itself, and only the bias, which they add meanwhile, is a reason to call them.
         self.has_kernels = has_kernels(hidden)
-        self.has_other_products = self.has_kernels and hidden.dtype == torch.float32
+        self.kernels_make_gradients = self.has_kernels and hidden.dtype == torch.float32
         self.needs_grad, self.any_needs_grad = needs_grad, any(needs_grad)
         self.grad_hidden = torch.empty_like(hidden) if needs_grad[0] else None
         self.grad_weight: Tensor | None = None
@@ -197,9 +197,11 @@ class _Blocks:
         block_rows = _rows_per_block(self.hidden, vocabulary)
         span_rows = max(block_rows, COLLECTED_ON_CPU // vocabulary) if on_cpu else block_rows
         loss = self.hidden.new_zeros((), dtype=self.sum_dtype)
-        # Allocating memory costs more than the arithmetic on it, so all blocks share their buffers.
-        products = self.hidden.new_empty(min(block_rows, tokens), vocabulary)
-        logits = torch.empty_like(products, dtype=self.sum_dtype)
+        # Allocating memory costs more than the arithmetic on it, so all blocks share their buffers. The kernels return
+        # tensors of their own.
+        most, is_converted = min(block_rows, tokens), self.sum_dtype != self.hidden.dtype
+        products = self.hidden.new_empty(0 if self.has_kernels else most, vocabulary)
+        logits = self.hidden.new_empty(most if is_converted else 0, vocabulary, dtype=self.sum_dtype)
         grad_logits = self.hidden.new_empty(min(span_rows, tokens) if self.any_needs_grad else 0, vocabulary)
         for span in _slices(0, tokens, span_rows):
             for rows in _slices(span.start, span.stop, block_rows):
@@ -214,17 +216,8 @@ class _Blocks:
 
     def _block_loss(self, rows: slice, products: Tensor, logits: Tensor, grad_logits: Tensor) -> Tensor:
         """Compute the loss of some rows, and write its gradient with respect to their logits to `grad_logits`."""
-        hidden = self.hidden[rows]
-        if self.has_kernels:
-            products = linear(hidden, self.weight, self.bias)
-        elif self.bias is None:
-            torch.mm(hidden, self.weight.t(), out=products)
-        else:
-            torch.addmm(self.bias, hidden, self.weight.t(), out=products)
-        if products.dtype == logits.dtype:
-            logits = products
-        else:
-            logits.copy_(products)
+        products = self._products(rows, products)
+        logits = products if products.dtype == logits.dtype else logits.copy_(products)
         labels = self.labels[rows].unsqueeze(1)
         labels = labels.masked_fill(labels == IGNORED_LABEL, 0)
         confidence = 1 - self.label_smoothing
@@ -248,17 +241,26 @@ class _Blocks:
             grad_logits.copy_(probabilities)
         return loss.sum()
 
+    def _products(self, rows: slice, buffer: Tensor) -> Tensor:
+        """The logits of some rows in the type of the products; they may stand in the buffer."""
+        hidden = self.hidden[rows]
+        if self.has_kernels:
+            return linear(hidden, self.weight, self.bias)
+        if self.bias is None:
+            return torch.mm(hidden, self.weight.t(), out=buffer)
+        return torch.addmm(self.bias, hidden, self.weight.t(), out=buffer)
+
     def _add_gradients(self, rows: slice, grad_logits: Tensor) -> None:
         """Add what the gradients of the logits of some rows give to the gradients of hidden states and weight."""
         hidden = self.hidden[rows]
         if self.grad_hidden is not None:
-            if self.has_other_products:
+            if self.kernels_make_gradients:
                 self.grad_hidden[rows] = linear(grad_logits, self.weight.t())
             else:
                 torch.mm(grad_logits, self.weight, out=self.grad_hidden[rows])
         if self.needs_grad[1]:
             grad_weight = (
-                linear(hidden.t(), grad_logits.t()).t() if self.has_other_products else grad_logits.t() @ hidden
+                linear(hidden.t(), grad_logits.t()).t() if self.kernels_make_gradients else grad_logits.t() @ hidden
             )
             self.grad_weight = _accumulate(self.grad_weight, grad_weight.to(self.sum_dtype))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hf_rnn_s2s.decoding.hypotheses import NEGATIVE_SCORE, Hypotheses, described, taken
+from hf_rnn_s2s.decoding.hypotheses import NEGATIVE_SCORE, Hypotheses, describe, taken
 
 SENTENCES, KEPT, CANDIDATES, STEPS = 6, 3, 4, 7
 
@@ -21,7 +21,7 @@ def test_the_best_of_all_steps_are_kept_in_their_order() -> None:
             expected[sentences[row]].append((float(scores[row, place]), numbers))
         both = np.concatenate([hypotheses.scores[sentences], scores + ~finished * NEGATIVE_SCORE], axis=1)
         best = (-both).argsort(axis=1)[:, :KEPT]
-        hypotheses.choose(sentences, best, both, described(length, parents, tokens, finished))
+        hypotheses.choose(sentences, best, both, describe(length, parents, tokens, finished))
         for sentence, found in enumerate(expected):
             found.sort(reverse=True)
             count = min(KEPT, len(found))
@@ -37,7 +37,7 @@ def test_a_beam_has_to_be_better_than_the_worst_or_there_is_room() -> None:
     hypotheses = Hypotheses(2, 2)
     scores = np.array([[NEGATIVE_SCORE, NEGATIVE_SCORE, -1, -2]], np.float32)
     finished = np.array([[True, True]])
-    hypotheses.choose(np.array([1]), np.array([[2, 3]]), scores, described(5, finished * 0, finished * 7, finished))
+    hypotheses.choose(np.array([1]), np.array([[2, 3]]), scores, describe(5, finished * 0, finished * 7, finished))
     assert hypotheses.worst().tolist() == [[NEGATIVE_SCORE] * 2, [-2, -2]]
     assert hypotheses.of(np.array([False, True])).described.tolist() == [[[5, 0, 7, 1], [5, 0, 7, 1]]]
 

@@ -103,8 +103,13 @@ def test_a_label_of_hardly_any_probability(blocks: None) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_products_in_half_precision(blocks: None, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("is_without_kernels", [False, True])
+def test_products_in_half_precision(
+    blocks: None, dtype: torch.dtype, is_without_kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As near to the float64 loss as the plain way in that precision is."""
+    if is_without_kernels:
+        monkeypatch.setattr(blocked_loss, "has_kernels", lambda tensor: False)
     *parts, labels = example(torch.float32)
     exact = torch.autograd.grad(plain(*(part.double() for part in parts), labels, 0.1), parts)
     with torch.autocast("cpu", dtype):
